@@ -1,0 +1,28 @@
+#ifndef SBXFS_BACKEND_UTIL_LOG_H_
+#define SBXFS_BACKEND_UTIL_LOG_H_
+
+#include <spdlog/spdlog.h>
+
+#include <string>
+
+namespace sbxfs {
+
+// Where the log goes and how much of it. Called once in the process that will
+// serve the mount, before its first thread.
+struct LogOptions {
+  // "stderr", "syslog" or the absolute path of a file to append to.
+  std::string target = "stderr";
+  // spdlog's names: trace, debug, info, warning, error, critical, off.
+  std::string level = "warning";
+};
+
+// Throws Error(EINVAL) for an unknown level, Error with open's errno for a
+// file that cannot be opened.
+void StartLog(const LogOptions& options);
+
+// Logging itself is spdlog's: spdlog::debug("…{}", value) and its like, from
+// any thread. Expected refusals are debug, a lost backend and bugs are error.
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_UTIL_LOG_H_

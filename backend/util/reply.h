@@ -37,14 +37,8 @@ class Reply {
       : state_(std::make_shared<State>(std::move(asker))) {}
 
   void Ok(T value) const { state_->Answer(Outcome<T>(std::move(value))); }
-  void Ok() const
-    requires std::is_same_v<T, Done>
-  {
-    Ok(Done{});
-  }
-  void Fail(Error error) const {
-    state_->Answer(Outcome<T>(std::move(error)));
-  }
+  void Ok() const requires std::is_same_v<T, Done> { Ok(Done{}); }
+  void Fail(Error error) const { state_->Answer(Outcome<T>(std::move(error))); }
   void Give(Outcome<T> outcome) const { state_->Answer(std::move(outcome)); }
 
   // Whether an answer was given already (by a cancel, say).
@@ -79,8 +73,8 @@ class Reply {
   // throw); its failure is ours, and our asker's giving up is its.
   template <typename U, typename F>
   [[nodiscard]] Reply<U> Then(F convert) const {
-    Reply<U> inner([outer = *this, convert = std::move(convert)](
-                       Outcome<U> outcome) mutable {
+    Reply<U> inner([outer = *this,
+                    convert = std::move(convert)](Outcome<U> outcome) mutable {
       if (auto* error = std::get_if<Error>(&outcome)) {
         outer.Fail(std::move(*error));
         return;

@@ -1,0 +1,69 @@
+#include "backend/backend.h"
+
+#include <array>
+#include <utility>
+
+namespace sbxfs {
+namespace {
+
+constexpr std::array<std::pair<State, std::string_view>, 10> kStates{{
+    {State::kProvisioning, "provisioning"},
+    {State::kStopped, "stopped"},
+    {State::kStarting, "starting"},
+    {State::kRunning, "running"},
+    {State::kStopping, "stopping"},
+    {State::kPaused, "paused"},
+    {State::kSaved, "saved"},
+    {State::kCrashed, "crashed"},
+    {State::kDestroying, "destroying"},
+    {State::kUnreachable, "unreachable"},
+}};
+
+constexpr std::array<std::pair<Verb, std::string_view>, 9> kVerbs{{
+    {Verb::kStart, "start"},
+    {Verb::kStop, "stop"},
+    {Verb::kKill, "kill"},
+    {Verb::kRestart, "restart"},
+    {Verb::kPause, "pause"},
+    {Verb::kResume, "resume"},
+    {Verb::kSave, "save"},
+    {Verb::kReset, "reset"},
+    {Verb::kDestroy, "destroy"},
+}};
+
+template <typename Table, typename Key>
+std::string_view NameOf(const Table& table, Key key) {
+  for (const auto& [value, name] : table) {
+    if (value == key) return name;
+  }
+  return "unknown";
+}
+
+template <typename Key, typename Table>
+std::optional<Key> ValueOf(const Table& table, std::string_view word) {
+  for (const auto& [value, name] : table) {
+    if (name == word) return value;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string_view StateName(State state) { return NameOf(kStates, state); }
+std::optional<State> ParseState(std::string_view name) {
+  return ValueOf<State>(kStates, name);
+}
+std::string_view VerbName(Verb verb) { return NameOf(kVerbs, verb); }
+std::optional<Verb> ParseVerb(std::string_view name) {
+  return ValueOf<Verb>(kVerbs, name);
+}
+std::string VerbList() {
+  std::string list;
+  for (const auto& [verb, name] : kVerbs) {
+    if (!list.empty()) list += ", ";
+    list += name;
+  }
+  return list;
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,308 @@
+#ifndef SBXFS_BACKEND_BACKEND_H_
+#define SBXFS_BACKEND_BACKEND_H_
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/util/error.h"
+#include "backend/util/reply.h"
+
+// A hypervisor and its sandboxes as plain values, without a libvirt type. The
+// tree in fs/ stands on this interface alone; tests put a fake behind it.
+
+namespace sbxfs {
+
+using Time = std::chrono::system_clock::time_point;
+
+// The words of NAME/status, in TREE.md's order.
+enum class State {
+  kProvisioning,
+  kStopped,
+  kStarting,
+  kRunning,
+  kStopping,
+  kPaused,
+  kSaved,
+  kCrashed,
+  kDestroying,
+  kUnreachable
+};
+[[nodiscard]] std::string_view StateName(State state);
+[[nodiscard]] std::optional<State> ParseState(std::string_view name);
+
+// What can be written to NAME/status.
+enum class Verb {
+  kStart,
+  kStop,
+  kKill,
+  kRestart,
+  kPause,
+  kResume,
+  kSave,
+  kReset,
+  kDestroy
+};
+[[nodiscard]] std::string_view VerbName(Verb verb);
+[[nodiscard]] std::optional<Verb> ParseVerb(std::string_view name);
+// "start, stop, kill, …": for sentences.
+[[nodiscard]] std::string VerbList();
+
+// Who asks, as FUSE tells it; pid is a thread's id.
+struct Caller {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  pid_t pid = 0;
+};
+
+// Counters of a running sandbox; zero while stopped, but for the sizes.
+struct Usage {
+  uint64_t cpu_usec = 0;
+  uint64_t memory_bytes = 0;  // resident in the hypervisor
+  uint64_t disk_bytes = 0;    // allocated by its own layers
+  uint64_t block_read_bytes = 0;
+  uint64_t block_written_bytes = 0;
+  uint64_t net_received_bytes = 0;
+  uint64_t net_sent_bytes = 0;
+  std::optional<Time> started;
+};
+
+// One sandbox at one moment. Immutable: a change makes a new one.
+struct Sandbox {
+  std::string uuid;
+  std::string name;
+  bool ours = true;             // false: a domain made by others (`-o all`)
+  std::optional<Time> trashed;  // set: it is listed in .host/trash alone
+
+  uid_t uid = 0;
+  gid_t gid = 0;
+  mode_t mode = 0700;  // permission bits of its directory
+  Time created;
+  Time used;  // last start, stop, login or accepted write
+
+  State state = State::kStopped;
+  Time state_since;
+  std::string reason;  // one line, why it is in that state
+  bool ready = false;  // usable: ssh answers, cloud-init is done
+  double ready_seconds = 0;
+  std::string ready_for;  // while not ready: what is waited for
+  std::string progress;   // "step 2 of 4: …", empty when nothing is done
+
+  std::string config;  // the text of config.yaml, as its user wrote it
+  Time config_time;
+  std::string rejected;         // the text of config.yaml.rejected, or empty
+  std::string rejected_reason;  // the sentence that refused it
+  std::string pending;          // keys not in force yet, one a line
+
+  // The settings that hold, all layers taken together.
+  unsigned cpus = 0;
+  uint64_t memory = 0;  // bytes
+  uint64_t disk = 0;    // bytes
+  std::string description;
+  bool autostart = false;
+
+  std::string user;             // the guest's login
+  int ssh_port = 0;             // on 127.0.0.1 of the hypervisor; 0: none
+  std::string host_key;         // "ssh-ed25519 AAAA…", or empty
+  std::string authorized_keys;  // one a line, this sandbox's own
+
+  std::vector<std::string> addresses;
+  Usage usage;
+  std::shared_ptr<const std::string> console;  // null until refreshed
+  std::string domain_xml;
+};
+using SandboxPtr = std::shared_ptr<const Sandbox>;
+
+// A base image in the pool.
+struct Image {
+  std::string name;
+  uint64_t size = 0;  // bytes of the file
+  Time modified;
+  bool used = false;  // a sandbox stands on it
+};
+
+// The hypervisor at one moment. Immutable, like Sandbox.
+struct Host {
+  std::string uri;  // as given, or as libvirt chose it
+  bool connected = false;
+  Time since;              // of `connected`
+  std::string why;         // while disconnected: cause and remedy, one line
+  std::string notes;       // lines: what this hypervisor cannot do, and why
+  std::string hypervisor;  // "QEMU 7.2.22, libvirt 9.0.0"
+  unsigned cpus = 0;
+  uint64_t memory = 0, memory_free = 0;        // bytes
+  uint64_t pool_size = 0, pool_available = 0;  // bytes
+  std::string pool;
+  std::string accelerator;  // "kvm" or "tcg: reason"
+  std::string defaults;     // the text of .host/defaults.yaml
+  Time defaults_time;
+  std::string authorized_keys;  // of .host/authorized_keys
+  std::string identity_file;    // path of the mount's private ssh key
+  uid_t uid = 0;                // the mount's owner
+  gid_t gid = 0;
+  std::vector<Image> images;  // sorted by name
+};
+using HostPtr = std::shared_ptr<const Host>;
+
+// A line of the events files.
+struct Event {
+  Time time;
+  std::string uuid;  // empty: of the hypervisor itself
+  std::string name;  // the sandbox's, or empty
+  std::string what;  // one word: state, ready, created, destroyed, …
+  std::string detail;
+};
+
+// Told of changes, on any thread, with no lock held. Must return quickly and
+// call no function of the backend but those that read.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  // Something about the sandbox differs from before, or it came or went.
+  virtual void SandboxChanged(const std::string& uuid) = 0;
+  virtual void HostChanged() = 0;
+  virtual void Happened(const Event& event) = 0;
+  // An action ended by itself, whoever still waited for it: null for success.
+  virtual void ActionEnded(const std::string& uuid, const Error* error) = 0;
+};
+
+// Reads an image of the pool. Closed by destruction.
+class ImageReader {
+ public:
+  virtual ~ImageReader() = default;
+  // Up to `size` bytes from `offset`; fewer at the end alone.
+  virtual void Read(uint64_t offset, size_t size, Reply<std::string> reply) = 0;
+};
+
+// Writes a new image into the pool, front to back; a gap is filled with zeros.
+// Destroyed before Finish succeeded, it leaves nothing behind.
+class ImageWriter {
+ public:
+  virtual ~ImageWriter() = default;
+  // Answers once the bytes are taken. ESPIPE for an offset that lies behind.
+  virtual void Write(uint64_t offset, std::string bytes, Reply<Done> reply) = 0;
+  // Pads with zeros up to `size`.
+  virtual void Truncate(uint64_t size, Reply<Done> reply) = 0;
+  // Checks the image and makes it visible. EINVAL when it is none.
+  virtual void Finish(Reply<Done> reply) = 0;
+  [[nodiscard]] virtual uint64_t Written() const = 0;
+};
+
+// What single files of a sandbox set.
+enum class Setting {
+  kConfig,  // the whole text; EINVAL keeps it as `rejected`
+  kCpus,
+  kMemory,
+  kDisk,
+  kDescription,
+  kAutostart,
+  kSshPort,
+  kAuthorizedKeys,
+};
+
+// What Refresh brings up to date.
+enum class Facet { kUsage, kAddresses, kConsole, kDomainXml };
+
+// All functions may be called from any thread. Those without a Reply answer
+// from memory and never wait; those with one return at once and answer later,
+// exactly once, with an Error or a value. Names are given as in the tree;
+// what is known of a sandbox is asked by uuid, so that a rename or a
+// replacement behind one's back cannot hit another.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // `observer` must outlive the backend, or be taken off with null.
+  virtual void SetObserver(Observer* observer) = 0;
+
+  // All that are not in the trash, sorted by name.
+  [[nodiscard]] virtual std::vector<SandboxPtr> List() const = 0;
+  [[nodiscard]] virtual std::vector<SandboxPtr> ListTrash() const = 0;
+  // Null when there is none. Find looks outside the trash, Get everywhere.
+  [[nodiscard]] virtual SandboxPtr Find(std::string_view name) const = 0;
+  [[nodiscard]] virtual SandboxPtr FindTrash(std::string_view name) const = 0;
+  [[nodiscard]] virtual SandboxPtr Get(const std::string& uuid) const = 0;
+  [[nodiscard]] virtual HostPtr GetHost() const = 0;
+
+  // Provisions a stopped sandbox; `config` empty: the commented skeleton.
+  // `mode` is mkdir's, umask applied. All or nothing. EEXIST, EINVAL, ENOSPC,
+  // EADDRINUSE, ETIMEDOUT after 2 s (then undone behind the scenes),
+  // EHOSTDOWN.
+  virtual void Create(const Caller& caller, const std::string& name,
+                      const std::string& config, mode_t mode,
+                      Reply<SandboxPtr> reply) = 0;
+  // rmdir: to the trash, or for good when the trash is off. EBUSY while it
+  // runs, EPERM when protected or not ours.
+  virtual void Remove(const Caller& caller, const std::string& uuid,
+                      Reply<Done> reply) = 0;
+  // rmdir in the trash: for good.
+  virtual void Purge(const Caller& caller, const std::string& uuid,
+                     Reply<Done> reply) = 0;
+  // mv, out of the trash too. EEXIST when taken, EBUSY while it runs.
+  virtual void Rename(const Caller& caller, const std::string& uuid,
+                      const std::string& name, Reply<Done> reply) = 0;
+  virtual void SetOwner(const Caller& caller, const std::string& uuid,
+                        std::optional<uid_t> uid, std::optional<gid_t> gid,
+                        std::optional<mode_t> mode, Reply<Done> reply) = 0;
+
+  // Answers when the verb's state is reached or has failed; with `wait` off
+  // once the action is taken on. A verb whose state holds succeeds at once;
+  // the same verb again joins. ECANCELED when overtaken, EBUSY in the wrong
+  // state, ETIMEDOUT. The reply's cancel ends the waiting alone.
+  virtual void Act(const Caller& caller, const std::string& uuid, Verb verb,
+                   bool wait, Reply<Done> reply) = 0;
+  // Answers when the sandbox is in `state`.
+  virtual void WaitFor(const std::string& uuid, State state,
+                       Reply<Done> reply) = 0;
+
+  // EINVAL for a value not acceptable, EADDRINUSE for a port taken, EBUSY
+  // when it cannot be changed now.
+  virtual void Set(const Caller& caller, const std::string& uuid,
+                   Setting setting, const std::string& value,
+                   Reply<Done> reply) = 0;
+  // rm config.yaml.rejected.
+  virtual void ForgetRejected(const Caller& caller, const std::string& uuid,
+                              Reply<Done> reply) = 0;
+  // After success Get shows the facet as it is now.
+  virtual void Refresh(const std::string& uuid, Facet facet,
+                       Reply<Done> reply) = 0;
+
+  // .host/defaults.yaml, .host/authorized_keys: checked, then stored whole.
+  virtual void SetDefaults(const Caller& caller, const std::string& text,
+                           Reply<Done> reply) = 0;
+  virtual void SetAuthorizedKeys(const Caller& caller, const std::string& text,
+                                 Reply<Done> reply) = 0;
+  // .host/uri: another way to the same hypervisor. EBUSY for another one.
+  virtual void SetUri(const Caller& caller, const std::string& uri,
+                      Reply<Done> reply) = 0;
+
+  virtual void OpenImage(const std::string& name,
+                         Reply<std::shared_ptr<ImageReader>> reply) = 0;
+  // EEXIST when there is one.
+  virtual void CreateImage(const Caller& caller, const std::string& name,
+                           Reply<std::shared_ptr<ImageWriter>> reply) = 0;
+  // EBUSY while a sandbox stands on it.
+  virtual void RemoveImage(const Caller& caller, const std::string& name,
+                           Reply<Done> reply) = 0;
+};
+
+struct BackendOptions {
+  std::string uri;  // empty: libvirt's own default, else qemu:///session
+  std::string pool = "sbxfs";
+  std::chrono::seconds stop_timeout{60};
+  std::chrono::seconds start_timeout{600};
+  std::chrono::seconds trash{86400};  // 0: rmdir deletes at once
+  bool start = false;                 // boot at mkdir
+  bool all = false;                   // show domains made by others
+};
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_BACKEND_H_

@@ -1,0 +1,75 @@
+#ifndef SBXFS_BACKEND_DOMAIN_XML_H_
+#define SBXFS_BACKEND_DOMAIN_XML_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/metadata.h"
+
+namespace sbxfs {
+
+// All that decides a domain's definition.
+struct DomainInput {
+  std::string name;
+  std::string uuid;
+  std::string description;
+  Metadata metadata;
+  bool test = false;  // for libvirt's test driver: type='test', no devices
+  bool kvm = false;
+  std::string arch = "x86_64";
+  std::string cpu_type;  // empty: host-passthrough with KVM, else the quickest
+  unsigned cpus = 1;
+  uint64_t memory = 0;  // bytes
+  bool uefi = false;
+  std::string disk_volume;   // empty: no disk yet (its image is missing)
+  std::string seed_volume;   // empty: none
+  std::string console_path;  // where the hypervisor logs the serial console
+  std::string mac;           // of the user-mode NIC
+};
+
+// The XML for virDomainDefineXML, built with libxml2. The user-mode network
+// with its ssh forward (metadata.ssh_port on 127.0.0.1) is on QEMU's command
+// line, so that it is there whoever starts the domain: libvirt 9.0 as Debian
+// builds it has no forwards of its own.
+[[nodiscard]] std::string DomainXml(const DomainInput& input);
+
+// What a domain's XML (from libvirt, written by anyone) says.
+struct DomainFacts {
+  std::string name;
+  std::string uuid;
+  std::string type;  // qemu, kvm, test, …
+  std::string description;
+  unsigned cpus = 0;
+  uint64_t memory = 0;  // bytes, the maximum
+  std::string mac;      // of the first NIC, ours on the command line included
+  bool uefi = false;
+  std::string cpu_type;  // custom model's name, or host-passthrough, …
+  std::vector<std::string> disk_targets;       // "vda", …
+  std::vector<std::string> disk_volumes;       // names; "" for others
+  std::vector<std::string> interface_targets;  // host side, "vnet0"
+  std::optional<Metadata> metadata;
+};
+// Throws Error(EIO) for text that is no domain.
+[[nodiscard]] DomainFacts ParseDomain(std::string_view xml);
+
+// A stable, locally administered MAC address for a uuid, in QEMU's range
+// (52:54:00).
+[[nodiscard]] std::string MacFor(std::string_view uuid);
+
+// A volume's XML for virStorageVolCreateXML. `backing_path` empty: none.
+[[nodiscard]] std::string VolumeXml(std::string_view name,
+                                    std::string_view format, uint64_t capacity,
+                                    uint64_t allocation,
+                                    std::string_view backing_path,
+                                    std::string_view backing_format);
+// A dir pool's XML.
+[[nodiscard]] std::string PoolXml(std::string_view name, std::string_view path);
+// The text of the first node an XPath finds in `xml`, or empty.
+[[nodiscard]] std::string XmlText(std::string_view xml, const char* xpath);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_DOMAIN_XML_H_

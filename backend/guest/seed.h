@@ -1,0 +1,37 @@
+#ifndef SBXFS_BACKEND_GUEST_SEED_H_
+#define SBXFS_BACKEND_GUEST_SEED_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/guest/keys.h"
+
+namespace sbxfs {
+
+// What a guest's first boot is told, by cloud-init's NoCloud.
+struct SeedInput {
+  std::string instance_id;
+  std::string hostname;
+  std::string user;
+  std::optional<unsigned> uid;
+  std::string home, shell, comment;  // empty: the distribution's
+  std::vector<std::string> authorized_keys;
+  std::optional<KeyPair> host_key;  // unset: the guest keeps what it has
+  std::string mac;                  // of the user-mode NIC
+};
+
+// user-data, meta-data and network-config as an ISO 9660 image labelled
+// cidata, made in memory by libisofs. Throws Error(EIO).
+[[nodiscard]] std::string MakeSeed(const SeedInput& input);
+// The documents alone, for tests: {file name, text}.
+[[nodiscard]] std::vector<std::pair<std::string, std::string>> SeedDocuments(
+    const SeedInput& input);
+// Any files as such an image. Throws Error(EIO).
+[[nodiscard]] std::string MakeIso(
+    const std::string& label,
+    const std::vector<std::pair<std::string, std::string>>& files);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_GUEST_SEED_H_

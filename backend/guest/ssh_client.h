@@ -1,0 +1,37 @@
+#ifndef SBXFS_BACKEND_GUEST_SSH_CLIENT_H_
+#define SBXFS_BACKEND_GUEST_SSH_CLIENT_H_
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "backend/guest/keys.h"
+
+namespace sbxfs {
+
+// Whether an ssh server on 127.0.0.1:`port` sends its banner within `timeout`.
+// QEMU's user-mode forward accepts TCP before the guest listens, so a connect
+// alone says nothing. Blocks; never throws for a guest that is not there.
+[[nodiscard]] bool SshAnswers(int port, std::chrono::milliseconds timeout);
+
+struct SshTarget {
+  int port = 0;  // on 127.0.0.1
+  std::string user;
+  std::string host_key;  // "ssh-ed25519 AAAA…": checked, never waved through
+  KeyPair identity;
+};
+struct SshResult {
+  int status = 0;
+  std::string output;  // stdout, at most 1 MiB
+};
+// Runs `command` in the guest and waits, `timeout` at most, overall. Throws
+// Error: EHOSTUNREACH (no answer), EKEYREJECTED (another host key), EACCES
+// (identity refused), ETIMEDOUT.
+[[nodiscard]] SshResult SshRun(const SshTarget& target,
+                               const std::string& command,
+                               const std::string& input,
+                               std::chrono::milliseconds timeout);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_GUEST_SSH_CLIENT_H_

@@ -1,0 +1,56 @@
+#ifndef SBXFS_BACKEND_METADATA_H_
+#define SBXFS_BACKEND_METADATA_H_
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "backend/backend.h"
+
+namespace sbxfs {
+
+// The namespace and prefix of our element in a domain's <metadata>.
+inline constexpr char kMetadataUri[] = "https://sbxfs.org/xmlns/sandbox/1";
+inline constexpr char kMetadataPrefix[] = "sbxfs";
+
+// What a sandbox is, beyond what libvirt itself keeps of a domain. It is the
+// only store: anyone with virsh can read and write it, so it holds no secret
+// and is parsed as hostile input.
+struct Metadata {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  mode_t mode = 0700;
+  std::string machine;  // the machine the uid is from
+  Time created;
+  Time used;
+  std::string config;  // encoded: libvirt turns CRLF to LF and refuses ESC
+  Time config_time;
+  std::string rejected;
+  std::string rejected_reason;
+  std::string applied;  // the config.yaml the domain was last defined from
+  std::string user;
+  int ssh_port = 0;
+  std::string host_key;         // public
+  std::string authorized_keys;  // this sandbox's own
+  std::string pool;
+  std::string disk_volume;
+  std::string seed_volume;
+  std::string console_volume;
+  std::string image;    // the name in images/ the disk stands on; empty: none
+  bool booted = false;  // it was started once: its disk is the user's
+  std::string trashed_name;  // its name before rmdir; empty: not in the trash
+  Time trashed;
+};
+
+// The element <sbxfs:sandbox …>, as virDomainSetMetadata wants it.
+[[nodiscard]] std::string FormatMetadata(const Metadata& metadata);
+
+// From that element or from a whole domain's XML. Nothing when there is none.
+// Values that are out of range or malformed are left at their defaults.
+[[nodiscard]] std::optional<Metadata> ParseMetadata(std::string_view xml);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_METADATA_H_

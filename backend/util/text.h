@@ -1,0 +1,54 @@
+#ifndef SBXFS_BACKEND_UTIL_TEXT_H_
+#define SBXFS_BACKEND_UTIL_TEXT_H_
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sbxfs {
+
+// Small pure functions on text, safe from any thread. None throws for a bad
+// text; who calls knows the noun and words the sentence.
+
+// `text` without the spaces, tabs, returns and newlines at both ends.
+[[nodiscard]] std::string_view Trim(std::string_view text);
+
+// The parts between the separators, empty ones too: n separators, n + 1 parts.
+// The parts point into `text`.
+[[nodiscard]] std::vector<std::string_view> Split(std::string_view text,
+                                                  char separator);
+
+// A whole decimal number, digits alone; nullopt for anything else.
+[[nodiscard]] std::optional<std::uint64_t> ParseNumber(std::string_view text);
+
+// Seconds out of "90", "90s", "15m", "2h", "1d" or a run of them ("1h30m").
+[[nodiscard]] std::optional<std::chrono::seconds> ParseDuration(
+    std::string_view text);
+
+// The shortest form ParseDuration reads back: "1d", "90s", "0s".
+[[nodiscard]] std::string FormatDuration(std::chrono::seconds duration);
+
+// Bytes out of "4GiB", "512MB", "1.5G" or "1048576"; case does not count.
+// K to P with and without iB are powers of 1024, KB to PB powers of 1000.
+[[nodiscard]] std::optional<std::uint64_t> ParseSize(std::string_view text);
+
+// The largest binary unit that loses nothing: "4GiB", "1536MiB", "1000".
+// ParseSize reads it back exactly.
+[[nodiscard]] std::string FormatSize(std::uint64_t bytes);
+
+// The candidate that `word` is most likely a slip of the pen for, whatever the
+// case; empty when none is half alike. The first of equals.
+[[nodiscard]] std::string NearestName(
+    std::string_view word, const std::vector<std::string_view>& candidates);
+
+// RFC 4648, with padding, in one line.
+[[nodiscard]] std::string Base64Encode(std::string_view bytes);
+// White space is skipped; nullopt for any other stranger or a wrong length.
+[[nodiscard]] std::optional<std::string> Base64Decode(std::string_view text);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_UTIL_TEXT_H_

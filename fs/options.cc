@@ -1,0 +1,367 @@
+#include "fs/options.h"
+
+#include <fmt/format.h>
+#include <fuse_opt.h>
+
+#include <cstddef>
+#include <cstring>
+
+#include "backend/util/text.h"
+
+namespace sbxfs {
+namespace {
+
+enum Key : int {
+  kHelp,
+  kVersion,
+  kCheck,
+  kForeground,
+  kDebug,
+  kLog,
+  kLogLevel,
+  kTrash,
+  kStopTimeout,
+  kStartTimeout,
+  kStart,
+  kAll,
+  kPool,
+  kGroup,
+  kAllowOther,
+  kReadOnly,
+  kReadWrite,
+  kSloppy,
+  kToFuse,
+  kOurs,
+  kIgnore
+};
+
+// The one table of options. Those without a template here are unknown, since
+// libfuse would refuse them without naming the nearest.
+constexpr fuse_opt kTable[] = {
+    FUSE_OPT_KEY("-h", kHelp), FUSE_OPT_KEY("--help", kHelp),
+    FUSE_OPT_KEY("-V", kVersion), FUSE_OPT_KEY("--version", kVersion),
+    FUSE_OPT_KEY("--check", kCheck), FUSE_OPT_KEY("-f", kForeground),
+    FUSE_OPT_KEY("-d", kDebug), FUSE_OPT_KEY("--debug", kDebug),
+
+    FUSE_OPT_KEY("log=", kLog), FUSE_OPT_KEY("loglevel=", kLogLevel),
+    FUSE_OPT_KEY("trash=", kTrash), FUSE_OPT_KEY("stop_timeout=", kStopTimeout),
+    FUSE_OPT_KEY("start_timeout=", kStartTimeout),
+    FUSE_OPT_KEY("start", kStart), FUSE_OPT_KEY("all", kAll),
+    FUSE_OPT_KEY("pool=", kPool), FUSE_OPT_KEY("group=", kGroup),
+    FUSE_OPT_KEY("allow_other", kAllowOther), FUSE_OPT_KEY("ro", kReadOnly),
+    FUSE_OPT_KEY("rw", kReadWrite), FUSE_OPT_KEY("sloppy", kSloppy),
+
+    // What libfuse 3.14 takes for itself and for mount(2).
+    FUSE_OPT_KEY("allow_root", kToFuse), FUSE_OPT_KEY("auto_unmount", kToFuse),
+    FUSE_OPT_KEY("max_read=", kToFuse), FUSE_OPT_KEY("debug", kToFuse),
+    FUSE_OPT_KEY("nosuid", kToFuse), FUSE_OPT_KEY("nodev", kToFuse),
+    FUSE_OPT_KEY("exec", kToFuse), FUSE_OPT_KEY("noexec", kToFuse),
+    FUSE_OPT_KEY("sync", kToFuse), FUSE_OPT_KEY("async", kToFuse),
+    FUSE_OPT_KEY("dirsync", kToFuse), FUSE_OPT_KEY("atime", kToFuse),
+    FUSE_OPT_KEY("noatime", kToFuse), FUSE_OPT_KEY("context=", kToFuse),
+    FUSE_OPT_KEY("fscontext=", kToFuse), FUSE_OPT_KEY("defcontext=", kToFuse),
+    FUSE_OPT_KEY("rootcontext=", kToFuse),
+
+    // Set by sbxfs itself.
+    FUSE_OPT_KEY("default_permissions", kIgnore),
+    FUSE_OPT_KEY("fsname=", kOurs), FUSE_OPT_KEY("subtype=", kOurs),
+
+    // Without a meaning here: a tree of text has no devices and no programs
+    // that change their user, and keeps no access times. Some are mount(8)'s
+    // own business and come with fstab lines run by mount.fuse3.
+    FUSE_OPT_KEY("dev", kIgnore), FUSE_OPT_KEY("suid", kIgnore),
+    FUSE_OPT_KEY("relatime", kIgnore), FUSE_OPT_KEY("norelatime", kIgnore),
+    FUSE_OPT_KEY("strictatime", kIgnore),
+    FUSE_OPT_KEY("nostrictatime", kIgnore), FUSE_OPT_KEY("lazytime", kIgnore),
+    FUSE_OPT_KEY("nolazytime", kIgnore), FUSE_OPT_KEY("diratime", kIgnore),
+    FUSE_OPT_KEY("nodiratime", kIgnore), FUSE_OPT_KEY("mand", kIgnore),
+    FUSE_OPT_KEY("nomand", kIgnore), FUSE_OPT_KEY("iversion", kIgnore),
+    FUSE_OPT_KEY("noiversion", kIgnore), FUSE_OPT_KEY("silent", kIgnore),
+    FUSE_OPT_KEY("loud", kIgnore), FUSE_OPT_KEY("defaults", kIgnore),
+    FUSE_OPT_KEY("auto", kIgnore), FUSE_OPT_KEY("noauto", kIgnore),
+    FUSE_OPT_KEY("user", kIgnore), FUSE_OPT_KEY("user=", kIgnore),
+    FUSE_OPT_KEY("nouser", kIgnore), FUSE_OPT_KEY("users", kIgnore),
+    FUSE_OPT_KEY("owner", kIgnore), FUSE_OPT_KEY("group", kIgnore),
+    FUSE_OPT_KEY("nofail", kIgnore), FUSE_OPT_KEY("_netdev", kIgnore),
+    FUSE_OPT_KEY("comment=", kIgnore), FUSE_OPT_END};
+
+constexpr std::string_view kLevels[] = {"trace", "debug",    "info", "warning",
+                                        "error", "critical", "off"};
+
+// Collects the words of the command line while libfuse takes it apart.
+struct Parser {
+  Options options;
+  std::vector<std::string> operands;
+  std::vector<std::string> unknown;
+  bool log_level_given = false;
+  bool sloppy = false;
+};
+
+void Fail(Parser& parser, std::string_view word, std::string_view reason) {
+  parser.options.errors.push_back(
+      fmt::format("Cannot use option '{}': {}", word, reason));
+}
+
+// `word` is NAME=VALUE.
+std::string_view Value(std::string_view word) {
+  return word.substr(word.find('=') + 1);
+}
+
+void SetDuration(Parser& parser, std::string_view word, bool zero,
+                 std::chrono::seconds& setting) {
+  const auto duration = ParseDuration(Value(word));
+  if (!duration || (!zero && duration->count() == 0)) {
+    Fail(parser, word,
+         fmt::format("not a time{}; say seconds, or a number with s, m, h or d "
+                     "after it, as in {}={}",
+                     zero ? "" : " above 0", word.substr(0, word.find('=')),
+                     FormatDuration(setting)));
+    return;
+  }
+  setting = *duration;
+}
+
+void SetLogLevel(Parser& parser, std::string_view word) {
+  parser.log_level_given = true;
+  parser.options.log_level = Value(word);
+  for (const std::string_view level : kLevels) {
+    if (level == Value(word)) return;
+  }
+  Fail(parser, word,
+       fmt::format("no such level; the levels are {}",
+                   fmt::join(std::begin(kLevels), std::end(kLevels), ", ")));
+}
+
+void SetText(Parser& parser, std::string_view word, std::string& setting) {
+  setting = Value(word);
+  if (setting.empty()) Fail(parser, word, "its value is empty");
+}
+
+void Take(Parser& parser, int key, std::string_view word) {
+  Options& options = parser.options;
+  switch (key) {
+    case kHelp:
+      options.help = true;
+      break;
+    case kVersion:
+      options.version = true;
+      break;
+    case kCheck:
+      options.check = true;
+      break;
+    case kForeground:
+      options.foreground = true;
+      break;
+    case kDebug:
+      options.foreground = true;
+      options.debug = true;
+      break;
+    case kLog:
+      SetText(parser, word, options.log.emplace());
+      break;
+    case kLogLevel:
+      SetLogLevel(parser, word);
+      break;
+    case kTrash:
+      SetDuration(parser, word, true, options.trash);
+      break;
+    case kStopTimeout:
+      SetDuration(parser, word, false, options.stop_timeout);
+      break;
+    case kStartTimeout:
+      SetDuration(parser, word, false, options.start_timeout);
+      break;
+    case kStart:
+      options.start = true;
+      break;
+    case kAll:
+      options.all = true;
+      break;
+    case kPool:
+      SetText(parser, word, options.pool);
+      break;
+    case kGroup:
+      SetText(parser, word, options.group);
+      break;
+    case kAllowOther:
+      options.allow_other = true;
+      break;
+    case kReadOnly:
+    case kReadWrite:
+      options.read_only = key == kReadOnly;
+      break;
+    case kSloppy:
+      parser.sloppy = true;
+      break;
+    case kToFuse:
+      if (word.starts_with("max_read=") && !ParseNumber(Value(word))) {
+        Fail(parser, word, "not a number of bytes");
+      }
+      options.to_fuse.emplace_back(word);
+      break;
+    case kOurs:
+      Fail(parser, word, "sbxfs sets it itself, so that mount finds the mount");
+      break;
+    case FUSE_OPT_KEY_NONOPT:
+      parser.operands.emplace_back(word);
+      break;
+    case FUSE_OPT_KEY_OPT:
+      if (!word.starts_with("x-") && !word.starts_with("X-")) {
+        parser.unknown.emplace_back(word);
+      }
+      break;
+    default:  // kIgnore
+      break;
+  }
+}
+
+// Names of the options a slip of the pen can have meant, without values.
+std::vector<std::string_view> KnownNames(bool dashed) {
+  std::vector<std::string_view> names;
+  for (const fuse_opt* option = kTable; option->templ != nullptr; ++option) {
+    const std::string_view name = option->templ;
+    if (name.starts_with('-') == dashed) {
+      names.push_back(name.substr(0, name.find('=')));
+    }
+  }
+  return names;
+}
+
+std::string UnknownSentence(std::string_view word) {
+  const bool dashed = word.starts_with('-');
+  const std::string_view name = word.substr(0, word.find('='));
+  const std::string nearest = NearestName(name, KnownNames(dashed));
+  std::string reason = "no such option";
+  if (nearest == name) {
+    reason = word == name ? "it needs a value, as in " + nearest + "=VALUE"
+                          : "it takes no value";
+  } else if (!nearest.empty()) {
+    reason += "; did you mean '" + nearest + "'";
+  }
+  return fmt::format("Cannot use option '{}': {}", word, reason);
+}
+
+void TakeOperands(Parser& parser) {
+  Options& options = parser.options;
+  auto& operands = parser.operands;
+  if (operands.empty()) {
+    options.errors.emplace_back(
+        "Cannot mount: no directory is named; say sbxfs [URI] DIR");
+  } else if (operands.size() > 2) {
+    options.errors.push_back(
+        fmt::format("Cannot mount: '{}' is one argument too many; say sbxfs "
+                    "[URI] DIR",
+                    operands[2]));
+  } else {
+    options.dir = operands.back();
+    if (operands.size() == 2) options.uri = operands.front();
+  }
+}
+
+void CheckTogether(Parser& parser) {
+  Options& options = parser.options;
+  if (options.debug && !parser.log_level_given) options.log_level = "debug";
+  if (!options.group.empty() && !options.allow_other) {
+    Fail(parser, "group=" + options.group,
+         "without allow_other nobody else gets in; add allow_other");
+  }
+  if (options.log == "stderr" && !options.foreground && !options.check) {
+    Fail(parser, "log=stderr",
+         "in the background there is no stderr; add -f, or log to syslog or "
+         "a file");
+  }
+}
+
+int OnWord(void* data, const char* word, int key, fuse_args*) {
+  Take(*static_cast<Parser*>(data), key, word);
+  return 0;  // libfuse keeps nothing: all that is left for it is in to_fuse
+}
+
+}  // namespace
+
+std::string Options::LogTarget() const {
+  return log.value_or(foreground ? "stderr" : "syslog");
+}
+
+Options ParseOptions(int argc, char** argv) {
+  Parser parser;
+  // libfuse would print its own words about it.
+  if (argc > 1 && std::strcmp(argv[argc - 1], "-o") == 0) {
+    parser.options.errors.emplace_back(
+        "Cannot use option '-o': it needs a value, as in -o ro");
+    --argc;
+  }
+  fuse_args args = FUSE_ARGS_INIT(argc, argv);
+  if (fuse_opt_parse(&args, &parser, kTable, OnWord) != 0) {
+    parser.options.errors.emplace_back(
+        "Cannot read the command line: out of memory");
+  }
+  fuse_opt_free_args(&args);
+  if (parser.options.help || parser.options.version) {
+    parser.options.errors.clear();
+    return parser.options;
+  }
+  auto& rest = parser.sloppy ? parser.options.warnings : parser.options.errors;
+  for (const std::string& word : parser.unknown) {
+    if (word == "--") continue;
+    const bool dashed = word.starts_with('-');
+    (dashed ? parser.options.errors : rest).push_back(UnknownSentence(word));
+  }
+  TakeOperands(parser);
+  CheckTogether(parser);
+  return parser.options;
+}
+
+std::vector<std::string> FuseArguments(const Options& options,
+                                       std::string_view source) {
+  std::vector<std::string> words = {"subtype=sbxfs", "default_permissions",
+                                    "fsname=" + std::string(source)};
+  if (options.allow_other) words.emplace_back("allow_other");
+  if (options.read_only) words.emplace_back("ro");
+  if (options.debug) words.emplace_back("debug");
+  words.insert(words.end(), options.to_fuse.begin(), options.to_fuse.end());
+  std::string joined;
+  for (const std::string& word : words) {
+    if (!joined.empty()) joined += ',';
+    for (const char c : word) {
+      if (c == ',' || c == '\\') joined += '\\';
+      joined += c;
+    }
+  }
+  return {"sbxfs", "-o", joined};
+}
+
+std::string Usage() {
+  return R"(Usage: sbxfs [-f] [-d] [-o OPTION,...] [URI] DIR
+Shows the sandboxes of a libvirt hypervisor as directories below DIR.
+
+  URI                   libvirt's name of the hypervisor, qemu:///system say;
+                        without it libvirt's own default, else qemu:///session
+  -f                    stay in the foreground, log to stderr
+  -d                    the same, and log all that happens
+      --check           look at the arguments and the directory, mount nothing
+  -h, --help            print this and leave
+  -V, --version         print the version and leave
+
+Options after -o:
+  trash=TIME            how long .host/trash keeps what rmdir took (1d; 0 not
+                        at all); seconds, or with s, m, h, d
+  start                 boot a sandbox when mkdir makes it
+  all                   show virtual machines made by others too
+  pool=NAME             storage pool for disks and images (sbxfs)
+  start_timeout=TIME    how long a start may take (600)
+  stop_timeout=TIME     how long a guest may take to shut down (60)
+  allow_other           let other users in; each sees what is theirs
+  group=GROUP           with allow_other: let only this group make sandboxes
+  ro                    read-only
+  log=TARGET            stderr, syslog or a file (syslog; with -f stderr)
+  loglevel=LEVEL        trace, debug, info, warning, error, critical, off
+                        (warning; with -d debug)
+  sloppy                warn about unknown options instead of refusing them
+and FUSE's own: allow_root, auto_unmount, max_read=BYTES, noexec, noatime, ...
+
+To unmount: fusermount3 -u DIR. The manual: sbxfs(8), and sbxfs(5) on the tree.
+)";
+}
+
+}  // namespace sbxfs

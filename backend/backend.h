@@ -72,6 +72,7 @@ struct Usage {
   uint64_t net_received_bytes = 0;
   uint64_t net_sent_bytes = 0;
   std::optional<Time> started;
+  bool operator==(const Usage&) const = default;
 };
 
 // One sandbox at one moment. Immutable: a change makes a new one.
@@ -117,6 +118,8 @@ struct Sandbox {
   Usage usage;
   std::shared_ptr<const std::string> console;  // null until refreshed
   std::string domain_xml;
+
+  bool operator==(const Sandbox&) const = default;
 };
 using SandboxPtr = std::shared_ptr<const Sandbox>;
 
@@ -126,6 +129,7 @@ struct Image {
   uint64_t size = 0;  // bytes of the file
   Time modified;
   bool used = false;  // a sandbox stands on it
+  bool operator==(const Image&) const = default;
 };
 
 // The hypervisor at one moment. Immutable, like Sandbox.

@@ -1,0 +1,105 @@
+#include "backend/libvirt_error.h"
+
+#include <fmt/format.h>
+#include <libvirt/virterror.h>
+
+#include <cerrno>
+#include <string>
+
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+// The errno says what the caller can do next: EBUSY, change the state first;
+// ETIMEDOUT, try again; EHOSTDOWN, wait for the connection.
+int ErrnoOf(const virError& error) {
+  // A dead connection fails with a system or internal error of the RPC layer.
+  if (error.domain == VIR_FROM_RPC || error.domain == VIR_FROM_REMOTE) {
+    return EHOSTDOWN;
+  }
+  switch (error.code) {
+    case VIR_ERR_NO_DOMAIN:
+    case VIR_ERR_NO_STORAGE_VOL:
+    case VIR_ERR_NO_STORAGE_POOL:
+    case VIR_ERR_NO_DOMAIN_METADATA:
+      return ENOENT;
+    case VIR_ERR_DOM_EXIST:
+    case VIR_ERR_STORAGE_VOL_EXIST:
+      return EEXIST;
+    case VIR_ERR_OPERATION_INVALID:
+    case VIR_ERR_RESOURCE_BUSY:
+      return EBUSY;
+    case VIR_ERR_NO_SUPPORT:
+    case VIR_ERR_CONFIG_UNSUPPORTED:
+    case VIR_ERR_ARGUMENT_UNSUPPORTED:
+    case VIR_ERR_OPERATION_UNSUPPORTED:
+      return EOPNOTSUPP;
+    case VIR_ERR_INVALID_ARG:
+    case VIR_ERR_XML_ERROR:
+    case VIR_ERR_XML_DETAIL:
+      return EINVAL;
+    case VIR_ERR_AUTH_FAILED:
+    case VIR_ERR_AUTH_CANCELLED:
+    case VIR_ERR_ACCESS_DENIED:
+    case VIR_ERR_OPERATION_DENIED:
+      return EACCES;
+    case VIR_ERR_OPERATION_TIMEOUT:
+    case VIR_ERR_AGENT_UNRESPONSIVE:
+      return ETIMEDOUT;
+    case VIR_ERR_NO_MEMORY:
+      return ENOMEM;
+    case VIR_ERR_SYSTEM_ERROR:
+      // virReportSystemError leaves the errno here, also over the wire.
+      switch (error.int1) {
+        case ENOSPC:
+        case EDQUOT:
+        case EACCES:
+        case EFBIG:
+        case ENOENT:
+          return error.int1;
+        default:
+          return EIO;
+      }
+    default:
+      return EIO;
+  }
+}
+
+}  // namespace
+
+Error LibvirtError(std::string_view what) {
+  const virError* last = virGetLastError();
+  if (last == nullptr || last->code == VIR_ERR_OK) {
+    return Error(EIO, fmt::format("{}: libvirt gave no reason", what));
+  }
+  std::string message = last->message == nullptr ? "" : last->message;
+  // One line: sentences are lines of the error files.
+  for (char& c : message) {
+    if (c == '\n') c = ' ';
+  }
+  while (!message.empty() && message.back() == ' ') message.pop_back();
+  const int error = ErrnoOf(*last);
+  if (error == EHOSTDOWN) {
+    return Error(error, fmt::format("{}: the connection to libvirt is lost "
+                                    "({}); see .host/connection",
+                                    what, message));
+  }
+  return Error(error, fmt::format("{}: {}", what, message));
+}
+
+void ThrowLibvirt(std::string_view what) { throw LibvirtError(what); }
+
+bool LastLibvirtErrorIs(int code) {
+  const virError* last = virGetLastError();
+  return last != nullptr && last->code == code;
+}
+
+void SilenceLibvirt() {
+  virSetErrorFunc(nullptr, [](void*, virErrorPtr error) {
+    spdlog::debug("libvirt: {}",
+                  error->message == nullptr ? "" : error->message);
+  });
+}
+
+}  // namespace sbxfs

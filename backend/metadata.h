@@ -44,11 +44,14 @@ struct Metadata {
   Time trashed;
 };
 
-// The element <sbxfs:sandbox …>, as virDomainSetMetadata wants it.
+// The element <sandbox>, as virDomainSetMetadata wants it: without the
+// namespace, which libvirt adds by itself and refuses to find there already.
+// Throws Error(EINVAL) for a short value that ParseMetadata would not take.
 [[nodiscard]] std::string FormatMetadata(const Metadata& metadata);
 
-// From that element or from a whole domain's XML. Nothing when there is none.
-// Values that are out of range or malformed are left at their defaults.
+// From that element (with the namespace or without, as virDomainGetMetadata
+// gives it) or from a whole domain's XML. Nothing when there is none. Values
+// that are out of range or malformed are left at their defaults.
 [[nodiscard]] std::optional<Metadata> ParseMetadata(std::string_view xml);
 
 }  // namespace sbxfs

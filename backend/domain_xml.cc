@@ -1,0 +1,419 @@
+#include "backend/domain_xml.h"
+
+#include <fmt/format.h>
+#include <libxml/xpath.h>
+#include <libxml/xpathInternals.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <new>
+
+#include "backend/util/error.h"
+#include "backend/util/text.h"
+#include "backend/xml.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr char kQemuUri[] = "http://libvirt.org/schemas/domain/qemu/1.0";
+constexpr char kNetdev[] = "sbxnet0";
+// Ports for what is plugged into a running guest later: a q35 or virt machine
+// has none but those it is defined with.
+constexpr unsigned kSparePorts = 6;
+
+// What differs between the machines of the architectures.
+struct Machine {
+  std::string_view arch;
+  const char* type;
+  const char* tcg_cpu;
+  std::string_view tcg_features;  // comma-separated
+  bool pc;                        // firmware and devices of a PC
+};
+// qemu64 is what TCG runs quickest; with these it is an x86-64-v2, which many
+// programs built today insist on.
+constexpr std::array<Machine, 4> kMachines = {{
+    {"x86_64", "q35", "qemu64", "cx16,popcnt,sse4.1,sse4.2,ssse3", true},
+    {"aarch64", "virt", "cortex-a57", "", false},
+    {"armv7l", "virt", "cortex-a15", "", false},
+    {"riscv64", "virt", "", "", false},
+}};
+
+const Machine& MachineFor(const DomainInput& input) {
+  const auto* machine =
+      std::find_if(kMachines.begin(), kMachines.end(),
+                   [&](const Machine& m) { return m.arch == input.arch; });
+  if (machine == kMachines.end()) {
+    throw Error(EINVAL,
+                fmt::format("Cannot define '{}': there is no machine of "
+                            "architecture '{}'; set arch to x86_64, aarch64, "
+                            "armv7l or riscv64",
+                            input.name, input.arch));
+  }
+  return *machine;
+}
+
+xmlNs* DeclareNamespace(xmlNode* node, const char* uri, const char* prefix) {
+  xmlNs* ns = xmlNewNs(node, reinterpret_cast<const xmlChar*>(uri),
+                       reinterpret_cast<const xmlChar*>(prefix));
+  if (ns == nullptr) throw std::bad_alloc();
+  return ns;
+}
+
+void SetNamespace(xmlNode* node, xmlNs* ns) {
+  xmlSetNs(node, ns);
+  for (xmlNode* child = node->children; child != nullptr; child = child->next) {
+    if (child->type == XML_ELEMENT_NODE) SetNamespace(child, ns);
+  }
+}
+
+void AddMetadata(xmlNode* domain, const Metadata& metadata) {
+  const XmlDoc doc = ParseXml(FormatMetadata(metadata));
+  xmlNode* copy =
+      xmlDocCopyNode(xmlDocGetRootElement(doc.get()), domain->doc, 1);
+  if (copy == nullptr) throw std::bad_alloc();
+  xmlAddChild(AddXml(domain, "metadata"), copy);
+  SetNamespace(copy, DeclareNamespace(copy, kMetadataUri, kMetadataPrefix));
+}
+
+void AddOs(xmlNode* domain, const DomainInput& input, const Machine& machine) {
+  xmlNode* os = AddXml(domain, "os");
+  AddXml(os, "type", "hvm",
+         {{"arch", machine.arch}, {"machine", machine.type}});
+  // libvirt picks the firmware's files itself; signed boot would refuse images
+  // whose boot loader no one signed.
+  if (input.uefi) {
+    xmlNewProp(os, reinterpret_cast<const xmlChar*>("firmware"),
+               reinterpret_cast<const xmlChar*>("efi"));
+    if (machine.pc) {
+      AddXml(AddXml(os, "firmware"), "feature",
+             {{"enabled", "no"}, {"name", "secure-boot"}});
+    }
+  }
+  AddXml(os, "boot", {{"dev", "hd"}});
+}
+
+void AddFeatures(xmlNode* domain, const DomainInput& input,
+                 const Machine& machine) {
+  xmlNode* features = AddXml(domain, "features");
+  // Without UEFI there is no ACPI but a PC's.
+  if (machine.pc || input.uefi) AddXml(features, "acpi");
+  if (machine.pc) AddXml(features, "apic");
+  if (!input.kvm) {
+    // Left alone QEMU takes up to 1 GiB of translation cache for each guest.
+    AddXml(AddXml(features, "tcg"), "tb-cache", "128", {{"unit", "MiB"}});
+  }
+}
+
+// "+name", "-name", "name=on", "name=off" or "name".
+void AddCpuFeature(xmlNode* cpu, std::string_view feature) {
+  feature = Trim(feature);
+  bool off = feature.starts_with('-');
+  if (off || feature.starts_with('+')) feature.remove_prefix(1);
+  if (const auto equals = feature.find('='); equals != feature.npos) {
+    off = feature.substr(equals + 1) == "off";
+    feature = feature.substr(0, equals);
+  }
+  if (feature.empty()) return;
+  AddXml(cpu, "feature",
+         {{"policy", off ? "disable" : "require"}, {"name", feature}});
+}
+
+// `type` as QEMU's -cpu takes it: a model, then features.
+void AddCpu(xmlNode* domain, const DomainInput& input, const Machine& machine) {
+  std::string type = input.cpu_type;
+  if (type.empty()) {
+    type = input.kvm
+               ? "host"
+               : fmt::format("{},{}", machine.tcg_cpu, machine.tcg_features);
+  }
+  const auto parts = Split(type, ',');
+  const std::string_view model = Trim(parts[0]);
+  const bool host = model == "host" || model == "host-passthrough";
+  xmlNode* cpu = nullptr;
+  if (host && input.kvm) {
+    cpu = AddXml(domain, "cpu",
+                 {{"mode", "host-passthrough"}, {"check", "none"}});
+  } else if (host || model == "max" || model == "maximum") {
+    cpu = AddXml(domain, "cpu", {{"mode", "maximum"}, {"check", "none"}});
+  } else if (!model.empty()) {
+    cpu = AddXml(domain, "cpu",
+                 {{"mode", "custom"}, {"match", "exact"}, {"check", "none"}});
+    AddXml(cpu, "model", model, {{"fallback", "forbid"}});
+  } else {
+    cpu = AddXml(domain, "cpu");
+  }
+  AddXml(cpu, "topology",
+         {{"sockets", "1"},
+          {"cores", fmt::to_string(input.cpus)},
+          {"threads", "1"}});
+  for (std::size_t i = 1; i < parts.size(); ++i) AddCpuFeature(cpu, parts[i]);
+}
+
+void AddClock(xmlNode* domain, const DomainInput& input,
+              const Machine& machine) {
+  xmlNode* clock = AddXml(domain, "clock", {{"offset", "utc"}});
+  if (!input.kvm || !machine.pc) return;
+  AddXml(clock, "timer", {{"name", "rtc"}, {"tickpolicy", "catchup"}});
+  AddXml(clock, "timer", {{"name", "pit"}, {"tickpolicy", "delay"}});
+  AddXml(clock, "timer", {{"name", "hpet"}, {"present", "no"}});
+}
+
+void AddDisk(xmlNode* devices, const Metadata& metadata,
+             std::string_view volume, bool seed) {
+  xmlNode* disk =
+      AddXml(devices, "disk", {{"type", "volume"}, {"device", "disk"}});
+  if (seed) {
+    AddXml(disk, "driver", {{"name", "qemu"}, {"type", "raw"}});
+  } else {
+    AddXml(disk, "driver",
+           {{"name", "qemu"},
+            {"type", "qcow2"},
+            {"cache", "writeback"},
+            {"discard", "unmap"}});
+  }
+  AddXml(disk, "source", {{"pool", metadata.pool}, {"volume", volume}});
+  // virtio for the seed too: Debian's cloud kernel knows no AHCI.
+  AddXml(disk, "target", {{"dev", seed ? "vdb" : "vda"}, {"bus", "virtio"}});
+  if (seed) AddXml(disk, "readonly");
+}
+
+void AddConsole(xmlNode* devices, const DomainInput& input) {
+  xmlNode* serial = AddXml(devices, "serial", {{"type", "pty"}});
+  if (!input.console_path.empty()) {
+    AddXml(serial, "log", {{"file", input.console_path}, {"append", "off"}});
+  }
+  xmlNode* console = AddXml(devices, "console", {{"type", "pty"}});
+  AddXml(console, "target", {{"type", "serial"}, {"port", "0"}});
+}
+
+// libvirt gives each device a port of its own, from the first on.
+void AddPorts(xmlNode* devices, unsigned devices_count) {
+  AddXml(devices, "controller",
+         {{"type", "pci"}, {"index", "0"}, {"model", "pcie-root"}});
+  for (unsigned i = 1; i <= devices_count + kSparePorts; ++i) {
+    AddXml(devices, "controller",
+           {{"type", "pci"},
+            {"index", fmt::to_string(i)},
+            {"model", "pcie-root-port"}});
+  }
+}
+
+void AddDevices(xmlNode* domain, const DomainInput& input) {
+  xmlNode* devices = AddXml(domain, "devices");
+  const unsigned disks =
+      (input.disk_volume.empty() ? 0 : 1) + (input.seed_volume.empty() ? 0 : 1);
+  if (!input.disk_volume.empty()) {
+    AddDisk(devices, input.metadata, input.disk_volume, false);
+  }
+  if (!input.seed_volume.empty()) {
+    AddDisk(devices, input.metadata, input.seed_volume, true);
+  }
+  AddPorts(devices, disks + 2);  // and the channel's controller, and the rng
+  AddXml(devices, "controller",
+         {{"type", "usb"}, {"index", "0"}, {"model", "none"}});
+  AddConsole(devices, input);
+  AddXml(AddXml(devices, "channel", {{"type", "unix"}}), "target",
+         {{"type", "virtio"}, {"name", "org.qemu.guest_agent.0"}});
+  AddXml(devices, "memballoon", {{"model", "none"}});
+  AddXml(AddXml(devices, "rng", {{"model", "virtio"}}), "backend",
+         "/dev/urandom", {{"model", "random"}});
+}
+
+void AddNetwork(xmlNode* domain, const DomainInput& input) {
+  xmlNode* line = AddXml(domain, "commandline");
+  std::string netdev = fmt::format(
+      "user,id={},net=192.168.5.0/24,dhcpstart=192.168.5.15,host=192.168.5.2,"
+      "dns=192.168.5.3",
+      kNetdev);
+  if (input.metadata.ssh_port != 0) {
+    netdev +=
+        fmt::format(",hostfwd=tcp:127.0.0.1:{}-:22", input.metadata.ssh_port);
+  }
+  // libvirt does not know of this device: slot 0x10 is far above those it
+  // fills from below. Without a boot ROM the guest starts sooner.
+  const std::string device = fmt::format(
+      "virtio-net-pci,netdev={},mac={},bus=pcie.0,addr=0x10,romfile=", kNetdev,
+      input.mac);
+  for (const std::string_view arg :
+       {std::string_view("-netdev"), std::string_view(netdev),
+        std::string_view("-device"), std::string_view(device)}) {
+    AddXml(line, "arg", {{"value", arg}});
+  }
+  SetNamespace(line, DeclareNamespace(domain, kQemuUri, "qemu"));
+}
+
+uint64_t MemoryBytes(const xmlNode* memory) {
+  const std::string unit = XmlAttribute(memory, "unit");
+  const std::string text = fmt::format(
+      "{}{}", Trim(XmlContent(memory)),
+      unit.empty() ? "KiB" : (unit == "bytes" ? "b" : std::string_view(unit)));
+  return ParseSize(text).value_or(0);
+}
+
+// What our own NIC's "-device" argument names as its address, or empty.
+std::string CommandLineMac(const xmlNode* domain) {
+  const xmlNode* line = XmlChild(domain, "commandline");
+  if (line == nullptr) return "";
+  const std::string ours = fmt::format("netdev={}", kNetdev);
+  for (const xmlNode* arg = line->children; arg != nullptr; arg = arg->next) {
+    const std::string value = XmlAttribute(arg, "value");
+    const auto parts = Split(value, ',');
+    if (std::find(parts.begin(), parts.end(), ours) == parts.end()) continue;
+    for (const std::string_view part : parts) {
+      if (part.starts_with("mac=")) return std::string(part.substr(4));
+    }
+  }
+  return "";
+}
+
+std::string CpuType(const xmlNode* cpu) {
+  const std::string mode = XmlAttribute(cpu, "mode");
+  const xmlNode* model = XmlChild(cpu, "model");
+  if (model == nullptr || (!mode.empty() && mode != "custom")) return mode;
+  return std::string(Trim(XmlContent(model)));
+}
+
+void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
+  if (devices == nullptr) return;
+  for (const xmlNode* node = devices->children; node != nullptr;
+       node = node->next) {
+    if (node->type != XML_ELEMENT_NODE) continue;
+    const std::string target = XmlAttribute(XmlChild(node, "target"), "dev");
+    if (XmlName(node) == "disk") {
+      facts.disk_targets.push_back(target);
+      facts.disk_volumes.push_back(
+          XmlAttribute(XmlChild(node, "source"), "volume"));
+    } else if (XmlName(node) == "interface") {
+      if (!target.empty()) facts.interface_targets.push_back(target);
+      if (facts.mac.empty()) {
+        facts.mac = XmlAttribute(XmlChild(node, "mac"), "address");
+      }
+    }
+  }
+}
+
+}  // namespace
+
+std::string DomainXml(const DomainInput& input) {
+  const XmlDoc doc = NewXml("domain");
+  xmlNode* domain = xmlDocGetRootElement(doc.get());
+  const char* type = input.test ? "test" : (input.kvm ? "kvm" : "qemu");
+  xmlNewProp(domain, reinterpret_cast<const xmlChar*>("type"),
+             reinterpret_cast<const xmlChar*>(type));
+  AddXml(domain, "name", input.name);
+  AddXml(domain, "uuid", input.uuid);
+  const Machine* machine = input.test ? nullptr : &MachineFor(input);
+  if (machine != nullptr && machine->pc) AddXml(domain, "genid");
+  if (!input.description.empty()) {
+    AddXml(domain, "description", input.description);
+  }
+  AddMetadata(domain, input.metadata);
+  AddXml(domain, "memory", fmt::to_string((input.memory + 1023) / 1024),
+         {{"unit", "KiB"}});
+  AddXml(domain, "vcpu", fmt::to_string(input.cpus), {{"placement", "static"}});
+  if (machine == nullptr) {
+    AddXml(AddXml(domain, "os"), "type", "hvm");
+    return FormatXml(domain);
+  }
+  AddOs(domain, input, *machine);
+  AddFeatures(domain, input, *machine);
+  AddCpu(domain, input, *machine);
+  AddClock(domain, input, *machine);
+  AddXml(domain, "on_poweroff", "destroy");
+  AddXml(domain, "on_reboot", "restart");
+  AddXml(domain, "on_crash", "destroy");
+  AddDevices(domain, input);
+  AddNetwork(domain, input);
+  return FormatXml(domain);
+}
+
+DomainFacts ParseDomain(std::string_view xml) {
+  const XmlDoc doc = ParseXml(xml);
+  const xmlNode* domain = doc ? xmlDocGetRootElement(doc.get()) : nullptr;
+  if (domain == nullptr || XmlName(domain) != "domain") {
+    throw Error(EIO,
+                "Cannot read the domain's XML: libvirt gave a text that is no "
+                "domain; look at it with virsh dumpxml");
+  }
+  DomainFacts facts;
+  facts.name = XmlContent(XmlChild(domain, "name"));
+  facts.uuid = std::string(Trim(XmlContent(XmlChild(domain, "uuid"))));
+  facts.type = XmlAttribute(domain, "type");
+  facts.description = XmlContent(XmlChild(domain, "description"));
+  facts.cpus = static_cast<unsigned>(std::min<uint64_t>(
+      ParseNumber(Trim(XmlContent(XmlChild(domain, "vcpu")))).value_or(0),
+      UINT16_MAX));
+  facts.memory = MemoryBytes(XmlChild(domain, "memory"));
+  const xmlNode* os = XmlChild(domain, "os");
+  facts.uefi = XmlAttribute(os, "firmware") == "efi" ||
+               XmlAttribute(XmlChild(os, "loader"), "type") == "pflash";
+  facts.cpu_type = CpuType(XmlChild(domain, "cpu"));
+  facts.mac = CommandLineMac(domain);
+  ReadDevices(XmlChild(domain, "devices"), facts);
+  facts.metadata = ParseMetadata(xml);
+  return facts;
+}
+
+std::string MacFor(std::string_view uuid) {
+  uint32_t hash = 2166136261U;  // FNV-1a
+  for (const unsigned char c : uuid) hash = (hash ^ c) * 16777619U;
+  hash ^= hash >> 24;
+  return fmt::format("52:54:00:{:02x}:{:02x}:{:02x}", hash >> 16 & 0xff,
+                     hash >> 8 & 0xff, hash & 0xff);
+}
+
+std::string VolumeXml(std::string_view name, std::string_view format,
+                      uint64_t capacity, uint64_t allocation,
+                      std::string_view backing_path,
+                      std::string_view backing_format) {
+  const XmlDoc doc = NewXml("volume");
+  xmlNode* volume = xmlDocGetRootElement(doc.get());
+  AddXml(volume, "name", name);
+  AddXml(volume, "capacity", fmt::to_string(capacity), {{"unit", "bytes"}});
+  AddXml(volume, "allocation", fmt::to_string(allocation), {{"unit", "bytes"}});
+  xmlNode* target = AddXml(volume, "target");
+  AddXml(target, "format", {{"type", format}});
+  // libvirt's own default is the format of QEMU before 1.1.
+  if (format == "qcow2") AddXml(target, "compat", "1.1");
+  if (!backing_path.empty()) {
+    xmlNode* backing = AddXml(volume, "backingStore");
+    AddXml(backing, "path", backing_path);
+    AddXml(backing, "format", {{"type", backing_format}});
+  }
+  return FormatXml(volume);
+}
+
+std::string PoolXml(std::string_view name, std::string_view path) {
+  const XmlDoc doc = NewXml("pool");
+  xmlNode* pool = xmlDocGetRootElement(doc.get());
+  xmlNewProp(pool, reinterpret_cast<const xmlChar*>("type"),
+             reinterpret_cast<const xmlChar*>("dir"));
+  AddXml(pool, "name", name);
+  AddXml(AddXml(pool, "target"), "path", path);
+  return FormatXml(pool);
+}
+
+std::string XmlText(std::string_view xml, const char* xpath) {
+  const XmlDoc doc = ParseXml(xml);
+  if (!doc) return "";
+  const std::unique_ptr<xmlXPathContext, decltype(&xmlXPathFreeContext)>
+      context(xmlXPathNewContext(doc.get()), &xmlXPathFreeContext);
+  if (!context) throw std::bad_alloc();
+  for (const auto& [prefix, uri] : {std::pair(kMetadataPrefix, kMetadataUri),
+                                    std::pair("qemu", kQemuUri)}) {
+    xmlXPathRegisterNs(context.get(), reinterpret_cast<const xmlChar*>(prefix),
+                       reinterpret_cast<const xmlChar*>(uri));
+  }
+  const std::unique_ptr<xmlXPathObject, decltype(&xmlXPathFreeObject)> found(
+      xmlXPathEvalExpression(reinterpret_cast<const xmlChar*>(xpath),
+                             context.get()),
+      &xmlXPathFreeObject);
+  if (!found || found->nodesetval == nullptr ||
+      found->nodesetval->nodeNr == 0) {
+    return "";
+  }
+  return XmlContent(found->nodesetval->nodeTab[0]);
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,52 @@
+#ifndef SBXFS_BACKEND_XML_H_
+#define SBXFS_BACKEND_XML_H_
+
+#include <libxml/tree.h>
+
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace sbxfs {
+
+// libxml2 held as values. For backend/ alone; safe from any thread as long as
+// a document stays with one.
+
+struct XmlDocDeleter {
+  void operator()(xmlDoc* doc) const { xmlFreeDoc(doc); }
+};
+using XmlDoc = std::unique_ptr<xmlDoc, XmlDocDeleter>;
+
+using XmlAttributes =
+    std::initializer_list<std::pair<const char*, std::string_view>>;
+
+// Null for text that is not well-formed. Nothing is fetched and no entity is
+// expanded: a text with a document type is refused.
+[[nodiscard]] XmlDoc ParseXml(std::string_view text);
+
+// A document with nothing but its root element.
+[[nodiscard]] XmlDoc NewXml(const char* root);
+
+// Adds a child, escaped; the document owns it. Throws Error(EINVAL) for a value
+// that XML cannot hold: control characters, or bytes that are not UTF-8.
+xmlNode* AddXml(xmlNode* parent, const char* name, std::string_view text,
+                XmlAttributes attributes = {});
+xmlNode* AddXml(xmlNode* parent, const char* name,
+                XmlAttributes attributes = {});
+
+// An element and what is below it, indented, with a newline at its end.
+[[nodiscard]] std::string FormatXml(xmlNode* node);
+
+[[nodiscard]] std::string_view XmlName(const xmlNode* node);
+// All the text below a node; empty for null.
+[[nodiscard]] std::string XmlContent(const xmlNode* node);
+// Empty when there is none.
+[[nodiscard]] std::string XmlAttribute(const xmlNode* node, const char* name);
+// The first child element of that name, whatever its namespace; null for none.
+[[nodiscard]] xmlNode* XmlChild(const xmlNode* parent, std::string_view name);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_XML_H_

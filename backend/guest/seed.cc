@@ -1,0 +1,125 @@
+#include "backend/guest/seed.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace sbxfs {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// What runs early in each boot, before cloud-init makes users and manages
+// /etc/hosts. Templates under /etc/cloud are left alone: a package upgrade
+// would ask about them.
+constexpr char kHosts[] =
+    "for line in '127.0.0.1 localhost' '192.168.5.2 host.lima.internal'; do "
+    "grep -qsF \"${line#* }\" /etc/hosts || echo \"$line\" >>/etc/hosts; done";
+// Debian's useradd gives /bin/sh where its adduser, and people, take bash.
+constexpr char kShell[] =
+    "[ ! -x /bin/bash ] || "
+    "sed -i 's,^SHELL=/bin/sh$,SHELL=/bin/bash,' /etc/default/useradd";
+
+// JSON is YAML but for characters beyond 16 bits: JSON's two halves are two
+// broken characters to YAML, which writes \U and eight digits.
+std::string ToYaml(const Json& json) {
+  const std::string text =
+      json.dump(2, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\\') {
+      out += text[i];
+      continue;
+    }
+    const auto unit = [&](size_t at) {
+      return text.compare(at, 2, "\\u") == 0
+                 ? std::stoul(text.substr(at + 2, 4), nullptr, 16)
+                 : 0;
+    };
+    const unsigned long high = unit(i);
+    if (high < 0xd800 || high > 0xdbff) {
+      out += text[i++];  // with the character behind it: it may be a backslash
+      out += text[i];
+      continue;
+    }
+    char point[11];
+    snprintf(point, sizeof point, "\\U%08lx",
+             0x10000 + ((high - 0xd800) << 10) + (unit(i + 6) - 0xdc00));
+    out += point;
+    i += 11;
+  }
+  return out + "\n";
+}
+
+Json User(const SeedInput& input) {
+  Json user = {{"name", input.user},
+               {"sudo", "ALL=(ALL) NOPASSWD:ALL"},
+               {"lock_passwd", true}};
+  if (input.uid) user["uid"] = *input.uid;
+  if (!input.home.empty()) user["homedir"] = input.home;
+  if (!input.shell.empty()) user["shell"] = input.shell;
+  if (!input.comment.empty()) user["gecos"] = input.comment;
+  if (!input.authorized_keys.empty()) {
+    user["ssh_authorized_keys"] = input.authorized_keys;
+  }
+  return user;
+}
+
+std::string UserData(const SeedInput& input) {
+  Json boot = Json::array({kHosts});
+  if (input.shell.empty()) boot.push_back(kShell);
+  Json data = {
+      {"hostname", input.hostname},
+      // Some distributions would make it HOSTNAME.localdomain.
+      {"prefer_fqdn_over_hostname", false},
+      // Unlike `true`, it keeps what the guest's user adds to /etc/hosts.
+      {"manage_etc_hosts", "localhost"},
+      {"bootcmd", boot},
+      {"users", Json::array({User(input)})},
+      {"disable_root", true},
+      {"ssh_deletekeys", input.host_key.has_value()},
+      {"growpart", {{"mode", "auto"}, {"devices", {"/"}}}},
+      {"resize_rootfs", true},
+      // The string: older schemas refuse the boolean, all take it as off.
+      {"locale", "false"},
+      {"package_update", false}};
+  if (input.host_key) {
+    // sshd of a stock image would offer rsa and ecdsa keys of its own too, and
+    // our known_hosts has this one alone.
+    data["ssh_genkeytypes"] = {"ed25519"};
+    data["ssh_keys"] = {{"ed25519_private", input.host_key->private_key},
+                        {"ed25519_public", input.host_key->public_key + "\n"}};
+  }
+  return "#cloud-config\n" + ToYaml(data);
+}
+
+std::string NetworkConfig(const std::string& mac) {
+  // Without set-name, renderers other than netplan look for an interface
+  // that is called as the entry is.
+  return ToYaml({{"version", 2},
+                 {"ethernets",
+                  {{"eth0",
+                    {{"match", {{"macaddress", mac}}},
+                     {"set-name", "eth0"},
+                     {"dhcp4", true},
+                     {"dhcp-identifier", "mac"}}}}}});
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> SeedDocuments(
+    const SeedInput& input) {
+  std::vector<std::pair<std::string, std::string>> documents = {
+      {"user-data", UserData(input)},
+      {"meta-data", ToYaml({{"instance-id", input.instance_id},
+                            {"local-hostname", input.hostname}})}};
+  if (!input.mac.empty()) {
+    documents.emplace_back("network-config", NetworkConfig(input.mac));
+  }
+  return documents;
+}
+
+std::string MakeSeed(const SeedInput& input) {
+  return MakeIso("cidata", SeedDocuments(input));
+}
+
+}  // namespace sbxfs

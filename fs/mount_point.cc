@@ -1,0 +1,110 @@
+#include "fs/mount_point.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+
+#include "backend/util/error.h"
+#include "backend/util/text.h"
+
+namespace sbxfs {
+namespace {
+
+// The kernel writes blanks and backslashes as three octal digits.
+std::string Unescape(std::string_view field) {
+  std::string text;
+  for (std::size_t i = 0; i < field.size(); ++i) {
+    if (field[i] == '\\' && i + 3 < field.size()) {
+      text +=
+          static_cast<char>((field[i + 1] - '0') << 6 |
+                            (field[i + 2] - '0') << 3 | (field[i + 3] - '0'));
+      i += 3;
+    } else {
+      text += field[i];
+    }
+  }
+  return text;
+}
+
+[[noreturn]] void Refuse(std::string_view dir, int error,
+                         std::string_view advice) {
+  throw Error(error == ENOTCONN ? EIO : error,
+              fmt::format("Cannot mount on '{}': {}{}", dir,
+                          std::strerror(error), advice));
+}
+
+std::string RealPath(const std::string& path, std::string_view dir) {
+  const std::unique_ptr<char, decltype(&std::free)> real(
+      realpath(path.c_str(), nullptr), &std::free);
+  if (real) return real.get();
+  const int error = errno;
+  Refuse(dir, error, error == ENOENT ? "; make it first, with mkdir" : "");
+}
+
+void RefuseSecond(std::string_view dir, std::string_view uri) {
+  std::ifstream file("/proc/self/mountinfo");
+  const std::string table{std::istreambuf_iterator<char>(file), {}};
+  const auto source = SbxfsMountedOn(table, dir);
+  if (!source) return;
+  throw Error(EBUSY,
+              *source == uri
+                  ? fmt::format("Cannot mount '{}' on '{}': it is mounted "
+                                "there already",
+                                uri, dir)
+                  : fmt::format("Cannot mount on '{0}': '{1}' is mounted "
+                                "there; unmount it with umount '{0}'",
+                                dir, *source));
+}
+
+}  // namespace
+
+std::string ResolveMountPoint(const std::string& dir, std::string_view uri) {
+  // The table is asked before the directory itself, where the daemon of a
+  // mount that is there may be stuck.
+  std::filesystem::path path = std::filesystem::absolute(dir);
+  while (path.has_relative_path() &&
+         (!path.has_filename() || path.filename() == ".")) {
+    path = path.parent_path();
+  }
+  if (path.has_filename() && path.filename() != "..") {
+    const std::filesystem::path parent = RealPath(path.parent_path(), dir);
+    RefuseSecond((parent / path.filename()).string(), uri);
+  }
+  std::string real = RealPath(path, dir);
+  RefuseSecond(real, uri);
+  struct stat status;
+  if (stat(real.c_str(), &status) != 0) {
+    const int error = errno;
+    Refuse(
+        dir, error,
+        error == ENOTCONN ? "; a dead mount is there, unmount it first" : "");
+  }
+  if (!S_ISDIR(status.st_mode)) Refuse(dir, ENOTDIR, "");
+  return real;
+}
+
+std::optional<std::string> SbxfsMountedOn(std::string_view mountinfo,
+                                          std::string_view dir) {
+  std::optional<std::string> top;
+  for (const std::string_view line : Split(mountinfo, '\n')) {
+    // ID PARENT MAJOR:MINOR ROOT DIR OPTIONS [TAG]... - TYPE SOURCE OPTIONS
+    const auto fields = Split(line, ' ');
+    const auto dash = line.find(" - ");
+    if (fields.size() < 5 || dash == std::string_view::npos) continue;
+    if (Unescape(fields[4]) != dir) continue;
+    const auto rest = Split(line.substr(dash + 3), ' ');
+    top.reset();
+    if (rest.size() >= 2 && rest[0] == "fuse.sbxfs") top = Unescape(rest[1]);
+  }
+  return top;
+}
+
+}  // namespace sbxfs

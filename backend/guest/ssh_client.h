@@ -21,12 +21,12 @@ struct SshTarget {
   KeyPair identity;
 };
 struct SshResult {
-  int status = 0;
+  int status = 0;      // of the command; 255 when a signal ended it
   std::string output;  // stdout, at most 1 MiB
 };
 // Runs `command` in the guest and waits, `timeout` at most, overall. Throws
-// Error: EHOSTUNREACH (no answer), EKEYREJECTED (another host key), EACCES
-// (identity refused), ETIMEDOUT.
+// Error: EHOSTUNREACH (no answer, or the connection broke), EKEYREJECTED
+// (another host key), EACCES (identity refused), ETIMEDOUT.
 [[nodiscard]] SshResult SshRun(const SshTarget& target,
                                const std::string& command,
                                const std::string& input,

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 #include <fuse_opt.h>
+#include <grp.h>
 
 #include <cstddef>
 #include <cstring>
+#include <limits>
 
 #include "backend/util/text.h"
 
@@ -93,6 +95,7 @@ struct Parser {
   Options options;
   std::vector<std::string> operands;
   std::vector<std::string> unknown;
+  std::string group;  // as given
   bool log_level_given = false;
   bool sloppy = false;
 };
@@ -135,6 +138,19 @@ void SetLogLevel(Parser& parser, std::string_view word) {
 void SetText(Parser& parser, std::string_view word, std::string& setting) {
   setting = Value(word);
   if (setting.empty()) Fail(parser, word, "its value is empty");
+}
+
+void SetGroup(Parser& parser, std::string_view word) {
+  parser.group = word;
+  const std::string name(Value(word));
+  const auto number = ParseNumber(name);
+  if (const group* entry = getgrnam(name.c_str())) {
+    parser.options.group = entry->gr_gid;
+  } else if (number && *number < std::numeric_limits<gid_t>::max()) {
+    parser.options.group = static_cast<gid_t>(*number);
+  } else {
+    Fail(parser, word, "no such group");
+  }
 }
 
 void Take(Parser& parser, int key, std::string_view word) {
@@ -181,7 +197,7 @@ void Take(Parser& parser, int key, std::string_view word) {
       SetText(parser, word, options.pool);
       break;
     case kGroup:
-      SetText(parser, word, options.group);
+      SetGroup(parser, word);
       break;
     case kAllowOther:
       options.allow_other = true;
@@ -261,8 +277,8 @@ void TakeOperands(Parser& parser) {
 void CheckTogether(Parser& parser) {
   Options& options = parser.options;
   if (options.debug && !parser.log_level_given) options.log_level = "debug";
-  if (!options.group.empty() && !options.allow_other) {
-    Fail(parser, "group=" + options.group,
+  if (!parser.group.empty() && !options.allow_other) {
+    Fail(parser, parser.group,
          "without allow_other nobody else gets in; add allow_other");
   }
   if (options.log == "stderr" && !options.foreground && !options.check) {

@@ -1,6 +1,8 @@
 #ifndef SBXFS_FS_OPTIONS_H_
 #define SBXFS_FS_OPTIONS_H_
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <optional>
 #include <string>
@@ -9,8 +11,8 @@
 
 namespace sbxfs {
 
-// The command line of sbxfs as values. ParseOptions fills it and touches
-// nothing outside the process, so that it can be tested as a function.
+// The command line of sbxfs as values. ParseOptions fills it and looks at
+// nothing else but the group database, so that it can be tested as a function.
 struct Options {
   // What to do.
   bool help = false;        // -h, --help
@@ -37,7 +39,7 @@ struct Options {
   // The mount.
   bool allow_other = false;
   bool read_only = false;
-  std::string group;                 // the root's group; needs allow_other
+  std::optional<gid_t> group;        // of the root; needs allow_other
   std::vector<std::string> to_fuse;  // -o options for libfuse, unescaped
 
   // Whatever is wrong, one sentence each; nothing may be done unless empty.

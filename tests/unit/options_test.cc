@@ -37,7 +37,7 @@ TEST(Options, Defaults) {
   EXPECT_FALSE(options.start);
   EXPECT_FALSE(options.all);
   EXPECT_EQ(options.pool, "sbxfs");
-  EXPECT_EQ(options.group, "");
+  EXPECT_EQ(options.group, std::nullopt);
   EXPECT_FALSE(options.allow_other);
   EXPECT_FALSE(options.read_only);
   EXPECT_THAT(options.to_fuse, IsEmpty());
@@ -47,7 +47,7 @@ TEST(Options, EverythingSet) {
   const Options options =
       Parse({"-f", "qemu:///system", "/mnt", "-o",
              "trash=2h,stop_timeout=5,start_timeout=20m,start,all,pool=p,"
-             "group=kvm,allow_other,ro,log=/var/log/x,loglevel=info,noatime,"
+             "group=root,allow_other,ro,log=/var/log/x,loglevel=info,noatime,"
              "max_read=4096"});
   EXPECT_THAT(options.errors, IsEmpty());
   EXPECT_EQ(options.uri, "qemu:///system");
@@ -61,7 +61,7 @@ TEST(Options, EverythingSet) {
   EXPECT_TRUE(options.start);
   EXPECT_TRUE(options.all);
   EXPECT_EQ(options.pool, "p");
-  EXPECT_EQ(options.group, "kvm");
+  EXPECT_EQ(options.group, 0);
   EXPECT_TRUE(options.allow_other);
   EXPECT_TRUE(options.read_only);
   EXPECT_THAT(options.to_fuse, ElementsAre("noatime", "max_read=4096"));
@@ -126,8 +126,10 @@ TEST(Options, Errors) {
        "Cannot use option 'loglevel=loud': no such level; the levels are "
        "trace, debug, info, warning, error, critical, off"},
       {{"/m", "-o", "pool="}, "Cannot use option 'pool=': its value is empty"},
-      {{"/m", "-o", "group=kvm"},
-       "Cannot use option 'group=kvm': without allow_other nobody else gets "
+      {{"/m", "-o", "group=nosuchgroup,allow_other"},
+       "Cannot use option 'group=nosuchgroup': no such group"},
+      {{"/m", "-o", "group=root"},
+       "Cannot use option 'group=root': without allow_other nobody else gets "
        "in; add allow_other"},
       {{"/m", "-o", "log=stderr"},
        "Cannot use option 'log=stderr': in the background there is no stderr; "
@@ -141,6 +143,12 @@ TEST(Options, Errors) {
   for (const auto& [words, error] : kCases) {
     EXPECT_THAT(Parse(words).errors, ElementsAre(error));
   }
+}
+
+TEST(Options, GroupByNumber) {
+  const Options options = Parse({"-o", "group=61234,allow_other", "/m"});
+  EXPECT_THAT(options.errors, IsEmpty());
+  EXPECT_EQ(options.group, 61234);
 }
 
 TEST(Options, AllErrorsAtOnce) {

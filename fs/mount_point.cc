@@ -1,5 +1,6 @@
 #include "fs/mount_point.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -88,7 +89,29 @@ std::string ResolveMountPoint(const std::string& dir, std::string_view uri) {
         error == ENOTCONN ? "; a dead mount is there, unmount it first" : "");
   }
   if (!S_ISDIR(status.st_mode)) Refuse(dir, ENOTDIR, "");
+  if (geteuid() != 0 && status.st_uid != geteuid() &&
+      access(real.c_str(), W_OK) != 0) {
+    throw Error(EACCES,
+                fmt::format("Cannot mount on '{}': it is neither yours nor "
+                            "writable for you, as FUSE wants it",
+                            dir));
+  }
   return real;
+}
+
+WritableForMount::WritableForMount(const std::string& dir)
+    : directory_(open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  struct stat status;
+  if (geteuid() == 0 || fstat(directory_.Get(), &status) != 0 ||
+      (status.st_mode & S_IWUSR) != 0) {
+    return;
+  }
+  mode_ = status.st_mode & 07777;
+  if (fchmod(directory_.Get(), *mode_ | S_IWUSR) != 0) mode_.reset();
+}
+
+WritableForMount::~WritableForMount() {
+  if (mode_) fchmod(directory_.Get(), *mode_);
 }
 
 std::optional<std::string> SbxfsMountedOn(std::string_view mountinfo,

@@ -1,9 +1,13 @@
 #ifndef SBXFS_FS_MOUNT_POINT_H_
 #define SBXFS_FS_MOUNT_POINT_H_
 
+#include <sys/types.h>
+
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "backend/util/unique_fd.h"
 
 namespace sbxfs {
 
@@ -14,6 +18,22 @@ namespace sbxfs {
 // it is no directory, or holds an sbxfs mount already, a dead one too.
 [[nodiscard]] std::string ResolveMountPoint(const std::string& dir,
                                             std::string_view uri);
+
+// fusermount3 refuses a directory that its user may not write to, but a mount
+// point is best read-only, so that nobody fills it while nothing is mounted.
+// For as long as an object lives the owner may write to `dir`; a mount made
+// meanwhile does not disturb it.
+class WritableForMount {
+ public:
+  explicit WritableForMount(const std::string& dir);
+  ~WritableForMount();
+  WritableForMount(const WritableForMount&) = delete;
+  WritableForMount& operator=(const WritableForMount&) = delete;
+
+ private:
+  UniqueFd directory_;
+  std::optional<mode_t> mode_;  // to be put back
+};
 
 // The source of the topmost sbxfs mount on `dir` (absolute), out of the text
 // of /proc/self/mountinfo; nullopt when another file system lies on top.

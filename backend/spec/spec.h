@@ -2,6 +2,7 @@
 #define SBXFS_BACKEND_SPEC_SPEC_H_
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -30,7 +31,10 @@ struct Spec {
   int ssh_port = 0;     // ssh.localPort; 0: sbxfs chooses
   bool load_dot_ssh_pub_keys = false;
   std::optional<bool> legacy_bios;  // firmware.legacyBIOS; unset: as the image
-  std::string cpu_type;             // cpuType[arch]; empty: chosen
+  // cpuType. `cpu_type` is the entry for `arch`; while that is empty, for the
+  // architecture sbxfs itself runs on. Empty: chosen.
+  std::map<std::string, std::string> cpu_types;
+  std::string cpu_type;
   std::string description;
   bool autostart = false;
 };
@@ -45,8 +49,10 @@ struct Layer {
 // The built-in layer's text. `user` is the name of the guest's login.
 [[nodiscard]] std::string BuiltInLayer(std::string_view user);
 
-// Throws Error(EINVAL): `Cannot accept 'config.yaml': line L, column C: …`
-// with the key, the value found, what is allowed, and the nearest known key.
+// What the layers come to: a stronger one's maps are merged into the weaker
+// ones', its lists and values replace theirs, null sets nothing. Throws
+// Error(EINVAL): `Cannot accept 'config.yaml': line L, column C: …` with the
+// key, the value found, what is allowed, and the nearest known key.
 [[nodiscard]] Spec ParseSpec(const std::vector<Layer>& layers);
 
 // `text` with the dotted `key` set to `value` ("ssh.localPort", "2222"; an

@@ -1,0 +1,279 @@
+#include "backend/spec/yaml.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/parser.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <sstream>
+
+#include "backend/util/text.h"
+#include "backend/util/utf8.h"
+
+namespace sbxfs {
+namespace {
+
+// No settings nest deeper than five; yaml-cpp recurses.
+constexpr std::size_t kMaxDepth = 20;
+constexpr char kNoAnchors[] =
+    "anchors and aliases (&, *) are not supported; write the value out";
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+
+// Line and column of a byte, put into `node`.
+void Place(std::string_view text, std::size_t offset, YamlNode& node) {
+  offset = std::min(offset, text.size());
+  const std::string_view before = text.substr(0, offset);
+  const std::size_t start = before.rfind('\n') + 1;  // 0 when there is none
+  node.offset = offset;
+  node.line = 1 + static_cast<std::size_t>(
+                      std::count(before.begin(), before.end(), '\n'));
+  node.column =
+      1 + static_cast<std::size_t>(std::count_if(
+              before.begin() + static_cast<std::ptrdiff_t>(start), before.end(),
+              [](char c) { return (c & 0xc0) != 0x80; }));
+}
+
+// Turns yaml-cpp's events into a tree.
+class Builder : public YAML::EventHandler {
+ public:
+  // `skipped`: bytes of the text that yaml-cpp does not count.
+  Builder(std::string_view name, std::string_view text, std::size_t skipped)
+      : name_(name), text_(text), skipped_(skipped) {}
+
+  YamlNode Take() { return std::move(root_); }
+
+  YamlNode NodeAt(const YAML::Mark& mark) const {
+    YamlNode node;
+    // yaml-cpp has no place for some errors.
+    const auto offset = static_cast<std::size_t>(std::max(mark.pos, 0));
+    Place(text_, offset + skipped_, node);
+    return node;
+  }
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (seen_) {
+      throw YamlError(name_, NodeAt(mark),
+                      "a second document begins; leave one and remove the "
+                      "'---' between them");
+    }
+    seen_ = true;
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    Add(Begin(mark, "?", anchor));
+  }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t /*anchor*/) override {
+    (void)Begin(mark, "?", 1);
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag,
+                YAML::anchor_t anchor, const std::string& value) override {
+    YamlNode node = Begin(mark, tag, anchor);
+    node.kind = YamlNode::Kind::kScalar;
+    node.value = value;
+    node.quoted = tag == "!";
+    Add(std::move(node));
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag,
+                       YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value style) override {
+    Open(YamlNode::Kind::kList, Begin(mark, tag, anchor), style);
+  }
+  void OnSequenceEnd() override { Close(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag,
+                  YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value style) override {
+    Open(YamlNode::Kind::kMap, Begin(mark, tag, anchor), style);
+  }
+  void OnMapEnd() override { Close(); }
+
+ private:
+  struct Level {
+    YamlNode node;
+    std::optional<YamlNode> key;  // waits for its value
+  };
+
+  YamlNode Begin(const YAML::Mark& mark, const std::string& tag,
+                 YAML::anchor_t anchor) const {
+    YamlNode node = NodeAt(mark);
+    if (anchor != 0) {
+      throw YamlError(name_, node, kNoAnchors);
+    }
+    if (!tag.empty() && tag != "?" && tag != "!") {
+      throw YamlError(name_, node, "tags (!) are not supported; remove it");
+    }
+    return node;
+  }
+
+  void Open(YamlNode::Kind kind, YamlNode node,
+            YAML::EmitterStyle::value style) {
+    if (levels_.size() >= kMaxDepth) {
+      throw YamlError(name_, node,
+                      fmt::format("more than {} levels of nesting", kMaxDepth));
+    }
+    node.kind = kind;
+    node.flow = style == YAML::EmitterStyle::Flow;
+    levels_.push_back({std::move(node), std::nullopt});
+  }
+
+  void Close() {
+    YamlNode node = std::move(levels_.back().node);
+    levels_.pop_back();
+    Add(std::move(node));
+  }
+
+  void Add(YamlNode node) {
+    if (levels_.empty()) {
+      root_ = std::move(node);
+      return;
+    }
+    Level& level = levels_.back();
+    if (level.node.kind == YamlNode::Kind::kList) {
+      level.node.items.push_back(std::move(node));
+    } else if (level.key) {
+      level.node.entries.emplace_back(*std::move(level.key), std::move(node));
+      level.key.reset();
+    } else {
+      CheckKey(level.node, node);
+      level.key = std::move(node);
+    }
+  }
+
+  void CheckKey(const YamlNode& map, const YamlNode& key) const {
+    if (key.kind != YamlNode::Kind::kScalar) {
+      throw YamlError(name_, key, "a key must be a word");
+    }
+    for (const auto& [known, value] : map.entries) {
+      if (known.value == key.value) {
+        throw YamlError(name_, key,
+                        fmt::format("duplicate key '{}', first on line {}; "
+                                    "remove one of them",
+                                    ForSentence(key.value), known.line));
+      }
+    }
+  }
+
+  const std::string_view name_;
+  const std::string_view text_;
+  const std::size_t skipped_;
+  bool seen_ = false;
+  YamlNode root_;
+  std::vector<Level> levels_;
+};
+
+// The first tab that indents a line which says something, or npos.
+std::size_t FindIndentingTab(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    const std::string_view line = text.substr(at, end - at);
+    const std::size_t first = line.find_first_not_of(" \t\r");
+    const std::size_t tab = line.find('\t');
+    if (first != std::string_view::npos && line[first] != '#' && tab < first) {
+      return at + tab;
+    }
+    at = end + 1;
+  }
+  return std::string_view::npos;
+}
+
+void CheckCharacters(std::string_view name, std::string_view text) {
+  if (text.size() > kMaxYamlSize) {
+    throw Error(EINVAL, fmt::format("Cannot accept '{}': it has {} bytes; {} "
+                                    "are allowed",
+                                    name, text.size(), kMaxYamlSize));
+  }
+  YamlNode place;
+  if (const auto bad = FindNotPlain(text); bad != std::string_view::npos) {
+    Place(text, bad, place);
+    const auto byte = static_cast<unsigned char>(text[bad]);
+    throw YamlError(
+        name, place,
+        byte < 0x80 ? fmt::format("control character 0x{:02x}; remove it", byte)
+                    : fmt::format("byte 0x{:02x} is not UTF-8 text, or a "
+                                  "control character; save it as UTF-8",
+                                  byte));
+  }
+}
+
+// yaml-cpp's own words, made to say what to look for.
+std::string Explain(const std::string& message) {
+  if (message == YAML::ErrorMsg::UNKNOWN_ANCHOR) return kNoAnchors;
+  return fmt::format(
+      "this is no YAML ({}); check the indentation, colons and quotes",
+      message);
+}
+
+}  // namespace
+
+const YamlNode* YamlNode::Find(std::string_view key) const {
+  for (const auto& [name, value] : entries) {
+    if (name.value == key) return &value;
+  }
+  return nullptr;
+}
+
+bool SameContent(const YamlNode& a, const YamlNode& b) {
+  return a.kind == b.kind && a.value == b.value &&
+         std::equal(a.items.begin(), a.items.end(), b.items.begin(),
+                    b.items.end(), SameContent) &&
+         std::equal(a.entries.begin(), a.entries.end(), b.entries.begin(),
+                    b.entries.end(), [](const auto& x, const auto& y) {
+                      return x.first.value == y.first.value &&
+                             SameContent(x.second, y.second);
+                    });
+}
+
+YamlNode ReadYaml(std::string_view name, std::string_view text) {
+  CheckCharacters(name, text);
+  const std::size_t skipped =
+      text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
+  std::istringstream stream{std::string(text.substr(skipped))};
+  Builder builder(name, text, skipped);
+  const std::size_t tab = FindIndentingTab(text);
+  try {
+    YAML::Parser parser(stream);
+    while (parser.HandleNextDocument(builder)) {
+    }
+    return builder.Take();
+  } catch (const YAML::Exception& error) {
+    YamlNode place = builder.NodeAt(error.mark);
+    if (tab > place.offset) {
+      throw YamlError(name, place, Explain(error.msg));
+    }
+    Place(text, tab, place);
+    throw YamlError(name, place,
+                    "a tab indents this line; YAML takes spaces alone");
+  }
+}
+
+std::string ForSentence(std::string_view text) {
+  constexpr std::size_t kLongest = 40;
+  bool cut = false;
+  if (text.size() > kLongest) {
+    std::size_t end = kLongest;
+    while (end > 0 && (text[end] & 0xc0) == 0x80) --end;  // whole characters
+    text = text.substr(0, end);
+    cut = true;
+  }
+  std::string shown;
+  while (!text.empty()) {
+    const std::size_t plain = std::min(FindNotPlain(text), text.size());
+    shown += text.substr(0, plain);
+    if (plain < text.size()) shown += '?';
+    text.remove_prefix(std::min(plain + 1, text.size()));
+  }
+  for (char& c : shown) {
+    if (c == '\n' || c == '\r' || c == '\t') c = ' ';
+  }
+  return cut ? shown + "…" : shown;
+}
+
+Error YamlError(std::string_view name, const YamlNode& node,
+                std::string_view reason) {
+  return Error(EINVAL, fmt::format("Cannot accept '{}': line {}, column {}: {}",
+                                   name, node.line, node.column, reason));
+}
+
+}  // namespace sbxfs

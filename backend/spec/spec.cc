@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "backend/spec/keys.h"
+#include "backend/spec/scalar.h"
 #include "backend/spec/yaml.h"
 #include "backend/util/text.h"
 
@@ -22,24 +23,6 @@ std::string OwnArch() {
   return uname(&system) == 0 ? system.machine : "";
 }
 
-// A scalar in double quotes.
-std::string Quoted(std::string_view text) {
-  std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '\n') {
-      quoted += "\\n";
-      continue;
-    }
-    if (c == '\t') {
-      quoted += "\\t";
-      continue;
-    }
-    if (c == '"' || c == '\\') quoted += '\\';
-    quoted += c;
-  }
-  return quoted + '"';
-}
-
 bool SameImages(const Spec& a, const Spec& b) {
   return std::equal(a.images.begin(), a.images.end(), b.images.begin(),
                     b.images.end(),
@@ -52,11 +35,11 @@ bool SameImages(const Spec& a, const Spec& b) {
 std::string ImagesSkeleton(const Spec& defaults) {
   std::string text = "# images:\n";
   for (const ImageSource& image : defaults.images) {
-    text += fmt::format("#   - location: {}\n", Quoted(image.location));
+    text += fmt::format("#   - location: {}\n", QuoteScalar(image.location));
     if (!image.arch.empty())
       text += fmt::format("#     arch: {}\n", image.arch);
     if (!image.digest.empty()) {
-      text += fmt::format("#     digest: {}\n", Quoted(image.digest));
+      text += fmt::format("#     digest: {}\n", QuoteScalar(image.digest));
     }
   }
   return text;
@@ -69,7 +52,7 @@ std::string Shown(std::string_view key, std::string_view value) {
 }
 
 std::string QuotedIfSet(std::string_view text) {
-  return text.empty() ? "" : Quoted(text);
+  return text.empty() ? "" : QuoteScalar(text);
 }
 
 std::string UserSkeleton(const Spec& d) {
@@ -103,7 +86,7 @@ disk: 20GiB
 user:
   name: {1}
 )",
-                     kImageUrl, Quoted(user));
+                     kImageUrl, QuoteScalar(user));
 }
 
 Spec ParseSpec(const std::vector<Layer>& layers) {
@@ -179,7 +162,7 @@ std::string Skeleton(const Spec& d) {
       fmt::arg("memory", FormatSize(d.memory)),
       fmt::arg("disk", FormatSize(d.disk)),
       fmt::arg("arch", d.arch.empty() ? "default" : d.arch),
-      fmt::arg("description", Quoted(d.description)),
+      fmt::arg("description", QuoteScalar(d.description)),
       fmt::arg("autostart", flag(d.autostart)),
       fmt::arg("user", UserSkeleton(d)), fmt::arg("port", d.ssh_port),
       fmt::arg("load", flag(d.load_dot_ssh_pub_keys)),

@@ -215,14 +215,20 @@ const YamlNode* YamlNode::Find(std::string_view key) const {
 }
 
 bool SameContent(const YamlNode& a, const YamlNode& b) {
+  const auto nothing = [](const YamlNode& node) {
+    return node.kind == YamlNode::Kind::kNull ||
+           (node.kind == YamlNode::Kind::kMap && node.entries.empty());
+  };
+  if (nothing(a) || nothing(b)) return nothing(a) && nothing(b);
   return a.kind == b.kind && a.value == b.value &&
          std::equal(a.items.begin(), a.items.end(), b.items.begin(),
                     b.items.end(), SameContent) &&
-         std::equal(a.entries.begin(), a.entries.end(), b.entries.begin(),
-                    b.entries.end(), [](const auto& x, const auto& y) {
-                      return x.first.value == y.first.value &&
-                             SameContent(x.second, y.second);
-                    });
+         a.entries.size() == b.entries.size() &&
+         std::all_of(
+             a.entries.begin(), a.entries.end(), [&](const auto& entry) {
+               const YamlNode* other = b.Find(entry.first.value);
+               return other != nullptr && SameContent(entry.second, *other);
+             });
 }
 
 YamlNode ReadYaml(std::string_view name, std::string_view text) {

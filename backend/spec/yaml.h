@@ -32,7 +32,8 @@ struct YamlNode {
   [[nodiscard]] const YamlNode* Find(std::string_view key) const;
 };
 
-// Whether both say the same, wherever and in whatever style they say it.
+// Whether both say the same, in whatever order and style they say it. An empty
+// map says no more than null.
 [[nodiscard]] bool SameContent(const YamlNode& a, const YamlNode& b);
 
 // The one document in `text`; kNull for a text that says nothing. Throws

@@ -1,0 +1,368 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "backend/spec/keys.h"
+#include "backend/spec/layout.h"
+#include "backend/spec/scalar.h"
+#include "backend/spec/spec.h"
+#include "backend/spec/yaml.h"
+#include "backend/util/text.h"
+#include "backend/util/utf8.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr char kDocument[] = "config.yaml";
+constexpr std::size_t kIndentStep = 2;
+
+using Kind = YamlNode::Kind;
+using Entry = std::pair<YamlNode, YamlNode>;
+
+// One replacement in a text.
+struct Edit {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  std::string text;
+};
+
+const Entry* FindEntry(const YamlNode& map, std::string_view key) {
+  for (const Entry& entry : map.entries) {
+    if (entry.first.value == key) return &entry;
+  }
+  return nullptr;
+}
+
+// `node` with `value` at `path` (taken away when empty): what a right edit
+// reads back as.
+void ChangeTree(YamlNode& node, const std::vector<std::string_view>& path,
+                std::size_t depth, std::string_view value) {
+  if (depth == path.size()) {
+    node = YamlNode();
+    node.kind = Kind::kScalar;
+    node.value = value;
+    return;
+  }
+  node.kind = Kind::kMap;
+  auto& entries = node.entries;
+  const auto found = std::find_if(
+      entries.begin(), entries.end(),
+      [&](const Entry& entry) { return entry.first.value == path[depth]; });
+  if (value.empty()) {
+    if (found == entries.end()) return;
+    if (depth + 1 < path.size()) {
+      ChangeTree(found->second, path, depth + 1, value);
+      if (!found->second.entries.empty()) return;
+    }
+    entries.erase(found);
+    return;
+  }
+  if (found != entries.end()) {
+    ChangeTree(found->second, path, depth + 1, value);
+    return;
+  }
+  YamlNode key;
+  key.kind = Kind::kScalar;
+  key.value = path[depth];
+  YamlNode child;
+  ChangeTree(child, path, depth + 1, value);
+  entries.emplace_back(std::move(key), std::move(child));
+}
+
+// Drops what says nothing, so that `ssh:` and no `ssh` compare equal.
+YamlNode WithoutNothing(YamlNode node) {
+  for (Entry& entry : node.entries) {
+    entry.second = WithoutNothing(std::move(entry.second));
+  }
+  std::erase_if(node.entries, [](const Entry& entry) {
+    return SameContent(entry.second, YamlNode());
+  });
+  return node;
+}
+
+// Proposes edits of one text for one key, best first.
+class Editor {
+ public:
+  Editor(std::string_view text, std::string_view key, std::string_view value)
+      : text_(text),
+        key_(key),
+        value_(value),
+        path_(Split(key, '.')),
+        root_(ReadYaml(kDocument, text)),
+        layout_(text) {}
+
+  // Throws Error(EINVAL) when none of the proposals does it.
+  std::string Run() {
+    YamlNode wanted = root_;
+    CheckPath();
+    ChangeTree(wanted, path_, 0, value_);
+    wanted = WithoutNothing(std::move(wanted));
+    if (SameContent(WithoutNothing(root_), wanted)) return std::string(text_);
+    value_.empty() ? Remove() : Set();
+    for (const Edit& edit : edits_) {
+      std::string result = Apply(edit);
+      if (Reads(result, wanted)) return result;
+    }
+    throw Error(EINVAL,
+                fmt::format("Cannot {}: the text is laid out in a way that "
+                            "cannot be edited in place; change it in {} by "
+                            "hand",
+                            Verb(), kDocument));
+  }
+
+ private:
+  [[nodiscard]] std::string Verb() const {
+    return fmt::format("{} '{}'", value_.empty() ? "remove" : "set", key_);
+  }
+
+  // The way to the key must lead through maps.
+  void CheckPath() const {
+    const YamlNode* node = &root_;
+    for (std::size_t depth = 0; node != nullptr; ++depth) {
+      const bool last = depth == path_.size();
+      const bool container =
+          node->kind == Kind::kMap || (last && node->kind == Kind::kList);
+      const bool good = node->kind == Kind::kNull || container != last;
+      if (!good && !(last && value_.empty())) {
+        throw Error(
+            EINVAL,
+            fmt::format("Cannot {}: line {}, column {}: '{}' is {} here; "
+                        "change it in {} by hand",
+                        Verb(), node->line, node->column,
+                        depth == 0 ? kDocument : path_[depth - 1],
+                        container ? "a list or a map" : "no map", kDocument));
+      }
+      if (last) return;
+      node = node->Find(path_[depth]);
+    }
+  }
+
+  [[nodiscard]] std::string Apply(const Edit& edit) const {
+    return fmt::format("{}{}{}", text_.substr(0, edit.begin), edit.text,
+                       text_.substr(edit.end));
+  }
+
+  static bool Reads(const std::string& text, const YamlNode& wanted) {
+    try {
+      return SameContent(WithoutNothing(ReadYaml(kDocument, text)), wanted);
+    } catch (const Error&) {
+      return false;
+    }
+  }
+
+  void Propose(std::size_t begin, std::size_t end, std::string text) {
+    edits_.push_back({begin, end, std::move(text)});
+  }
+
+  // A new line before the line that starts at `at`.
+  void ProposeLine(std::size_t at, std::size_t depth, std::size_t indent) {
+    const std::string_view eol = layout_.EndOfLine();
+    const bool open = at > 0 && text_[at - 1] != '\n';
+    Propose(at, at, fmt::format("{}{}", open ? eol : "", Lines(depth, indent)));
+  }
+
+  // The key from `depth` on, as block lines.
+  [[nodiscard]] std::string Lines(std::size_t depth, std::size_t indent) const {
+    const std::string_view eol = layout_.EndOfLine();
+    std::string lines;
+    for (; depth + 1 < path_.size(); ++depth, indent += kIndentStep) {
+      lines += fmt::format("{:{}}{}:{}", "", indent, path_[depth], eol);
+    }
+    return lines + fmt::format("{:{}}{}: {}{}", "", indent, path_.back(),
+                               Scalar(false, '\0'), eol);
+  }
+
+  // The same as the inside of a flow map.
+  [[nodiscard]] std::string Flow(std::size_t depth) const {
+    if (depth + 1 == path_.size()) {
+      return fmt::format("{}: {}", path_[depth], Scalar(true, '\0'));
+    }
+    return fmt::format("{}: {{{}}}", path_[depth], Flow(depth + 1));
+  }
+
+  // `quote`: the style of the value it replaces.
+  [[nodiscard]] std::string Scalar(bool flow, char quote) const {
+    return FormatScalar(value_, TypeOfKey(key_), flow, quote);
+  }
+
+  void Set() {
+    const YamlNode* map = &root_;
+    const Entry* entry = nullptr;  // the one that holds `map`
+    bool flow = false;
+    for (std::size_t depth = 0;; ++depth) {
+      flow = flow || map->flow;
+      if (map->kind == Kind::kNull) {
+        entry == nullptr ? InsertInRoot() : InsertInNull(*entry, depth, flow);
+        return;
+      }
+      const Entry* next = FindEntry(*map, path_[depth]);
+      if (next == nullptr) {
+        Insert(*map, entry, depth);
+        return;
+      }
+      entry = next;
+      map = &entry->second;
+      if (depth + 1 == path_.size()) {
+        Replace(*entry, flow);
+        return;
+      }
+    }
+  }
+
+  void Replace(const Entry& entry, bool flow) {
+    const auto& [key, value] = entry;
+    if (value.kind == Kind::kNull) {
+      ReplaceNull(key, Scalar(flow, '\0'));
+      return;
+    }
+    const char first = text_[value.offset];
+    const std::size_t end = layout_.ScalarEnd(value);
+    std::string text = Scalar(flow, value.quoted ? first : '\0');
+    if (value.quoted && (first == '|' || first == '>')) {
+      // The comment behind a block's indicator.
+      const std::string_view header =
+          layout_.Between(value.offset, layout_.LineEnd(value.offset));
+      if (const auto hash = header.find(" #"); hash != header.npos) {
+        text += header.substr(hash);
+      }
+    }
+    Propose(value.offset, end, std::move(text));
+  }
+
+  void ReplaceNull(const YamlNode& key, const std::string& text) {
+    const std::string_view token = layout_.NullToken(key);
+    const std::size_t begin = layout_.OffsetOf(token);
+    if (!token.empty()) {
+      Propose(begin, begin + token.size(), text);
+      return;
+    }
+    Propose(begin, begin, " " + text);
+    Propose(begin, begin, ": " + text);  // `{key}`
+  }
+
+  // Below `parent`, which is there and empty.
+  void InsertInNull(const Entry& parent, std::size_t depth, bool flow) {
+    const YamlNode& key = parent.first;
+    if (!flow && layout_.NullToken(key).empty()) {
+      InsertInBlock(parent, depth, layout_.Indent(key.offset) + kIndentStep);
+    }
+    ReplaceNull(key, fmt::format("{{{}}}", Flow(depth)));
+  }
+
+  // Among the lines of `parent`, whose entries are indented by `indent`.
+  void InsertInBlock(const Entry& parent, std::size_t depth,
+                     std::size_t indent) {
+    const std::size_t begin = layout_.NextLine(parent.first.offset);
+    const std::size_t end = layout_.BlockEnd(parent.first);
+    if (const auto at =
+            layout_.AfterCommented(path_[depth], begin, end, std::nullopt)) {
+      ProposeLine(*at, depth, indent);
+    }
+    if (parent.second.kind != Kind::kNull) {
+      ProposeLine(layout_.NextLine(end), depth, indent);
+    }
+    ProposeLine(begin, depth, indent);
+  }
+
+  // Into a map that has entries, or brackets. `parent` null: the root.
+  void Insert(const YamlNode& map, const Entry* parent, std::size_t depth) {
+    if (map.flow) {
+      InsertInFlow(map, depth);
+    } else if (parent == nullptr) {
+      InsertInRoot();
+    } else {
+      InsertInBlock(*parent, depth, layout_.Indent(map.offset));
+    }
+  }
+
+  void InsertInFlow(const YamlNode& map, std::size_t depth) {
+    if (map.entries.empty()) {
+      Propose(map.offset, layout_.FlowEnd(map),
+              fmt::format("{{{}}}", Flow(depth)));
+      return;
+    }
+    const auto& [key, value] = map.entries.back();
+    const std::size_t end = layout_.ValueEnd(key, value);
+    Propose(end, end, ", " + Flow(depth));
+  }
+
+  void InsertInRoot() {
+    const std::size_t indent =
+        root_.kind == Kind::kNull ? 0 : layout_.Indent(root_.offset);
+    if (const auto at =
+            layout_.AfterCommented(path_[0], 0, text_.size(), indent)) {
+      ProposeLine(*at, 0, indent);
+    }
+    ProposeLine(text_.size(), 0, indent);
+    // Before the mark that ends a document.
+    const auto mark = text_.rfind("\n...");
+    if (mark != text_.npos) ProposeLine(mark + 1, 0, indent);
+  }
+
+  void Remove() {
+    std::vector<const YamlNode*> maps;
+    std::vector<const Entry*> entries;
+    const YamlNode* map = &root_;
+    for (const std::string_view name : path_) {
+      maps.push_back(map);
+      entries.push_back(FindEntry(*map, name));
+      map = &entries.back()->second;
+    }
+    // A parent that is left with nothing, not even a comment, goes too.
+    std::size_t depth = path_.size() - 1;
+    while (depth > 0 && maps[depth]->entries.size() == 1 &&
+           layout_.Between(entries[depth - 1]->first.offset,
+                           layout_.BlockEnd(entries[depth - 1]->first))
+                   .find('#') == std::string_view::npos) {
+      --depth;
+    }
+    for (; depth < path_.size(); ++depth) {
+      RemoveEntry(*maps[depth], *entries[depth]);
+    }
+  }
+
+  void RemoveEntry(const YamlNode& map, const Entry& entry) {
+    const auto& [key, value] = entry;
+    const std::size_t end = layout_.ValueEnd(key, value);
+    if (!map.flow) {
+      Propose(layout_.LineStart(key.offset), layout_.NextLine(end), "");
+      return;
+    }
+    // Its comma goes too: the one behind, or of the last the one before.
+    const auto behind = text_.find_first_not_of(" \t\r\n", end);
+    const auto before = key.offset == 0
+                            ? text_.npos
+                            : text_.find_last_not_of(" \t\r\n", key.offset - 1);
+    const bool comma_behind = behind != text_.npos && text_[behind] == ',';
+    if (comma_behind) {
+      const auto next = text_.find_first_not_of(" \t", behind + 1);
+      Propose(key.offset, std::min(next, text_.size()), "");
+    } else if (before != text_.npos && text_[before] == ',') {
+      Propose(before, end, "");
+    }
+    Propose(key.offset, end, "");
+  }
+
+  const std::string_view text_;
+  const std::string_view key_;
+  const std::string_view value_;
+  const std::vector<std::string_view> path_;
+  const YamlNode root_;
+  const Layout layout_;
+  std::vector<Edit> edits_;
+};
+
+}  // namespace
+
+std::string SetKey(std::string_view text, std::string_view key,
+                   std::string_view value) {
+  if (FindNotPlain(value) != std::string_view::npos) {
+    throw Error(EINVAL, fmt::format("Cannot set '{}': the value has control "
+                                    "characters or is not UTF-8; remove them",
+                                    key));
+  }
+  return Editor(text, key, value).Run();
+}
+
+}  // namespace sbxfs

@@ -32,6 +32,7 @@ enum Key : int {
   kReadOnly,
   kReadWrite,
   kSloppy,
+  kRemount,
   kToFuse,
   kOurs,
   kIgnore
@@ -52,6 +53,7 @@ constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("pool=", kPool), FUSE_OPT_KEY("group=", kGroup),
     FUSE_OPT_KEY("allow_other", kAllowOther), FUSE_OPT_KEY("ro", kReadOnly),
     FUSE_OPT_KEY("rw", kReadWrite), FUSE_OPT_KEY("sloppy", kSloppy),
+    FUSE_OPT_KEY("remount", kRemount),
 
     // What libfuse 3.14 takes for itself and for mount(2).
     FUSE_OPT_KEY("allow_root", kToFuse), FUSE_OPT_KEY("auto_unmount", kToFuse),
@@ -98,6 +100,7 @@ struct Parser {
   std::string group;  // as given
   bool log_level_given = false;
   bool sloppy = false;
+  bool remount = false;
 };
 
 void Fail(Parser& parser, std::string_view word, std::string_view reason) {
@@ -209,6 +212,9 @@ void Take(Parser& parser, int key, std::string_view word) {
     case kSloppy:
       parser.sloppy = true;
       break;
+    case kRemount:
+      parser.remount = true;
+      break;
     case kToFuse:
       if (word.starts_with("max_read=") && !ParseNumber(Value(word))) {
         Fail(parser, word, "not a number of bytes");
@@ -315,6 +321,13 @@ Options ParseOptions(int argc, char** argv) {
   fuse_opt_free_args(&args);
   if (parser.options.help || parser.options.version) {
     parser.options.errors.clear();
+    return parser.options;
+  }
+  if (parser.remount) {
+    // Alone: mount(8) then passes options on that the kernel has added.
+    parser.options.errors = {
+        "Cannot remount: the options of a mount are fixed while it is mounted; "
+        "unmount it and mount it again"};
     return parser.options;
   }
   auto& rest = parser.sloppy ? parser.options.warnings : parser.options.errors;

@@ -33,26 +33,26 @@ std::string ReadAll(const fs::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// What was made outside the namespace, to be removed at the end.
-std::vector<fs::path>& Placed() {
-  static std::vector<fs::path> placed;
-  return placed;
-}
-
-// Lets `path` be `source` in our mount namespace; a path that does not exist
-// must be made for real first, as an empty file or a symbolic link.
-void Place(const fs::path& source, const fs::path& path, bool link) {
-  if (!fs::exists(path)) {
-    Placed().push_back(path);
-    if (link) {
-      fs::create_symlink(source, path);
-      return;
-    }
-    std::ofstream make(path);
-  }
+void Bind(const fs::path& source, const fs::path& path) {
   if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) {
     throw std::runtime_error("cannot bind " + path.string());
   }
+}
+
+// Lets `dir` hold `program` besides all it holds, in our mount namespace alone.
+void AddProgram(const fs::path& program, const fs::path& dir,
+                const fs::path& backstage) {
+  fs::create_directory(backstage);
+  Bind(dir, backstage);
+  if (mount("none", dir.c_str(), "tmpfs", 0, "mode=755") != 0) {
+    throw std::runtime_error("cannot cover " + dir.string());
+  }
+  for (const auto& entry : fs::directory_iterator(backstage)) {
+    const fs::path name = entry.path().filename();
+    if (name != program.filename())
+      fs::create_symlink(entry.path(), dir / name);
+  }
+  fs::create_symlink(program, dir / program.filename());
 }
 
 // udev gives everybody /dev/fuse; where it does not run, root alone has it.
@@ -65,7 +65,7 @@ void OpenFuseToUsers(const fs::path& device) {
       chmod(device.c_str(), 0666) != 0) {
     throw std::runtime_error("cannot make " + device.string());
   }
-  Place(device, "/dev/fuse", false);
+  Bind(device, "/dev/fuse");
 }
 
 [[noreturn]] void Become(const std::vector<std::string>& command, uid_t uid,
@@ -111,24 +111,23 @@ void MountTest::SetUpTestSuite() {
       << fmt::format("sbxfstest:x:{0}:{0}::{1}/home:/bin/sh\n", kUser,
                      root_.string());
   std::ofstream(root_ / "fstab") << "";
-  Place(root_ / "passwd", "/etc/passwd", false);
-  Place(root_ / "fstab", "/etc/fstab", false);
-  Place(root_ / "bin" / "mount.sbxfs", "/sbin/mount.sbxfs", true);
+  Bind(root_ / "passwd", "/etc/passwd");
+  if (!fs::exists("/etc/fstab")) std::ofstream("/etc/fstab") << "";
+  Bind(root_ / "fstab", "/etc/fstab");
   OpenFuseToUsers(root_ / "fuse");
-  // Installed programs would be preferred to those beside the helper.
-  if (fs::exists(SBXFS_DAEMON)) {
-    Place(root_ / "bin" / "sbxfs", SBXFS_DAEMON, true);
-  }
+  AddProgram(root_ / "bin/mount.sbxfs", fs::canonical("/sbin"), root_ / "sbin");
+  AddProgram(root_ / "bin/sbxfs", fs::path(kDaemon).parent_path(),
+             root_ / "daemon");
 }
 
 void MountTest::TearDownTestSuite() {
   if (root_.empty()) return;
-  for (const char* path : {"/etc/passwd", "/etc/fstab", "/dev/fuse",
-                           "/sbin/mount.sbxfs", SBXFS_DAEMON}) {
-    umount2(path, MNT_DETACH);
+  for (const fs::path& path :
+       {fs::path("/etc/passwd"), fs::path("/etc/fstab"), fs::path("/dev/fuse"),
+        fs::canonical("/sbin"), fs::path(kDaemon).parent_path(), root_ / "sbin",
+        root_ / "daemon"}) {
+    umount2(path.c_str(), MNT_DETACH);
   }
-  for (const fs::path& path : Placed()) fs::remove(path);
-  Placed().clear();
   fs::remove_all(root_);
   root_.clear();
 }

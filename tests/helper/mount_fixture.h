@@ -23,6 +23,8 @@ class MountTest : public testing::Test {
  protected:
   static constexpr uid_t kUser = 61234;  // "sbxfstest", with a home
 
+  static constexpr const char* kDaemon = SBXFS_DAEMON;
+
   static void SetUpTestSuite();
   static void TearDownTestSuite();
   void SetUp() override;
@@ -43,10 +45,8 @@ class MountTest : public testing::Test {
   // Whether they are all gone, within a few seconds.
   [[nodiscard]] static bool DaemonsEnd();
 
-  std::string dir_;  // made for the test, writable for kUser
-
- private:
-  static std::filesystem::path root_;
+  static std::filesystem::path root_;  // all that the tests make
+  std::string dir_;                    // made for the test, kUser's own
 };
 
 }  // namespace sbxfs

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -137,6 +139,9 @@ TEST(Options, Errors) {
       {{"/m", "-o", "fsname=x"},
        "Cannot use option 'fsname=x': sbxfs sets it itself, so that mount "
        "finds the mount"},
+      {{"/m", "-o", "remount,ro,user_id=0"},
+       "Cannot remount: the options of a mount are fixed while it is mounted; "
+       "unmount it and mount it again"},
       {{"/m", "-o", "max_read=lots"},
        "Cannot use option 'max_read=lots': not a number of bytes"},
   };
@@ -200,6 +205,25 @@ TEST(Options, FuseArguments) {
                           "subtype=sbxfs,default_permissions,"
                           "fsname=a+b://c/d?e=f\\,g\\\\h,allow_other,ro,debug,"
                           "noexec"));
+}
+
+// A new option shows in --help and in the manual.
+TEST(Options, AllAreDocumented) {
+  std::ifstream file(SBXFS_SOURCE_DIR "/man/sbxfs.8");
+  const std::string manual{std::istreambuf_iterator<char>(file), {}};
+  const std::string usage = Usage();
+  for (const std::string name :
+       {"all", "allow_other", "group", "log", "loglevel", "pool", "ro",
+        "sloppy", "start", "start_timeout", "stop_timeout", "trash"}) {
+    EXPECT_THAT(manual, testing::ContainsRegex("\n.It Cm " + name + "[ \n]"));
+    EXPECT_THAT(usage, testing::ContainsRegex("\n  " + name + "[ =]"));
+    for (const char* value : {"", "=1"}) {
+      for (const std::string& error :
+           Parse({"-o", name + value, "/m"}).errors) {
+        EXPECT_THAT(error, testing::Not(testing::HasSubstr("no such option")));
+      }
+    }
+  }
 }
 
 TEST(Options, UsageFitsATerminal) {

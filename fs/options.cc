@@ -17,6 +17,7 @@ enum Key : int {
   kHelp,
   kVersion,
   kCheck,
+  kConnect,
   kForeground,
   kDebug,
   kLog,
@@ -43,8 +44,9 @@ enum Key : int {
 constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("-h", kHelp), FUSE_OPT_KEY("--help", kHelp),
     FUSE_OPT_KEY("-V", kVersion), FUSE_OPT_KEY("--version", kVersion),
-    FUSE_OPT_KEY("--check", kCheck), FUSE_OPT_KEY("-f", kForeground),
-    FUSE_OPT_KEY("-d", kDebug), FUSE_OPT_KEY("--debug", kDebug),
+    FUSE_OPT_KEY("--check", kCheck), FUSE_OPT_KEY("--connect", kConnect),
+    FUSE_OPT_KEY("-f", kForeground), FUSE_OPT_KEY("-d", kDebug),
+    FUSE_OPT_KEY("--debug", kDebug),
 
     FUSE_OPT_KEY("log=", kLog), FUSE_OPT_KEY("loglevel=", kLogLevel),
     FUSE_OPT_KEY("trash=", kTrash), FUSE_OPT_KEY("stop_timeout=", kStopTimeout),
@@ -168,6 +170,9 @@ void Take(Parser& parser, int key, std::string_view word) {
     case kCheck:
       options.check = true;
       break;
+    case kConnect:
+      options.connect = true;
+      break;
     case kForeground:
       options.foreground = true;
       break;
@@ -266,14 +271,17 @@ std::string UnknownSentence(std::string_view word) {
 void TakeOperands(Parser& parser) {
   Options& options = parser.options;
   auto& operands = parser.operands;
+  const std::string_view form =
+      options.connect ? "sbxfs --connect DIR/NAME" : "sbxfs [URI] DIR";
+  const std::size_t most = options.connect ? 1 : 2;
   if (operands.empty()) {
-    options.errors.emplace_back(
-        "Cannot mount: no directory is named; say sbxfs [URI] DIR");
-  } else if (operands.size() > 2) {
     options.errors.push_back(
-        fmt::format("Cannot mount: '{}' is one argument too many; say sbxfs "
-                    "[URI] DIR",
-                    operands[2]));
+        fmt::format("Cannot {}: no directory is named; say {}",
+                    options.connect ? "connect" : "mount", form));
+  } else if (operands.size() > most) {
+    options.errors.push_back(fmt::format(
+        "Cannot {}: '{}' is one argument too many; say {}",
+        options.connect ? "connect" : "mount", operands[most], form));
   } else {
     options.dir = operands.back();
     if (operands.size() == 2) options.uri = operands.front();
@@ -369,6 +377,8 @@ Shows the sandboxes of a libvirt hypervisor as directories below DIR.
   -f                    stay in the foreground, log to stderr
   -d                    the same, and log all that happens
       --check           look at the arguments and the directory, mount nothing
+      --connect         with DIR/NAME: start that sandbox and carry ssh to it;
+                        for the ProxyCommand of ssh_config
   -h, --help            print this and leave
   -V, --version         print the version and leave
 

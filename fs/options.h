@@ -18,6 +18,7 @@ struct Options {
   bool help = false;        // -h, --help
   bool version = false;     // -V, --version
   bool check = false;       // --check: look at everything, mount nothing
+  bool connect = false;     // --connect: carry ssh to the sandbox `dir`
   bool foreground = false;  // -f, and implied by -d
   bool debug = false;       // -d: all that is logged, libfuse's requests too
 

@@ -88,6 +88,14 @@ TEST(Options, HelpAndVersionComeBeforeErrors) {
   }
 }
 
+TEST(Options, Connect) {
+  const Options options = Parse({"--connect", "/m/box"});
+  EXPECT_THAT(options.errors, IsEmpty());
+  EXPECT_TRUE(options.connect);
+  EXPECT_EQ(options.dir, "/m/box");
+  EXPECT_EQ(options.uri, "");
+}
+
 TEST(Options, LaterOnesWin) {
   EXPECT_EQ(Parse({"-o", "trash=0,trash=5", "/m"}).trash, seconds(5));
   EXPECT_FALSE(Parse({"-o", "ro,rw", "/m"}).read_only);
@@ -102,6 +110,11 @@ TEST(Options, Errors) {
       {{}, "Cannot mount: no directory is named; say sbxfs [URI] DIR"},
       {{"a:///", "/m", "x"},
        "Cannot mount: 'x' is one argument too many; say sbxfs [URI] DIR"},
+      {{"--connect"},
+       "Cannot connect: no directory is named; say sbxfs --connect DIR/NAME"},
+      {{"--connect", "/m/a", "/m/b"},
+       "Cannot connect: '/m/b' is one argument too many; say sbxfs --connect "
+       "DIR/NAME"},
       {{"/m", "-o"}, "Cannot use option '-o': it needs a value, as in -o ro"},
       {{"/m", "-o", "trsh=1d"},
        "Cannot use option 'trsh=1d': no such option; did you mean 'trash'"},

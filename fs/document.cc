@@ -1,0 +1,286 @@
+#include "fs/document.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <atomic>
+#include <cerrno>
+#include <optional>
+
+#include "fs/attributes.h"
+#include "fs/process.h"
+#include "fs/text_file.h"
+
+namespace sbxfs {
+namespace {
+
+// close(2) cannot be interrupted, so it must not wait for ever.
+constexpr std::chrono::seconds kFlushLimit{10};
+
+void Overlay(std::string& text, uint64_t offset, const std::string& bytes) {
+  if (offset + bytes.size() > DocumentFile::kLongest) {
+    throw Error(E2BIG, fmt::format("Cannot write: a document has {} bytes at "
+                                   "most",
+                                   DocumentFile::kLongest));
+  }
+  if (text.size() < offset + bytes.size()) text.resize(offset + bytes.size());
+  text.replace(offset, bytes.size(), bytes);
+}
+
+void Resize(std::string& text, uint64_t size) {
+  if (size > DocumentFile::kLongest) {
+    throw Error(E2BIG, fmt::format("Cannot truncate: a document has {} bytes "
+                                   "at most",
+                                   DocumentFile::kLongest));
+  }
+  text.resize(size);
+}
+
+class OpenDocument : public OpenFile,
+                     public std::enable_shared_from_this<OpenDocument> {
+ public:
+  OpenDocument(std::shared_ptr<DocumentFile> file, const Caller& opener,
+               int flags)
+      : file_(std::move(file)),
+        opener_(opener),
+        process_(ReadProcess(opener.pid).tgid),
+        append_((flags & O_APPEND) != 0),
+        staged_((flags & O_TRUNC) != 0 ? std::string() : file_->Text(opener)) {}
+
+  void Read(const Caller&, uint64_t offset, size_t size,
+            Reply<std::string> reply) override EXCLUDES(mutex_) {
+    std::string part;
+    {
+      MutexLock lock(mutex_);
+      if (offset < staged_.size()) part = staged_.substr(offset, size);
+    }
+    reply.Ok(std::move(part));
+  }
+
+  void Write(const Caller&, uint64_t offset, std::string bytes, int,
+             Reply<Done> reply) override EXCLUDES(mutex_) {
+    {
+      MutexLock lock(mutex_);
+      Overlay(staged_, append_ ? staged_.size() : offset, bytes);
+      dirty_ = true;
+      verdict_.reset();
+    }
+    reply.Ok();
+  }
+
+  void Truncate(const Caller&, uint64_t size, Reply<Done> reply) override
+      EXCLUDES(mutex_) {
+    {
+      MutexLock lock(mutex_);
+      Resize(staged_, size);
+    }
+    reply.Ok();
+  }
+
+  void Flush(const Caller& caller, Reply<Done> reply) override
+      EXCLUDES(mutex_) {
+    const bool counts = Counts(caller);
+    std::optional<std::string> text;
+    std::optional<Error> verdict;
+    {
+      MutexLock lock(mutex_);
+      verdict = verdict_;
+      if (!verdict && dirty_ && counts) {
+        text = staged_;
+        dirty_ = false;
+      }
+    }
+    if (verdict) {
+      reply.Fail(std::move(*verdict));
+    } else if (text) {
+      Store(*text, std::move(reply));
+    } else {
+      reply.Ok();
+    }
+  }
+
+  void Release() override EXCLUDES(mutex_) {
+    bool lost = false;
+    {
+      MutexLock lock(mutex_);
+      lost = dirty_;
+    }
+    if (lost) {
+      file_->tree().errors.Failed(
+          file_->subject, opener_.uid,
+          fmt::format("Cannot store '{}': the process that opened it was "
+                      "killed, or closed it before it was written; write it "
+                      "again",
+                      file_->name));
+    }
+    file_->Released();
+  }
+
+  std::optional<uint64_t> Size() const override EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return staged_.size();
+  }
+
+ private:
+  bool Counts(const Caller& caller) const {
+    return ReadProcess(caller.pid).tgid == process_ && !IsKilled(caller.pid);
+  }
+
+  void Store(const std::string& text, Reply<Done> reply) {
+    file_->tree().Within(
+        kFlushLimit, reply,
+        Error(ETIMEDOUT, fmt::format("Cannot store '{}': the hypervisor did "
+                                     "not answer; try again",
+                                     file_->name)));
+    Reply<Done> told([self = shared_from_this(), reply](Outcome<Done> outcome) {
+      const auto* error = std::get_if<Error>(&outcome);
+      if (error != nullptr) self->Judge(*error);
+      if (error == nullptr) {
+        self->file_->tree().errors.Succeeded(self->file_->subject);
+      }
+      reply.Give(std::move(outcome));
+    });
+    // The opener wrote it, whoever closes it.
+    told.Guard([&] { file_->StoreWhole(opener_, text, told); });
+  }
+
+  // emacs and dd ignore what fsync says: it is said again at each flush.
+  void Judge(const Error& error) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    verdict_ = error;
+  }
+
+  const std::shared_ptr<DocumentFile> file_;
+  const Caller opener_;
+  const pid_t process_;
+  const bool append_;
+  mutable Mutex mutex_;
+  std::string staged_ GUARDED_BY(mutex_);
+  bool dirty_ GUARDED_BY(mutex_) = false;
+  std::optional<Error> verdict_ GUARDED_BY(mutex_);
+};
+
+class OpenScratch : public OpenFile {
+ public:
+  OpenScratch(std::shared_ptr<ScratchFile> file, int flags)
+      : file_(std::move(file)), append_((flags & O_APPEND) != 0) {}
+
+  void Read(const Caller&, uint64_t offset, size_t size,
+            Reply<std::string> reply) override {
+    const std::string text = file_->Text();
+    reply.Ok(offset < text.size() ? text.substr(offset, size) : std::string());
+  }
+  void Write(const Caller&, uint64_t offset, std::string bytes, int,
+             Reply<Done> reply) override {
+    file_->Write(offset, bytes, append_);
+    reply.Ok();
+  }
+  void Truncate(const Caller&, uint64_t size, Reply<Done> reply) override {
+    file_->Truncate(size);
+    reply.Ok();
+  }
+
+ private:
+  const std::shared_ptr<ScratchFile> file_;
+  const bool append_;
+};
+
+std::string NextScratchKey() {
+  static std::atomic<uint64_t> last{0};
+  return fmt::format("scratch:{}", ++last);
+}
+
+}  // namespace
+
+void DocumentFile::Open(const Caller& caller, int flags,
+                        Reply<OpenFilePtr> reply) {
+  if ((flags & O_ACCMODE) != O_RDONLY) CheckWrite(caller);
+  // Read-only opens ignore O_TRUNC, which POSIX leaves undefined for them.
+  if ((flags & O_ACCMODE) == O_RDONLY) flags &= ~O_TRUNC;
+  reply.Ok(std::make_shared<OpenDocument>(
+      std::static_pointer_cast<DocumentFile>(shared_from_this()), caller,
+      flags));
+}
+
+RowDocument::RowDocument(TreePtr tree, const Row& row, const std::string& uuid)
+    : DocumentFile(std::move(tree), RowKey(row, uuid), uuid,
+                   std::string(row.name)),
+      row_(row) {}
+
+struct stat RowDocument::Stat(const Caller& reader) {
+  const View view = tree_->ViewFor(reader, subject);
+  return RowStat(view, row_, row_.show(view).size());
+}
+
+std::string RowDocument::Text(const Caller& reader) {
+  return row_.show(tree_->ViewFor(reader, subject));
+}
+
+void RowDocument::StoreWhole(const Caller& caller, const std::string& text,
+                             Reply<Done> reply) {
+  const View view = tree_->ViewFor(caller, subject);
+  CheckWritable(view, row_);
+  row_.store({*tree_, caller, view.sandbox, text}, std::move(reply));
+}
+
+void RowDocument::CheckWrite(const Caller& caller) {
+  CheckWritable(tree_->ViewFor(caller, subject), row_);
+}
+
+ScratchFile::ScratchFile(const Caller& owner, std::string subject,
+                         std::string text)
+    : File(NextScratchKey(), std::move(subject)),
+      uid_(owner.uid),
+      gid_(owner.gid),
+      modified_(std::chrono::system_clock::now()),
+      text_(std::move(text)) {}
+
+struct stat ScratchFile::Stat(const Caller&) {
+  MutexLock lock(mutex_);
+  struct stat stat {};
+  stat.st_mode = S_IFREG | mode_;
+  stat.st_nlink = 1;
+  stat.st_uid = uid_;
+  stat.st_gid = gid_;
+  stat.st_blksize = 4096;
+  SetSize(stat, text_.size());
+  SetTime(stat, modified_);
+  return stat;
+}
+
+void ScratchFile::Change(const Caller&, const Changes& changes,
+                         Reply<Done> reply) {
+  {
+    MutexLock lock(mutex_);
+    if (changes.mode) mode_ = *changes.mode & 0777;
+    if (changes.uid) uid_ = *changes.uid;
+    if (changes.gid) gid_ = *changes.gid;
+  }
+  reply.Ok();
+}
+
+void ScratchFile::Open(const Caller&, int flags, Reply<OpenFilePtr> reply) {
+  if ((flags & O_TRUNC) != 0 && (flags & O_ACCMODE) != O_RDONLY) Truncate(0);
+  reply.Ok(std::make_shared<OpenScratch>(
+      std::static_pointer_cast<ScratchFile>(shared_from_this()), flags));
+}
+
+std::string ScratchFile::Text() {
+  MutexLock lock(mutex_);
+  return text_;
+}
+
+void ScratchFile::Write(uint64_t offset, const std::string& bytes,
+                        bool append) {
+  MutexLock lock(mutex_);
+  Overlay(text_, append ? text_.size() : offset, bytes);
+  modified_ = std::chrono::system_clock::now();
+}
+
+void ScratchFile::Truncate(uint64_t size) {
+  MutexLock lock(mutex_);
+  Resize(text_, size);
+  modified_ = std::chrono::system_clock::now();
+}
+
+}  // namespace sbxfs

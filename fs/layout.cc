@@ -1,0 +1,154 @@
+#include "fs/layout.h"
+
+#include <array>
+
+#include "fs/show.h"
+#include "fs/store.h"
+
+namespace sbxfs {
+namespace {
+
+using enum DirKind;
+using enum Form;
+using enum Clock;
+
+bool HasRejected(const View& view) {
+  return view.sandbox && !view.sandbox->rejected.empty();
+}
+
+const Row kRows[] = {
+    {kRoot, "NAME.yaml", 0644, kDocument, nullptr, nullptr, kConfig,
+     "makes sandbox NAME from that text; opened later it is NAME/config.yaml"},
+    {kRoot, ".host", 0755, kDirectory, nullptr, nullptr, kConnected,
+     "the hypervisor behind this mount"},
+    {kRoot, "NAME", 0700, kDirectory, nullptr, nullptr, kUsed,
+     "a sandbox: mkdir makes it, rmdir destroys it, mv renames it"},
+
+    {kHost, "README", 0444, kValue, show::HostReadme, nullptr, kConnected,
+     "how to drive the tree"},
+    {kHost, "list", 0444, kValue, show::List, nullptr, kLastEvent,
+     "a line for each sandbox: name, state, ip, port, cpus, memory, disk, age",
+     true},
+    {kHost, "uri", 0644, kValue, show::Uri, store::Uri, kConnected,
+     "the libvirt URI in use"},
+    {kHost, "connection", 0444, kValue, show::Connection, nullptr, kConnected,
+     "connected or disconnected, since when, why, and what to do", true},
+    {kHost, "error", 0444, kValue, show::HostError, nullptr, kLastEvent,
+     "your own last failures that belong to no sandbox, newest first"},
+    {kHost, "events", 0444, kLog, nullptr, nullptr, kLastEvent,
+     "what happened, a line each; tail -f follows", true},
+    {kHost, "capacity", 0444, kValue, show::Capacity, nullptr, kConnected,
+     "cpus, memory and pool of the hypervisor"},
+    {kHost, "defaults.yaml", 0644, kDocument, show::Defaults, store::Defaults,
+     kDefaults, "what a new sandbox gets, where its config.yaml is silent"},
+    {kHost, "authorized_keys", 0600, kDocument, show::HostAuthorizedKeys,
+     store::HostAuthorizedKeys, kDefaults, "ssh keys let into every sandbox"},
+    {.dir = kHost,
+     .name = "ssh_config",
+     .mode = 0444,
+     .form = kValue,
+     .show = show::HostSshConfig,
+     .store = nullptr,
+     .clock = kLastEvent,
+     .help = "ssh -F .host/ssh_config sbx-NAME; or Include it",
+     .for_all = true},
+    {kHost, "images", 0755, kDirectory, nullptr, nullptr, kConnected,
+     "base images: cp x.qcow2 images/, rm"},
+    {kHost, "trash", 0755, kDirectory, nullptr, nullptr, kConnected,
+     "what rmdir took: mv takes it back, rmdir is final"},
+
+    {kSandbox, "README", 0444, kValue, show::SandboxReadme, nullptr, kState,
+     "this sandbox in twenty lines"},
+    {kSandbox, "config.yaml", 0644, kDocument, show::Config, store::Config,
+     kConfig, "the sandbox as wanted, in Lima's vocabulary"},
+    {.dir = kSandbox,
+     .name = "config.yaml.rejected",
+     .mode = 0444,
+     .form = kValue,
+     .show = show::Rejected,
+     .store = nullptr,
+     .clock = kUsed,
+     .help = "the text that was refused last; rm forgets it",
+     .present = HasRejected},
+    {kSandbox, "cpus", 0644, kValue, show::Cpus, store::Cpus, kConfig,
+     "number of processors"},
+    {kSandbox, "memory", 0644, kValue, show::Memory, store::Memory, kConfig,
+     "size of memory, 4GiB say"},
+    {kSandbox, "disk", 0644, kValue, show::Disk, store::Disk, kConfig,
+     "size of the disk, 100GiB say"},
+    {kSandbox, "description", 0644, kValue, show::Description,
+     store::Description, kConfig, "a line of your own"},
+    {kSandbox, "autostart", 0644, kValue, show::Autostart, store::Autostart,
+     kConfig, "yes: started with the host"},
+    {kSandbox, "pending", 0444, kValue, show::Pending, nullptr, kUsed,
+     "keys changed but in force only after a restart", true},
+    {kSandbox, "status", 0644, kValue, show::Status, store::Status, kState,
+     "the state; write start, stop, kill, restart, pause, resume, save, reset, "
+     "destroy or wait STATE",
+     true},
+    {kSandbox, "reason", 0444, kValue, show::Reason, nullptr, kState,
+     "why it is in that state"},
+    {kSandbox, "ready", 0444, kValue, show::Ready, nullptr, kState,
+     "yes and the seconds it took, or no and what is waited for", true},
+    {kSandbox, "progress", 0444, kValue, show::Progress, nullptr, kState,
+     "what is being done now", true},
+    {kSandbox, "error", 0444, kValue, show::SandboxError, nullptr, kUsed,
+     "what failed last here, why, and what to do; empty after a success"},
+    {kSandbox, "events", 0444, kLog, nullptr, nullptr, kLastEvent,
+     "what happened to it, a line each", true},
+    {kSandbox, "usage", 0444, kValue, show::UsageText, nullptr, kState,
+     "counters: cpu, memory, disk, network", false, Facet::kUsage},
+    {kSandbox, "ssh_port", 0644, kValue, show::SshPort, store::SshPort, kConfig,
+     "port of 127.0.0.1 that leads to its ssh"},
+    {.dir = kSandbox,
+     .name = "ssh_config",
+     .mode = 0444,
+     .form = kValue,
+     .show = show::SshConfig,
+     .store = nullptr,
+     .clock = kConfig,
+     .help = "ssh -F NAME/ssh_config sbx-NAME",
+     .for_all = true},
+    {kSandbox, "authorized_keys", 0600, kDocument, show::AuthorizedKeys,
+     store::AuthorizedKeys, kUsed, "ssh keys let in here"},
+    {kSandbox, "known_hosts", 0444, kValue, show::KnownHosts, nullptr, kConfig,
+     "the guest's host key"},
+    {kSandbox, "ip", 0444, kValue, show::Ip, nullptr, kState,
+     "addresses, one a line", false, Facet::kAddresses},
+    {kSandbox, "console.log", 0444, kConsole, nullptr, nullptr, kState,
+     "the serial console; tail -f follows", false, Facet::kConsole},
+    {kSandbox, "domain.xml", 0444, kValue, show::DomainXml, nullptr, kState,
+     "what libvirt has", false, Facet::kDomainXml},
+};
+
+// The table is sorted by directory.
+std::span<const Row> Range(DirKind dir) {
+  const Row* begin = std::begin(kRows);
+  while (begin->dir != dir) ++begin;
+  const Row* end = begin;
+  while (end != std::end(kRows) && end->dir == dir) ++end;
+  return {begin, end};
+}
+
+}  // namespace
+
+std::span<const Row> Rows(DirKind dir) {
+  static const std::array<std::span<const Row>, 3> kRanges = {
+      Range(kRoot), Range(kHost), Range(kSandbox)};
+  return kRanges[static_cast<std::size_t>(dir)];
+}
+
+const Row* FindRow(DirKind dir, std::string_view name) {
+  for (const Row& row : Rows(dir)) {
+    if (row.name == name) return &row;
+  }
+  return nullptr;
+}
+
+std::vector<std::string_view> RowNames(DirKind dir) {
+  std::vector<std::string_view> names;
+  for (const Row& row : Rows(dir)) names.push_back(row.name);
+  return names;
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,128 @@
+#ifndef SBXFS_FS_NODE_H_
+#define SBXFS_FS_NODE_H_
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/backend.h"
+
+// What the tree is made of, without a FUSE type: ops.cc decodes requests, calls
+// one of these functions and sends what they answer. Each may be called from
+// any thread and throws Error or fails its reply; each default refuses.
+
+namespace sbxfs {
+
+// One open(2) of a file.
+class OpenFile {
+ public:
+  virtual ~OpenFile() = default;
+
+  virtual void Read(const Caller& caller, uint64_t offset, size_t size,
+                    Reply<std::string> reply) = 0;
+  // `flags` are those of open(2) as they are now.
+  virtual void Write(const Caller& caller, uint64_t offset, std::string bytes,
+                     int flags, Reply<Done> reply);
+  virtual void Truncate(const Caller& caller, uint64_t size, Reply<Done> reply);
+  // close(2) of one copy of the descriptor, by whichever process.
+  virtual void Flush(const Caller& caller, Reply<Done> reply);
+  virtual void Sync(const Caller& caller, Reply<Done> reply);
+  // The last copy is gone.
+  virtual void Release() {}
+
+  // While it is being written: what has been taken so far.
+  [[nodiscard]] virtual std::optional<uint64_t> Size() const { return {}; }
+  // For poll(2): whether there is something this open file has not read.
+  [[nodiscard]] virtual bool Unread(const Caller&) { return true; }
+  [[nodiscard]] virtual bool Pollable() const { return false; }
+};
+using OpenFilePtr = std::shared_ptr<OpenFile>;
+
+// What chmod, chown, truncate and touch ask for.
+struct Changes {
+  std::optional<mode_t> mode;
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+};
+
+class Node : public std::enable_shared_from_this<Node> {
+ public:
+  // `key` names the object in the inode table, the same for all its life and
+  // for no other. `subject` is the uuid of the sandbox it belongs to, or empty.
+  Node(std::string key, std::string subject)
+      : key(std::move(key)), subject(std::move(subject)) {}
+  virtual ~Node() = default;
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  const std::string key;
+  const std::string subject;
+
+  // All but st_ino. Error(ENOENT) when the object is gone.
+  [[nodiscard]] virtual struct stat Stat(const Caller& reader) = 0;
+  // Stat for stat(2); may bring itself up to date first.
+  virtual void FreshStat(const Caller& reader, Reply<struct stat> reply);
+  // Whether a new lookup gets another inode while a write waits, since the
+  // kernel lets one writer into an inode at a time.
+  [[nodiscard]] virtual bool Overtakable() const { return false; }
+  virtual void Change(const Caller& caller, const Changes& changes,
+                      Reply<Done> reply) = 0;
+};
+using NodePtr = std::shared_ptr<Node>;
+
+class File : public Node {
+ public:
+  using Node::Node;
+  virtual void Open(const Caller& caller, int flags,
+                    Reply<OpenFilePtr> reply) = 0;
+  // A finished scratch file was renamed onto this one: one write of its text.
+  virtual void StoreWhole(const Caller& caller, const std::string& text,
+                          Reply<Done> reply);
+};
+
+// What creat(2) comes to.
+struct Made {
+  NodePtr node;
+  OpenFilePtr file;
+};
+
+class Dir : public Node {
+ public:
+  struct Entry {
+    std::string name;
+    NodePtr node;
+  };
+
+  using Node::Node;
+  // Null when there is no such name.
+  [[nodiscard]] virtual NodePtr Lookup(const Caller& caller,
+                                       const std::string& name) = 0;
+  // Built-in names first.
+  [[nodiscard]] virtual std::vector<Entry> List(const Caller& reader) = 0;
+
+  virtual void MakeDir(const Caller& caller, const std::string& name,
+                       mode_t mode, Reply<NodePtr> reply);
+  virtual void RemoveDir(const Caller& caller, const std::string& name,
+                         Reply<Done> reply);
+  virtual void Unlink(const Caller& caller, const std::string& name,
+                      Reply<Done> reply);
+  // There is nothing of that name, as far as the kernel knows.
+  virtual void Create(const Caller& caller, const std::string& name, int flags,
+                      Reply<Made> reply);
+  virtual void Rename(const Caller& caller, const std::string& name, Dir& to,
+                      const std::string& new_name, Reply<Done> reply);
+  // symlink, link, mknod of this name.
+  [[noreturn]] virtual void RefuseOther(const std::string& name);
+
+  void Change(const Caller& caller, const Changes& changes,
+              Reply<Done> reply) override;
+};
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_FS_NODE_H_

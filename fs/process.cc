@@ -1,0 +1,75 @@
+#include "fs/process.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <csignal>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace sbxfs {
+namespace {
+
+std::uint64_t ParseHex(std::string_view text) {
+  std::uint64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value, 16);
+  return value;
+}
+
+constexpr std::uint64_t Bit(int signal) { return 1ULL << (signal - 1); }
+
+}  // namespace
+
+Process ReadProcess(pid_t tid) {
+  Process process;
+  process.tgid = tid;
+  if (tid <= 0) return process;
+  std::ifstream status(fmt::format("/proc/{}/status", tid));
+  std::uint64_t blocked = 0;
+  std::string line;
+  while (std::getline(status, line)) {
+    std::istringstream words(line);
+    std::string key;
+    std::string value;
+    words >> key;
+    if (key == "Tgid:") {
+      words >> process.tgid;
+      process.known = true;
+    } else if (key == "SigPnd:" || key == "ShdPnd:") {
+      words >> value;
+      process.pending |= ParseHex(value);
+    } else if (key == "SigBlk:") {
+      words >> value;
+      blocked = ParseHex(value);
+    } else if (key == "Groups:") {
+      for (gid_t gid = 0; words >> gid;) process.groups.push_back(gid);
+    }
+  }
+  process.pending &= ~blocked;
+  return process;
+}
+
+bool IsKilled(pid_t tid) {
+  std::ifstream file(fmt::format("/proc/{}/stat", tid));
+  std::string text;
+  std::getline(file, text);
+  // The command's name stands in parentheses and may hold spaces and more.
+  const auto end = text.rfind(')');
+  if (end == std::string::npos) return false;
+  std::istringstream words(text.substr(end + 1));
+  std::string state;
+  long parent = 0, group = 0, session = 0, tty = 0, foreground = 0;
+  unsigned long flags = 0;
+  words >> state >> parent >> group >> session >> tty >> foreground >> flags;
+  constexpr unsigned long kSignaled = 0x400;
+  return (flags & kSignaled) != 0;
+}
+
+bool WantsOut(const Process& process) {
+  constexpr std::uint64_t kHarmless =
+      Bit(SIGWINCH) | Bit(SIGCHLD) | Bit(SIGURG) | Bit(SIGCONT);
+  return !process.known || (process.pending & ~kHarmless) != 0;
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,102 @@
+#include <fmt/format.h>
+
+#include "backend/util/text.h"
+#include "fs/layout.h"
+#include "fs/show.h"
+#include "fs/tree.h"
+
+// The README files: made from the table, with live values.
+
+namespace sbxfs::show {
+namespace {
+
+// The names of a directory's rows that `take` wants, in lines of 78.
+template <typename Take>
+std::string Names(DirKind dir, Take take) {
+  std::string text;
+  std::string line;
+  for (const Row& row : Rows(dir)) {
+    if (!take(row)) continue;
+    if (line.size() + 1 + row.name.size() > 76) {
+      text += " " + line + '\n';
+      line.clear();
+    }
+    line +=
+        fmt::format(" {}{}", row.name, row.form == Form::kDirectory ? "/" : "");
+  }
+  return text + (line.empty() ? "" : " " + line + '\n');
+}
+
+std::string Helps(DirKind dir) {
+  std::string text;
+  for (const Row& row : Rows(dir)) {
+    text += fmt::format("  {:<16} {}\n", row.name, row.help);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string HostReadme(const View& view) {
+  const std::string& at = view.tree.options.mount_point;
+  const bool connected = view.host->connected;
+  return fmt::format(
+             "Each directory in {0} is a sandbox: a virtual machine on {1}{2}\n"
+             "\n"
+             "  mkdir {0}/box                   make one, stopped\n"
+             "  echo 4GiB > {0}/box/memory      set it up; or edit "
+             "config.yaml\n"
+             "  cp agent.yaml {0}/box.yaml      make one from a file\n"
+             "  echo start > {0}/box/status     boot it, back when usable\n"
+             "  ssh -F {0}/.host/ssh_config sbx-box  boot it if need be, go "
+             "in\n"
+             "  echo stop > {0}/box/status      shut it down; kill if it "
+             "hangs\n"
+             "  rmdir {0}/box                   destroy it: to .host/trash\n"
+             "  mv {0}/.host/trash/box {0}      undo that\n"
+             "\n"
+             "When a command fails: cat box/error, or .host/error if there is "
+             "no box.\nTo wait: echo wait running > box/status, or poll(2); "
+             "inotify does not work.\nA write is one command; its errno is the "
+             "verdict. sbxfs(5) has it all.\n\nIn box/, to read and write:\n",
+             at, view.host->uri, connected ? "" : " (not connected)") +
+         Names(DirKind::kSandbox,
+               [](const Row& row) { return row.store != nullptr; }) +
+         "to read:\n" +
+         Names(DirKind::kSandbox,
+               [](const Row& row) { return row.store == nullptr; }) +
+         "In .host/:\n" + Helps(DirKind::kHost);
+}
+
+std::string SandboxReadme(const View& view) {
+  const Sandbox& sandbox = *view.sandbox;
+  const std::string dir = view.tree.options.mount_point + '/' + sandbox.name;
+  const std::string error = SandboxError(view);
+  std::string text = fmt::format(
+      "Sandbox {}: {}{}{}\n"
+      "{} cpus, {} memory, {} disk, user {}, ssh port {}\n"
+      "\n"
+      "  echo start > {}/status\n"
+      "  ssh -F {}/ssh_config sbx-{}\n"
+      "  echo stop > {}/status\n"
+      "\n"
+      "Verbs of status: {}, wait STATE\n"
+      "ready: {}"
+      "error: {}"
+      "\n"
+      "To read and write:\n",
+      sandbox.name, StateName(sandbox.state),
+      sandbox.reason.empty() ? "" : ", ", sandbox.reason, sandbox.cpus,
+      FormatSize(sandbox.memory), FormatSize(sandbox.disk), sandbox.user,
+      sandbox.ssh_port, dir, dir, sandbox.name, dir, VerbList(), Ready(view),
+      error.empty() ? "none\n" : error);
+  return text +
+         Names(DirKind::kSandbox,
+               [](const Row& row) { return row.store != nullptr; }) +
+         "To read:\n" +
+         Names(DirKind::kSandbox,
+               [](const Row& row) { return row.store == nullptr; }) +
+         "What each is: sbxfs(5), and ../.host/README\n";
+}
+
+}  // namespace sbxfs::show

@@ -1,0 +1,30 @@
+#include "fs/server.h"
+
+#include <utility>
+
+#include "fs/tree/root_dir.h"
+
+namespace sbxfs {
+
+Server::Server(Backend& backend, TreeOptions options)
+    : tree(std::make_shared<Tree>(
+          backend, std::move(options), notifier, [this] { pollers.Wake(); },
+          [this](const std::string& uuid) { inodes.Retire(uuid + '/'); })),
+      inodes(std::make_shared<RootDir>(tree)),
+      requests(std::make_shared<Requests>(notifier)) {
+  backend.SetObserver(tree.get());
+}
+
+Server::~Server() {
+  tree->backend.SetObserver(nullptr);
+  tree->Close();
+  requests->Close();
+  notifier.Stop();
+  pollers.Clear();
+  // Nodes keep the tree alive, and open files nodes.
+  files.Clear();
+  dirs.Clear();
+  inodes.Clear();
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,54 @@
+#ifndef SBXFS_FS_SERVER_H_
+#define SBXFS_FS_SERVER_H_
+
+#include <fuse_lowlevel.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fs/handle_table.h"
+#include "fs/inode_table.h"
+#include "fs/notifier.h"
+#include "fs/pollers.h"
+#include "fs/request.h"
+#include "fs/tree.h"
+
+namespace sbxfs {
+
+// A listing: one moment, from opendir on.
+struct OpenDir {
+  struct Item {
+    std::string name;
+    uint64_t number = 0;
+    mode_t mode = 0;
+  };
+  std::vector<Item> items;
+};
+
+// What the handlers of a session work on.
+struct Server {
+  Server(Backend& backend, TreeOptions options);
+  // Answers what is unanswered; the FUSE session must still be there.
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  std::function<void()> on_ready;
+
+  Notifier notifier;
+  Pollers pollers{notifier};
+  const TreePtr tree;
+  InodeTable inodes;
+  HandleTable<OpenFile> files;
+  HandleTable<OpenDir> dirs;
+  const std::shared_ptr<Requests> requests;
+};
+
+// libfuse's table of handlers; their user data is the Server.
+[[nodiscard]] const fuse_lowlevel_ops& LowlevelOps();
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_FS_SERVER_H_

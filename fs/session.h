@@ -1,0 +1,56 @@
+#ifndef SBXFS_FS_SESSION_H_
+#define SBXFS_FS_SESSION_H_
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace sbxfs {
+
+struct SessionOptions {
+  std::string mount_point;  // absolute
+  // For fuse_session_new, argv[0] included (FuseArguments makes them).
+  std::vector<std::string> fuse_arguments = {"sbxfs"};
+  std::string program;  // absolute path of sbxfs, for ProxyCommand
+  uid_t uid = 0;        // the mount's owner
+  gid_t gid = 0;
+  bool allow_other = false;
+  std::optional<gid_t> group;  // with allow_other: who may make sandboxes
+  unsigned threads = 4;
+  // A descriptor to serve in the place of a mount, for tests; it is taken
+  // over. -1: mount.
+  int fd = -1;
+};
+
+// A mount: owns the FUSE session, its threads and its signal handlers. One a
+// process, but for those with `fd`.
+class Session {
+ public:
+  // Observes `backend`, which must outlive this, from here on.
+  // Throws Error when libfuse takes the arguments amiss.
+  Session(Backend& backend, const SessionOptions& options);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Mounts and serves until unmounted, stopped, or told by SIGTERM, SIGINT or
+  // SIGHUP, also while the mount is busy. `on_ready` is called once, when the
+  // kernel can be answered; what it throws ends the session and is thrown.
+  // Throws Error when it cannot be mounted.
+  void Run(std::function<void()> on_ready);
+
+  // Ends Run from another thread.
+  void Stop();
+
+ private:
+  class Impl;
+  const std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_FS_SESSION_H_

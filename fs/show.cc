@@ -1,0 +1,189 @@
+#include "fs/show.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "backend/util/text.h"
+#include "fs/event_log.h"
+#include "fs/ssh_text.h"
+#include "fs/tree.h"
+
+namespace sbxfs::show {
+namespace {
+
+// A line, or nothing at all.
+std::string Line(std::string text) {
+  if (!text.empty() && text.back() != '\n') text += '\n';
+  return text;
+}
+
+std::string Age(Time since) {
+  using std::chrono::seconds;
+  const auto age = std::chrono::duration_cast<seconds>(
+                       std::chrono::system_clock::now() - since)
+                       .count();
+  if (age < 60) return fmt::format("{}s", std::max<long>(age, 0));
+  if (age < 60 * 60) return fmt::format("{}m", age / 60);
+  if (age < 2 * 24 * 60 * 60) return fmt::format("{}h", age / (60 * 60));
+  return fmt::format("{}d", age / (24 * 60 * 60));
+}
+
+std::string OrDash(std::string text) {
+  return text.empty() ? std::string("-") : text;
+}
+
+std::string Table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      widths[i] = std::max(widths[i], row[i].size());
+    }
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i + 1 < row.size(); ++i) {
+      text += fmt::format("{:<{}}  ", row[i], widths[i]);
+    }
+    text += row.back() + '\n';
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string Config(const View& view) { return view.sandbox->config; }
+std::string Rejected(const View& view) { return view.sandbox->rejected; }
+std::string Cpus(const View& view) {
+  return fmt::format("{}\n", view.sandbox->cpus);
+}
+std::string Memory(const View& view) {
+  return FormatSize(view.sandbox->memory) + '\n';
+}
+std::string Disk(const View& view) {
+  return FormatSize(view.sandbox->disk) + '\n';
+}
+std::string Description(const View& view) {
+  return Line(view.sandbox->description);
+}
+std::string Autostart(const View& view) {
+  return view.sandbox->autostart ? "yes\n" : "no\n";
+}
+std::string Pending(const View& view) { return Line(view.sandbox->pending); }
+std::string Status(const View& view) {
+  return std::string(StateName(view.sandbox->state)) + '\n';
+}
+std::string Reason(const View& view) { return Line(view.sandbox->reason); }
+
+std::string Ready(const View& view) {
+  const Sandbox& sandbox = *view.sandbox;
+  if (sandbox.ready) return fmt::format("yes {:.1f}\n", sandbox.ready_seconds);
+  if (!sandbox.ready_for.empty()) return "no: " + Line(sandbox.ready_for);
+  return fmt::format("no: it is {}\n", StateName(sandbox.state));
+}
+
+std::string Progress(const View& view) { return Line(view.sandbox->progress); }
+
+std::string SandboxError(const View& view) {
+  std::string text = view.tree.errors.OfSandbox(view.sandbox->uuid);
+  // The book is this mount's; a refused text is known to all.
+  if (text.empty() && !view.sandbox->rejected.empty()) {
+    text = view.sandbox->rejected_reason;
+  }
+  return Line(text);
+}
+
+std::string UsageText(const View& view) {
+  const Usage& usage = view.sandbox->usage;
+  return fmt::format(
+      "cpu_usec {}\nmemory_bytes {}\ndisk_bytes {}\nsnapshot_bytes 0\n"
+      "block_read_bytes {}\nblock_written_bytes {}\nnet_received_bytes {}\n"
+      "net_sent_bytes {}\nstarted {}\n",
+      usage.cpu_usec, usage.memory_bytes, usage.disk_bytes,
+      usage.block_read_bytes, usage.block_written_bytes,
+      usage.net_received_bytes, usage.net_sent_bytes,
+      usage.started ? FormatTime(*usage.started) : "never");
+}
+
+std::string SshPort(const View& view) {
+  const int port = view.sandbox->ssh_port;
+  return port == 0 ? std::string() : fmt::format("{}\n", port);
+}
+std::string SshConfig(const View& view) { return SshHost(view, *view.sandbox); }
+std::string AuthorizedKeys(const View& view) {
+  return Line(view.sandbox->authorized_keys);
+}
+std::string KnownHosts(const View& view) {
+  return KnownHostLines(*view.sandbox);
+}
+
+std::string Ip(const View& view) {
+  std::string text;
+  for (const auto& address : view.sandbox->addresses) text += address + '\n';
+  return text;
+}
+
+std::string DomainXml(const View& view) {
+  return Line(view.sandbox->domain_xml);
+}
+
+std::string List(const View& view) {
+  std::vector<std::vector<std::string>> rows = {
+      {"NAME", "STATE", "IP", "PORT", "CPUS", "MEMORY", "DISK", "AGE"}};
+  for (const auto& sandbox : view.tree.backend.List()) {
+    const auto& addresses = sandbox->addresses;
+    rows.push_back(
+        {sandbox->name, std::string(StateName(sandbox->state)),
+         addresses.empty() ? "-" : addresses.front(),
+         sandbox->ssh_port == 0 ? "-" : std::to_string(sandbox->ssh_port),
+         std::to_string(sandbox->cpus), FormatSize(sandbox->memory),
+         FormatSize(sandbox->disk), view.steady ? "" : Age(sandbox->created)});
+  }
+  return Table(rows);
+}
+
+std::string Uri(const View& view) { return Line(view.host->uri); }
+
+std::string Connection(const View& view) {
+  const Host& host = *view.host;
+  std::string text =
+      fmt::format("{} since {}", host.connected ? "connected" : "disconnected",
+                  FormatTime(host.since));
+  if (!host.connected) text += ": " + OrDash(host.why);
+  return Line(text) + Line(host.notes);
+}
+
+std::string HostError(const View& view) {
+  return view.tree.errors.OfCaller(view.reader.uid);
+}
+
+std::string Capacity(const View& view) {
+  const Host& host = *view.host;
+  uint64_t reclaimable = 0;
+  for (const auto& sandbox : view.tree.backend.ListTrash()) {
+    reclaimable += sandbox->usage.disk_bytes;
+  }
+  return fmt::format(
+      "hypervisor {}\naccelerator {}\ncpus {}\nmemory_bytes {}\n"
+      "memory_free_bytes {}\npool {}\npool_bytes {}\npool_free_bytes {}\n"
+      "reclaimable_bytes {}\n",
+      OrDash(host.hypervisor), OrDash(host.accelerator), host.cpus, host.memory,
+      host.memory_free, OrDash(host.pool), host.pool_size, host.pool_available,
+      reclaimable);
+}
+
+std::string Defaults(const View& view) { return view.host->defaults; }
+std::string HostAuthorizedKeys(const View& view) {
+  return Line(view.host->authorized_keys);
+}
+
+std::string HostSshConfig(const View& view) {
+  std::string text;
+  for (const auto& sandbox : view.tree.backend.List()) {
+    if (MayUse(view.reader, *sandbox)) text += SshHost(view, *sandbox);
+  }
+  return text;
+}
+
+}  // namespace sbxfs::show

@@ -1,0 +1,138 @@
+#include "fs/text_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "fs/attributes.h"
+#include "fs/open_text.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr std::chrono::milliseconds kFresh{500};
+constexpr std::chrono::milliseconds kConsoleEvery{200};
+
+// The one line in `bytes`.
+std::string OneLine(std::string_view noun, std::string_view bytes) {
+  std::string_view line = bytes;
+  if (line.ends_with('\n')) line.remove_suffix(1);
+  if (line.size() >= TextFile::kLongestLine) {
+    throw Error(E2BIG, fmt::format("Cannot write '{}': a line has less than "
+                                   "{} bytes",
+                                   noun, TextFile::kLongestLine));
+  }
+  if (line.find('\n') != std::string_view::npos) {
+    throw Error(EINVAL, fmt::format("Cannot write '{}': these are several "
+                                    "lines, and a line is a command; write "
+                                    "one at a time",
+                                    noun));
+  }
+  for (const char c : line) {
+    if (c != '\t' && c != '\r' && static_cast<unsigned char>(c) < ' ') {
+      throw Error(EINVAL, fmt::format("Cannot write '{}': there is a control "
+                                      "character in it; write plain text",
+                                      noun));
+    }
+  }
+  return std::string(line);
+}
+
+uint64_t SizeOf(const View& view, const Row& row) {
+  switch (row.form) {
+    case Form::kLog: {
+      const auto span = view.tree.events.Extent(
+          view.sandbox ? view.sandbox->uuid : std::string());
+      return span.end - span.begin;
+    }
+    case Form::kConsole:
+      return view.sandbox->console ? view.sandbox->console->size() : 0;
+    default:
+      return row.show(view).size();
+  }
+}
+
+}  // namespace
+
+std::string RowKey(const Row& row, const std::string& uuid) {
+  return (uuid.empty() ? ".host" : uuid) + '/' + std::string(row.name);
+}
+
+void CheckWritable(const View& view, const Row& row) {
+  if (row.store == nullptr) {
+    throw Error(EACCES,
+                fmt::format("Cannot write '{}': it is read-only", row.name));
+  }
+  if (view.sandbox && view.sandbox->trashed) {
+    throw Error(EACCES, fmt::format("Cannot write '{}': sandbox '{}' is in the "
+                                    "trash; mv it out first",
+                                    row.name, view.sandbox->name));
+  }
+}
+
+struct stat TextFile::Stat(const Caller& reader) {
+  const View view = ViewFor(reader);
+  return RowStat(view, row_, SizeOf(view, row_));
+}
+
+void TextFile::FreshStat(const Caller& reader, Reply<struct stat> reply) {
+  const auto sandbox = ViewFor(reader).sandbox;
+  if (row_.form != Form::kConsole || sandbox->state == State::kStopped ||
+      !tree_->Due(subject, kConsoleEvery)) {
+    reply.Ok(Stat(reader));
+    return;
+  }
+  tree_->Refresh(subject, Facet::kConsole, kFresh,
+                 reply.Then<Done>([self = Self(), reader](Done) {
+                   return self->Stat(reader);
+                 }));
+}
+
+bool TextFile::Overtakable() const { return row_.name == "status"; }
+
+void TextFile::Change(const Caller& caller, const Changes& changes,
+                      Reply<Done> reply) {
+  const struct stat now = Stat(caller);
+  if ((changes.mode && (*changes.mode & 07777) != (now.st_mode & 07777)) ||
+      (changes.uid && *changes.uid != now.st_uid) ||
+      (changes.gid && *changes.gid != now.st_gid)) {
+    throw Error(EPERM,
+                fmt::format("Cannot change owner or mode of '{}': they follow "
+                            "the sandbox; chown and chmod its directory",
+                            row_.name));
+  }
+  reply.Ok();
+}
+
+void TextFile::Command(const Caller& caller, const std::string& bytes,
+                       bool wait, Reply<Done> reply) {
+  const View view = ViewFor(caller);
+  CheckWritable(view, row_);
+  row_.store({*tree_, caller, view.sandbox, OneLine(row_.name, bytes), wait},
+             std::move(reply));
+}
+
+void TextFile::StoreWhole(const Caller& caller, const std::string& text,
+                          Reply<Done> reply) {
+  Command(caller, text, true, std::move(reply));
+}
+
+void TextFile::Open(const Caller& caller, int flags, Reply<OpenFilePtr> reply) {
+  const View view = ViewFor(caller);
+  if ((flags & O_ACCMODE) != O_RDONLY) CheckWritable(view, row_);
+  const auto open = [self = Self(), caller, flags](Done) {
+    return OpenRow(self, caller, flags);
+  };
+  const bool fetch = row_.fresh && (row_.form != Form::kConsole ||
+                                    view.sandbox->state != State::kStopped ||
+                                    !view.sandbox->console);
+  if (!fetch) {
+    reply.Ok(open({}));
+    return;
+  }
+  tree_->Refresh(subject, *row_.fresh, kFresh, reply.Then<Done>(open));
+}
+
+}  // namespace sbxfs

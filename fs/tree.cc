@@ -1,0 +1,196 @@
+#include "fs/tree.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "fs/process.h"
+
+namespace sbxfs {
+
+void ProcessMarks::Set(const std::string& thing, pid_t tid) {
+  const pid_t process = ReadProcess(tid).tgid;
+  const auto now = Clock::now();
+  MutexLock lock(mutex_);
+  std::erase_if(marks_, [&](const auto& one) { return one.second < now; });
+  marks_[{thing, process}] = now + lasting_;
+}
+
+void ProcessMarks::Clear(const std::string& thing, pid_t tid) {
+  const pid_t process = ReadProcess(tid).tgid;
+  MutexLock lock(mutex_);
+  marks_.erase({thing, process});
+}
+
+bool ProcessMarks::Has(const std::string& thing, pid_t tid) {
+  {
+    MutexLock lock(mutex_);
+    if (marks_.empty()) return false;
+  }
+  const pid_t process = ReadProcess(tid).tgid;
+  MutexLock lock(mutex_);
+  const auto found = marks_.find({thing, process});
+  return found != marks_.end() && found->second >= Clock::now();
+}
+
+NodePtr Passing::Find(const std::string& dir, const std::string& name) {
+  MutexLock lock(mutex_);
+  const auto in = files_.find(dir);
+  if (in == files_.end()) return nullptr;
+  const auto found = in->second.find(name);
+  return found == in->second.end() ? nullptr : found->second;
+}
+
+std::vector<Dir::Entry> Passing::List(const std::string& dir) {
+  MutexLock lock(mutex_);
+  std::vector<Dir::Entry> entries;
+  const auto in = files_.find(dir);
+  if (in == files_.end()) return entries;
+  for (const auto& [name, node] : in->second) entries.push_back({name, node});
+  return entries;
+}
+
+void Passing::Add(const std::string& dir, const std::string& name,
+                  NodePtr node) {
+  NodePtr freed;  // its destructor runs outside the lock
+  MutexLock lock(mutex_);
+  auto& in = files_[dir];
+  if (in.size() >= kMost && !in.contains(name)) {
+    throw Error(ENOSPC,
+                fmt::format("Cannot create '{}': {} scratch files are here "
+                            "already; remove some",
+                            name, in.size()));
+  }
+  freed = std::exchange(in[name], std::move(node));
+}
+
+bool Passing::Remove(const std::string& dir, const std::string& name,
+                     const Node* node) {
+  NodePtr freed;
+  MutexLock lock(mutex_);
+  const auto in = files_.find(dir);
+  if (in == files_.end()) return false;
+  const auto found = in->second.find(name);
+  if (found == in->second.end()) return false;
+  if (node != nullptr && found->second.get() != node) return false;
+  freed = std::move(found->second);
+  in->second.erase(found);
+  if (in->second.empty()) files_.erase(in);
+  return true;
+}
+
+void Passing::Drop(const std::string& dir) {
+  std::map<std::string, NodePtr> freed;
+  MutexLock lock(mutex_);
+  const auto in = files_.find(dir);
+  if (in == files_.end()) return;
+  freed.swap(in->second);
+  files_.erase(in);
+}
+
+void Passing::Clear() {
+  std::map<std::string, std::map<std::string, NodePtr>> freed;
+  MutexLock lock(mutex_);
+  freed.swap(files_);
+}
+
+Tree::Tree(Backend& backend, TreeOptions options, Notifier& notifier,
+           std::function<void()> changed,
+           std::function<void(const std::string&)> gone)
+    : backend(backend),
+      options(std::move(options)),
+      notifier_(&notifier),
+      changed_(std::move(changed)),
+      gone_(std::move(gone)) {}
+
+void Tree::After(std::chrono::milliseconds delay, std::function<void()> task) {
+  MutexLock lock(mutex_);
+  if (!closed_) notifier_->After(delay, std::move(task));
+}
+
+void Tree::Refresh(const std::string& uuid, Facet facet,
+                   std::chrono::milliseconds limit, Reply<Done> reply) {
+  Reply<Done> bounded([reply](Outcome<Done>) { reply.Ok(); });
+  After(limit, [bounded] { bounded.Ok(); });
+  backend.Refresh(uuid, facet, bounded);
+}
+
+bool Tree::Due(const std::string& thing, std::chrono::milliseconds interval) {
+  const auto now = std::chrono::steady_clock::now();
+  MutexLock lock(mutex_);
+  const auto [at, added] = done_.try_emplace(thing, now);
+  if (added) return true;
+  if (now - at->second < interval) return false;
+  at->second = now;
+  return true;
+}
+
+View Tree::ViewFor(const Caller& reader, const std::string& uuid) {
+  View view{*this, reader, backend.GetHost(), nullptr};
+  if (uuid.empty()) return view;
+  view.sandbox = backend.Get(uuid);
+  if (!view.sandbox) {
+    throw Error(ENOENT, "Cannot go on: the sandbox is gone");
+  }
+  return view;
+}
+
+void Tree::Close() {
+  {
+    MutexLock lock(mutex_);
+    closed_ = true;
+  }
+  passing.Clear();
+}
+
+void Tree::Tell() {
+  MutexLock lock(mutex_);
+  if (!closed_) changed_();
+}
+
+void Tree::SandboxChanged(const std::string& uuid) {
+  if (!backend.Get(uuid)) {
+    errors.Succeeded(uuid);
+    events.Drop(uuid);
+    passing.Drop(uuid + '/');
+    MutexLock lock(mutex_);
+    done_.erase(uuid);
+    if (!closed_) gone_(uuid);
+  }
+  Tell();
+}
+
+void Tree::HostChanged() { Tell(); }
+
+void Tree::Happened(const Event& event) {
+  events.Add(event);
+  Tell();
+}
+
+void Tree::ActionEnded(const std::string& uuid, const Error* error) {
+  if (error == nullptr) {
+    errors.Succeeded(uuid);
+  } else if (IsFailure(*error)) {
+    errors.Failed(uuid, 0, error->Sentence());
+  }
+  Tell();
+}
+
+bool IsFailure(const Error& error) {
+  return error.Errno() != EINTR && error.Errno() != ECANCELED;
+}
+
+bool MayUse(const Caller& reader, const Sandbox& sandbox) {
+  if (reader.uid == 0) return true;
+  if (reader.uid == sandbox.uid) return (sandbox.mode & 0100) != 0;
+  const auto in_group = [&] {
+    if (reader.gid == sandbox.gid) return true;
+    const auto groups = ReadProcess(reader.pid).groups;
+    return std::find(groups.begin(), groups.end(), sandbox.gid) != groups.end();
+  };
+  if ((sandbox.mode & 0010) != 0 && in_group()) return true;
+  return (sandbox.mode & 0001) != 0;
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,141 @@
+#ifndef SBXFS_FS_TREE_H_
+#define SBXFS_FS_TREE_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/util/mutex.h"
+#include "fs/error_book.h"
+#include "fs/event_log.h"
+#include "fs/layout.h"
+#include "fs/node.h"
+#include "fs/notifier.h"
+
+namespace sbxfs {
+
+struct TreeOptions {
+  std::string mount_point;  // absolute
+  std::string program;      // absolute path of sbxfs, for ProxyCommand
+  uid_t uid = 0;            // the mount's owner
+  gid_t gid = 0;
+  bool allow_other = false;
+  std::optional<gid_t> group;  // with allow_other: who may make sandboxes
+};
+
+// Remembers for a while that a process did something to a thing.
+class ProcessMarks {
+ public:
+  explicit ProcessMarks(std::chrono::milliseconds lasting)
+      : lasting_(lasting) {}
+  void Set(const std::string& thing, pid_t tid) EXCLUDES(mutex_);
+  void Clear(const std::string& thing, pid_t tid) EXCLUDES(mutex_);
+  [[nodiscard]] bool Has(const std::string& thing, pid_t tid) EXCLUDES(mutex_);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const std::chrono::milliseconds lasting_;
+  Mutex mutex_;
+  std::map<std::pair<std::string, pid_t>, Clock::time_point> marks_
+      GUARDED_BY(mutex_);
+};
+
+// Files that exist in this mount's memory alone, by directory: editors'
+// scratch files, texts of sandboxes to be made, images being uploaded.
+class Passing {
+ public:
+  static constexpr std::size_t kMost = 64;  // a directory
+
+  [[nodiscard]] NodePtr Find(const std::string& dir, const std::string& name)
+      EXCLUDES(mutex_);
+  [[nodiscard]] std::vector<Dir::Entry> List(const std::string& dir)
+      EXCLUDES(mutex_);
+  // Throws Error(ENOSPC) when there are too many.
+  void Add(const std::string& dir, const std::string& name, NodePtr node)
+      EXCLUDES(mutex_);
+  // Only if it is still `node`, unless that is null.
+  bool Remove(const std::string& dir, const std::string& name,
+              const Node* node = nullptr) EXCLUDES(mutex_);
+  void Drop(const std::string& dir) EXCLUDES(mutex_);
+  void Clear() EXCLUDES(mutex_);
+
+ private:
+  Mutex mutex_;
+  std::map<std::string, std::map<std::string, NodePtr>> files_
+      GUARDED_BY(mutex_);
+};
+
+// What all nodes of a mount share. Nodes and replies under way keep it alive,
+// also after the mount ended.
+class Tree : public Observer, public std::enable_shared_from_this<Tree> {
+ public:
+  // `changed` is called when a poller may have something to read, `gone` with
+  // the uuid of a sandbox that no longer exists; on any thread.
+  Tree(Backend& backend, TreeOptions options, Notifier& notifier,
+       std::function<void()> changed,
+       std::function<void(const std::string&)> gone);
+
+  Backend& backend;
+  const TreeOptions options;
+  ErrorBook errors;
+  EventLog events;
+  // Removals that were refused: `rm -r` is kept from going on.
+  ProcessMarks refusals{std::chrono::seconds(5)};
+  // Documents taken away by a process, which expects to make them anew.
+  ProcessMarks vacancies{std::chrono::seconds(5)};
+  Passing passing;
+
+  // Answers like `reply`, but with `late` when that takes longer.
+  template <typename T>
+  Reply<T> Within(std::chrono::milliseconds limit, Reply<T> reply, Error late) {
+    After(limit, [reply, late = std::move(late)] { reply.Fail(late); });
+    return reply;
+  }
+  void After(std::chrono::milliseconds delay, std::function<void()> task);
+
+  // Brings the facet up to date, if the backend does so within `limit`; never
+  // fails.
+  void Refresh(const std::string& uuid, Facet facet,
+               std::chrono::milliseconds limit, Reply<Done> reply);
+  // Whether the last true answer for `thing` was `interval` ago.
+  [[nodiscard]] bool Due(const std::string& thing,
+                         std::chrono::milliseconds interval) EXCLUDES(mutex_);
+
+  // Throws Error(ENOENT) when the sandbox is gone; `uuid` empty: .host.
+  [[nodiscard]] View ViewFor(const Caller& reader, const std::string& uuid);
+
+  // The mount ends: nothing is called any more.
+  void Close() EXCLUDES(mutex_);
+
+  void SandboxChanged(const std::string& uuid) override;
+  void HostChanged() override;
+  void Happened(const Event& event) override;
+  void ActionEnded(const std::string& uuid, const Error* error) override;
+
+ private:
+  void Tell() EXCLUDES(mutex_);
+
+  Mutex mutex_;
+  bool closed_ GUARDED_BY(mutex_) = false;
+  std::map<std::string, std::chrono::steady_clock::time_point> done_
+      GUARDED_BY(mutex_);
+  Notifier* notifier_ GUARDED_BY(mutex_);
+  std::function<void()> changed_ GUARDED_BY(mutex_);
+  std::function<void(const std::string&)> gone_ GUARDED_BY(mutex_);
+};
+using TreePtr = std::shared_ptr<Tree>;
+
+// Whether a failure is one of the sandbox, and not of the waiting for it.
+[[nodiscard]] bool IsFailure(const Error& error);
+
+// Whether `reader` may use the sandbox: enter its directory.
+[[nodiscard]] bool MayUse(const Caller& reader, const Sandbox& sandbox);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_FS_TREE_H_

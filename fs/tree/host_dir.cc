@@ -1,0 +1,79 @@
+#include "fs/tree/host_dir.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+
+#include "fs/attributes.h"
+#include "fs/name.h"
+#include "fs/tree/images_dir.h"
+#include "fs/tree/root_dir.h"
+#include "fs/tree/sandbox_dir.h"
+
+namespace sbxfs {
+
+struct stat HostDir::Stat(const Caller&) {
+  struct stat stat =
+      OwnStat(*tree_, S_IFDIR | 0755, tree_->backend.GetHost()->since);
+  stat.st_nlink = 4;
+  return stat;
+}
+
+NodePtr HostDir::SubDir(const Row& row) {
+  if (row.name == "images") return std::make_shared<ImagesDir>(tree_);
+  if (row.name == "trash") return std::make_shared<TrashDir>(tree_);
+  return nullptr;
+}
+
+struct stat TrashDir::Stat(const Caller&) {
+  Time time = tree_->backend.GetHost()->since;
+  const auto trashed = tree_->backend.ListTrash();
+  for (const auto& sandbox : trashed) {
+    time = std::max(time, sandbox->trashed.value_or(time));
+  }
+  // Owners alone take things out, as at the root.
+  const mode_t mode = tree_->options.allow_other ? 01777 : 0755;
+  struct stat stat = OwnStat(*tree_, S_IFDIR | mode, time);
+  stat.st_nlink += trashed.size();
+  return stat;
+}
+
+NodePtr TrashDir::Lookup(const Caller&, const std::string& name) {
+  const auto sandbox = tree_->backend.FindTrash(name);
+  if (!sandbox) return nullptr;
+  return std::make_shared<SandboxDir>(tree_, sandbox->uuid);
+}
+
+std::vector<Dir::Entry> TrashDir::List(const Caller&) {
+  std::vector<Entry> entries;
+  for (const auto& sandbox : tree_->backend.ListTrash()) {
+    entries.push_back(
+        {sandbox->name, std::make_shared<SandboxDir>(tree_, sandbox->uuid)});
+  }
+  return entries;
+}
+
+void TrashDir::RemoveDir(const Caller& caller, const std::string& name,
+                         Reply<Done> reply) {
+  const auto sandbox = tree_->backend.FindTrash(name);
+  if (!sandbox) {
+    throw Error(ENOENT, fmt::format("Cannot remove '{}': it is not in the "
+                                    "trash",
+                                    name));
+  }
+  tree_->backend.Purge(caller, sandbox->uuid, std::move(reply));
+}
+
+void TrashDir::Rename(const Caller& caller, const std::string& name, Dir& to,
+                      const std::string& new_name, Reply<Done> reply) {
+  const auto sandbox = tree_->backend.FindTrash(name);
+  if (!sandbox || dynamic_cast<RootDir*>(&to) == nullptr) {
+    throw Error(EPERM, fmt::format("Cannot move '{}' to '{}': out of the trash "
+                                   "it goes back to the root of the mount",
+                                   name, new_name));
+  }
+  const Name valid = Name::Parse("bring back", new_name);
+  tree_->backend.Rename(caller, sandbox->uuid, valid.Text(), std::move(reply));
+}
+
+}  // namespace sbxfs

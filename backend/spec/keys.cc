@@ -141,22 +141,22 @@ Error UnknownKey(std::string_view document, std::string_view map,
                                  "of sbxfs; remove it",
                                  Dotted(map, key.value)));
   }
+  std::string hint = "known";
+  // A slip of the pen for a later key is better not led to another one.
   std::vector<std::string_view> candidates = known;
   candidates.insert(candidates.end(), later.begin(), later.end());
   const std::string nearest = NearestName(key.value, candidates);
-  const bool here =
-      std::find(known.begin(), known.end(), nearest) != known.end();
+  if (std::find(known.begin(), known.end(), nearest) != known.end()) {
+    hint = fmt::format("did you mean '{}'? Known", Dotted(map, nearest));
+  }
   return YamlError(
       document, key,
-      fmt::format(
-          "unknown key '{}'; {}the keys {}{} are {}", Dotted(map, key.value),
-          nearest.empty() || !here
-              ? ""
-              : fmt::format("did you mean '{}'? ", Dotted(map, nearest)),
-          map.empty() ? "here" : "of ", map, fmt::join(known, ", ")));
+      fmt::format("unknown key '{}'; {} keys{}{}: {}",
+                  Dotted(map, ForSentence(key.value)), hint,
+                  map.empty() ? "" : " of ", map, fmt::join(known, ", ")));
 }
 
-// Calls `known` keys' readers with what the map `value` holds.
+// Calls the readers of `keys` with what the map `value` holds.
 void ReadMap(const Value& value, std::span<const Key> keys, Names later,
              Spec& spec) {
   std::vector<std::string_view> names;
@@ -313,12 +313,7 @@ void ReadUserName(const Value& value, Spec& spec) {
       "a login: a small letter or _, then small letters, digits, - and _, 32 "
       "at most";
   std::string user = value.Text(kAllowed);
-  const auto small = [](char c) { return std::isupper(c) == 0; };
-  if (user.empty() || user.size() > 32 || !Consists(user, "_-") ||
-      !std::all_of(user.begin(), user.end(), small) ||
-      std::string_view("-0123456789").find(user[0]) != std::string_view::npos) {
-    throw value.Wrong(kAllowed);
-  }
+  if (!IsLogin(user)) throw value.Wrong(kAllowed);
   spec.user = std::move(user);
 }
 
@@ -444,6 +439,13 @@ constexpr std::string_view kLaterRootKeys[] = {"additionalDisks",
                                                "vz"};
 
 }  // namespace
+
+bool IsLogin(std::string_view text) {
+  return !text.empty() && text.size() <= 32 && Consists(text, "_-") &&
+         std::none_of(text.begin(), text.end(),
+                      [](unsigned char c) { return std::isupper(c) != 0; }) &&
+         std::string_view("-0123456789").find(text[0]) == text.npos;
+}
 
 ValueType TypeOfKey(std::string_view key) {
   const auto dot = key.find('.');

@@ -16,6 +16,9 @@ enum class ValueType { kText, kSize, kPlain };  // kPlain: a number, true, false
 // Of a dotted key; kText for one that is not known.
 [[nodiscard]] ValueType TypeOfKey(std::string_view key);
 
+// Whether it can be user.name.
+[[nodiscard]] bool IsLogin(std::string_view text);
+
 // Lays the document `root` over `spec`. `name` stands in the sentences.
 // Throws as ParseSpec does.
 void ApplyLayer(std::string_view name, const YamlNode& root, Spec& spec);

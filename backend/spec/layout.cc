@@ -67,7 +67,7 @@ std::size_t Layout::QuotedEnd(std::size_t at) const {
       ++at;
     }
   }
-  return text_.size();
+  return text_.npos;
 }
 
 // A plain scalar says itself, but for line breaks, which it folds.
@@ -102,30 +102,50 @@ std::size_t Layout::BlockScalarEnd(std::size_t at) const {
 std::size_t Layout::ScalarEnd(const YamlNode& node) const {
   if (!node.quoted) return PlainEnd(node);
   const char first = node.offset < text_.size() ? text_[node.offset] : '\0';
-  return first == '|' || first == '>' ? BlockScalarEnd(node.offset)
-                                      : QuotedEnd(node.offset);
+  return first == '|' || first == '>'
+             ? BlockScalarEnd(node.offset)
+             : std::min(QuotedEnd(node.offset), text_.size());
 }
 
 std::size_t Layout::FlowEnd(const YamlNode& node) const {
   std::size_t depth = 0;
-  for (std::size_t at = node.offset; at < text_.size();) {
+  bool fresh = true;  // here a scalar may begin; only there a quote is one
+  for (std::size_t at = node.offset; at < text_.size(); ++at) {
     const char c = text_[at];
-    const bool fresh =
-        at == 0 || IsBlank(text_[at - 1]) ||
-        std::string_view("[{,:").find(text_[at - 1]) != std::string_view::npos;
-    if ((c == '"' || c == '\'') && fresh) {
-      at = QuotedEnd(at);
+    if (IsBlank(c)) continue;
+    if (c == '#' && (fresh || IsBlank(text_[at - 1]))) {
+      at = NextLine(at) - 1;
       continue;
     }
-    if (c == '#' && fresh) {
-      at = LineEnd(at);
-      continue;
+    if (fresh && (c == '"' || c == '\'')) {
+      at = QuotedEnd(at);
+      if (at == text_.npos) return at;
+      --at;
     }
     if (c == '{' || c == '[') ++depth;
     if ((c == '}' || c == ']') && --depth == 0) return at + 1;
-    ++at;
+    fresh = std::string_view("[{,:?").find(c) != std::string_view::npos;
   }
-  return text_.size();
+  return text_.npos;
+}
+
+bool Layout::IsClosed(const YamlNode& node) const {
+  if (node.offset >= text_.size()) return true;
+  if (node.flow && std::string_view("[{").find(text_[node.offset]) !=
+                       std::string_view::npos) {
+    return FlowEnd(node) != text_.npos;
+  }
+  const bool quote =
+      node.quoted && (text_[node.offset] == '"' || text_[node.offset] == '\'');
+  return !quote || QuotedEnd(node.offset) != text_.npos;
+}
+
+bool Layout::HasColon(const YamlNode& key) const {
+  std::size_t at = ScalarEnd(key);
+  while (at < text_.size() && (IsBlank(text_[at]) || text_[at] == '#')) {
+    at = text_[at] == '#' ? LineEnd(at) : at + 1;
+  }
+  return at < text_.size() && text_[at] == ':';
 }
 
 std::size_t Layout::ColonEnd(const YamlNode& key) const {
@@ -158,7 +178,7 @@ std::size_t Layout::ValueEnd(const YamlNode& key, const YamlNode& value) const {
     case YamlNode::Kind::kMap:
       break;
   }
-  return value.flow ? FlowEnd(value) : BlockEnd(key);
+  return value.flow ? std::min(FlowEnd(value), text_.size()) : BlockEnd(key);
 }
 
 std::size_t Layout::BlockEnd(const YamlNode& key) const {

@@ -27,8 +27,12 @@ class Layout {
   [[nodiscard]] std::size_t Indent(std::size_t at) const;
 
   [[nodiscard]] std::size_t ScalarEnd(const YamlNode& node) const;
-  // Of a list or map in brackets: past its closing one.
+  // Of a list or map in brackets: past its closing one; npos when none is.
   [[nodiscard]] std::size_t FlowEnd(const YamlNode& node) const;
+  // False for a quoted scalar or a bracket that the text's end cuts off.
+  [[nodiscard]] bool IsClosed(const YamlNode& node) const;
+  // Whether a colon follows a key, on a later line too.
+  [[nodiscard]] bool HasColon(const YamlNode& key) const;
   // Past the colon after a key, or past the key when none is there.
   [[nodiscard]] std::size_t ColonEnd(const YamlNode& key) const;
   // The `~` or `null` of an entry; empty, behind the colon, when it has none.
@@ -57,6 +61,7 @@ class Layout {
   }
 
  private:
+  // npos when the quote never closes.
   [[nodiscard]] std::size_t QuotedEnd(std::size_t at) const;
   [[nodiscard]] std::size_t PlainEnd(const YamlNode& node) const;
   [[nodiscard]] std::size_t BlockScalarEnd(std::size_t at) const;

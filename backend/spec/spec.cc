@@ -23,6 +23,11 @@ std::string OwnArch() {
   return uname(&system) == 0 ? system.machine : "";
 }
 
+// A text as YAML, empty for an empty one.
+std::string Word(std::string_view text) {
+  return text.empty() ? "" : FormatScalar(text, ValueType::kText, false, '\0');
+}
+
 bool SameImages(const Spec& a, const Spec& b) {
   return std::equal(a.images.begin(), a.images.end(), b.images.begin(),
                     b.images.end(),
@@ -35,11 +40,11 @@ bool SameImages(const Spec& a, const Spec& b) {
 std::string ImagesSkeleton(const Spec& defaults) {
   std::string text = "# images:\n";
   for (const ImageSource& image : defaults.images) {
-    text += fmt::format("#   - location: {}\n", QuoteScalar(image.location));
+    text += fmt::format("#   - location: {}\n", Word(image.location));
     if (!image.arch.empty())
       text += fmt::format("#     arch: {}\n", image.arch);
     if (!image.digest.empty()) {
-      text += fmt::format("#     digest: {}\n", QuoteScalar(image.digest));
+      text += fmt::format("#     digest: {}\n", Word(image.digest));
     }
   }
   return text;
@@ -51,15 +56,11 @@ std::string Shown(std::string_view key, std::string_view value) {
                        : fmt::format("#   {}: {}\n", key, value);
 }
 
-std::string QuotedIfSet(std::string_view text) {
-  return text.empty() ? "" : QuoteScalar(text);
-}
-
 std::string UserSkeleton(const Spec& d) {
-  return "# user:\n" + Shown("name", d.user) +
+  return "# user:\n" + Shown("name", Word(d.user)) +
          Shown("uid", d.uid ? fmt::to_string(*d.uid) : "") +
          Shown("home", d.home) + Shown("shell", d.shell) +
-         Shown("comment", QuotedIfSet(d.comment));
+         Shown("comment", Word(d.comment));
 }
 
 std::string CpuTypeSkeleton(const Spec& defaults) {
@@ -86,7 +87,7 @@ disk: 20GiB
 user:
   name: {1}
 )",
-                     kImageUrl, QuoteScalar(user));
+                     kImageUrl, Word(IsLogin(user) ? user : "sandbox"));
 }
 
 Spec ParseSpec(const std::vector<Layer>& layers) {
@@ -162,7 +163,8 @@ std::string Skeleton(const Spec& d) {
       fmt::arg("memory", FormatSize(d.memory)),
       fmt::arg("disk", FormatSize(d.disk)),
       fmt::arg("arch", d.arch.empty() ? "default" : d.arch),
-      fmt::arg("description", QuoteScalar(d.description)),
+      fmt::arg("description",
+               d.description.empty() ? "\"\"" : Word(d.description)),
       fmt::arg("autostart", flag(d.autostart)),
       fmt::arg("user", UserSkeleton(d)), fmt::arg("port", d.ssh_port),
       fmt::arg("load", flag(d.load_dot_ssh_pub_keys)),

@@ -46,7 +46,8 @@ struct Layer {
   std::string text;
 };
 
-// The built-in layer's text. `user` is the name of the guest's login.
+// The built-in layer's text. `user` is the name of the guest's login; one that
+// no guest would take becomes "sandbox".
 [[nodiscard]] std::string BuiltInLayer(std::string_view user);
 
 // What the layers come to: a stronger one's maps are merged into the weaker

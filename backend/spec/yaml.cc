@@ -7,10 +7,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <optional>
 #include <sstream>
 
-#include "backend/util/text.h"
+#include "backend/spec/layout.h"
 #include "backend/util/utf8.h"
 
 namespace sbxfs {
@@ -22,19 +23,30 @@ constexpr char kNoAnchors[] =
     "anchors and aliases (&, *) are not supported; write the value out";
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
-// Line and column of a byte, put into `node`.
-void Place(std::string_view text, std::size_t offset, YamlNode& node) {
-  offset = std::min(offset, text.size());
-  const std::string_view before = text.substr(0, offset);
-  const std::size_t start = before.rfind('\n') + 1;  // 0 when there is none
-  node.offset = offset;
-  node.line = 1 + static_cast<std::size_t>(
-                      std::count(before.begin(), before.end(), '\n'));
-  node.column =
-      1 + static_cast<std::size_t>(std::count_if(
-              before.begin() + static_cast<std::ptrdiff_t>(start), before.end(),
-              [](char c) { return (c & 0xc0) != 0x80; }));
-}
+// Tells lines and columns of bytes, quickly when they are asked in order.
+class Places {
+ public:
+  explicit Places(std::string_view text) : text_(text) {}
+
+  [[nodiscard]] YamlNode At(std::size_t offset) {
+    offset = std::min(offset, text_.size());
+    if (offset < node_.offset) node_ = YamlNode();
+    for (; node_.offset < offset; ++node_.offset) {
+      const char c = text_[node_.offset];
+      if (c == '\n') {
+        ++node_.line;
+        node_.column = 1;
+      } else if ((c & 0xc0) != 0x80) {
+        ++node_.column;
+      }
+    }
+    return node_;
+  }
+
+ private:
+  const std::string_view text_;
+  YamlNode node_;
+};
 
 // Turns yaml-cpp's events into a tree.
 class Builder : public YAML::EventHandler {
@@ -45,12 +57,10 @@ class Builder : public YAML::EventHandler {
 
   YamlNode Take() { return std::move(root_); }
 
-  YamlNode NodeAt(const YAML::Mark& mark) const {
-    YamlNode node;
+  YamlNode NodeAt(const YAML::Mark& mark) {
     // yaml-cpp has no place for some errors.
-    const auto offset = static_cast<std::size_t>(std::max(mark.pos, 0));
-    Place(text_, offset + skipped_, node);
-    return node;
+    return places_.At(static_cast<std::size_t>(std::max(mark.pos, 0)) +
+                      skipped_);
   }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
@@ -74,6 +84,9 @@ class Builder : public YAML::EventHandler {
     node.kind = YamlNode::Kind::kScalar;
     node.value = value;
     node.quoted = tag == "!";
+    if (!layout_.IsClosed(node)) {
+      throw YamlError(name_, node, "a quote that is opened here never closes");
+    }
     Add(std::move(node));
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag,
@@ -93,10 +106,11 @@ class Builder : public YAML::EventHandler {
   struct Level {
     YamlNode node;
     std::optional<YamlNode> key;  // waits for its value
+    std::map<std::string, std::size_t, std::less<>> lines;  // of the keys
   };
 
   YamlNode Begin(const YAML::Mark& mark, const std::string& tag,
-                 YAML::anchor_t anchor) const {
+                 YAML::anchor_t anchor) {
     YamlNode node = NodeAt(mark);
     if (anchor != 0) {
       throw YamlError(name_, node, kNoAnchors);
@@ -115,7 +129,11 @@ class Builder : public YAML::EventHandler {
     }
     node.kind = kind;
     node.flow = style == YAML::EmitterStyle::Flow;
-    levels_.push_back({std::move(node), std::nullopt});
+    if (!layout_.IsClosed(node)) {
+      throw YamlError(name_, node,
+                      "a bracket that is opened here never closes");
+    }
+    levels_.push_back({std::move(node), std::nullopt, {}});
   }
 
   void Close() {
@@ -133,30 +151,42 @@ class Builder : public YAML::EventHandler {
     if (level.node.kind == YamlNode::Kind::kList) {
       level.node.items.push_back(std::move(node));
     } else if (level.key) {
+      CheckColon(*level.key, node);
       level.node.entries.emplace_back(*std::move(level.key), std::move(node));
       level.key.reset();
     } else {
-      CheckKey(level.node, node);
+      CheckKey(level, node);
       level.key = std::move(node);
     }
   }
 
-  void CheckKey(const YamlNode& map, const YamlNode& key) const {
+  void CheckKey(Level& level, const YamlNode& key) const {
     if (key.kind != YamlNode::Kind::kScalar) {
-      throw YamlError(name_, key, "a key must be a word");
+      throw YamlError(
+          name_, key,
+          "a key must be a word; check the brackets, colons and quotes");
     }
-    for (const auto& [known, value] : map.entries) {
-      if (known.value == key.value) {
-        throw YamlError(name_, key,
-                        fmt::format("duplicate key '{}', first on line {}; "
-                                    "remove one of them",
-                                    ForSentence(key.value), known.line));
-      }
-    }
+    const auto [known, fresh] = level.lines.emplace(key.value, key.line);
+    if (fresh) return;
+    throw YamlError(name_, key,
+                    fmt::format("duplicate key '{}', first on line {}; remove "
+                                "one of them",
+                                ForSentence(key.value), known->second));
+  }
+
+  // yaml-cpp takes a word alone for a key without a value.
+  void CheckColon(const YamlNode& key, const YamlNode& value) const {
+    if (value.kind != YamlNode::Kind::kNull || layout_.HasColon(key)) return;
+    throw YamlError(name_, key,
+                    fmt::format("no ':' behind '{}'; write a key, a colon, a "
+                                "space and a value",
+                                ForSentence(key.value)));
   }
 
   const std::string_view name_;
   const std::string_view text_;
+  const Layout layout_{text_};
+  Places places_{text_};
   const std::size_t skipped_;
   bool seen_ = false;
   YamlNode root_;
@@ -184,9 +214,8 @@ void CheckCharacters(std::string_view name, std::string_view text) {
                                     "are allowed",
                                     name, text.size(), kMaxYamlSize));
   }
-  YamlNode place;
   if (const auto bad = FindNotPlain(text); bad != std::string_view::npos) {
-    Place(text, bad, place);
+    const YamlNode place = Places(text).At(bad);
     const auto byte = static_cast<unsigned char>(text[bad]);
     throw YamlError(
         name, place,
@@ -244,12 +273,11 @@ YamlNode ReadYaml(std::string_view name, std::string_view text) {
     }
     return builder.Take();
   } catch (const YAML::Exception& error) {
-    YamlNode place = builder.NodeAt(error.mark);
+    const YamlNode place = builder.NodeAt(error.mark);
     if (tab > place.offset) {
       throw YamlError(name, place, Explain(error.msg));
     }
-    Place(text, tab, place);
-    throw YamlError(name, place,
+    throw YamlError(name, Places(text).At(tab),
                     "a tab indents this line; YAML takes spaces alone");
   }
 }

@@ -1,0 +1,288 @@
+#include "backend/catalog.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace sbxfs {
+
+void Catalog::SetObserver(Observer* observer) {
+  MutexLock lock(mutex_);
+  observer_ = observer;
+}
+
+std::vector<SandboxPtr> Catalog::List(bool trashed) const {
+  MutexLock lock(mutex_);
+  std::vector<SandboxPtr> list;
+  list.reserve(names_[trashed].size());
+  for (const auto& [name, uuid] : names_[trashed]) {
+    list.push_back(entries_.at(uuid).shown);
+  }
+  return list;
+}
+
+SandboxPtr Catalog::Find(std::string_view name, bool trashed) const {
+  MutexLock lock(mutex_);
+  const auto found = names_[trashed].find(name);
+  if (found == names_[trashed].end()) return nullptr;
+  return entries_.at(found->second).shown;
+}
+
+SandboxPtr Catalog::Get(const std::string& uuid) const {
+  MutexLock lock(mutex_);
+  const auto found = entries_.find(uuid);
+  return found == entries_.end() ? nullptr : found->second.shown;
+}
+
+std::vector<SandboxPtr> Catalog::All() const {
+  MutexLock lock(mutex_);
+  std::vector<SandboxPtr> list;
+  list.reserve(entries_.size());
+  for (const auto& [uuid, entry] : entries_) list.push_back(entry.shown);
+  return list;
+}
+
+HostPtr Catalog::GetHost() const {
+  MutexLock lock(mutex_);
+  return host_;
+}
+
+bool Catalog::Show(Entry& entry) {
+  Sandbox shown = entry.base;
+  const Overlay& overlay = entry.overlay;
+  if (overlay.doing) {
+    shown.state = *overlay.doing;
+    if (*overlay.doing != entry.base.state) shown.reason = overlay.progress;
+  }
+  shown.progress = overlay.progress;
+  if (!shown.ready && shown.ready_for.empty()) {
+    shown.ready_for = overlay.ready_for;
+  }
+  shown.addresses = overlay.addresses;
+  shown.usage = overlay.usage;
+  if (!shown.usage.started) shown.usage.started = entry.base.usage.started;
+  shown.console = overlay.console;
+  if (!host_->connected) {
+    shown.state = State::kUnreachable;
+    shown.reason = host_->why;
+    shown.ready = false;
+    shown.ready_for = "the connection to libvirt";
+  }
+  if (entry.shown != nullptr) {
+    shown.state_since = shown.state == entry.shown->state
+                            ? entry.shown->state_since
+                            : std::chrono::system_clock::now();
+    if (shown == *entry.shown) return false;
+  } else if (shown.state_since == Time()) {
+    shown.state_since = shown.used;
+  }
+  entry.shown = std::make_shared<const Sandbox>(std::move(shown));
+  return true;
+}
+
+// What the events file says of a change; the observer re-reads the rest.
+void Catalog::Tell(const SandboxPtr& before, const SandboxPtr& after) {
+  Observer* observer = nullptr;
+  {
+    MutexLock lock(mutex_);
+    ++version_;
+    observer = observer_;
+  }
+  changed_.NotifyAll();
+  if (observer == nullptr) return;
+  const Sandbox& one = after != nullptr ? *after : *before;
+  Event event{std::chrono::system_clock::now(), one.uuid, one.name, "", ""};
+  auto happened = [&](std::string what, std::string detail) {
+    event.what = std::move(what);
+    event.detail = std::move(detail);
+    observer->Happened(event);
+  };
+  if (before == nullptr) {
+    happened("appeared", std::string(StateName(after->state)));
+  } else if (after == nullptr) {
+    happened("gone", "");
+  } else {
+    if (before->name != after->name ||
+        before->trashed.has_value() != after->trashed.has_value()) {
+      happened(after->trashed ? "trashed" : "renamed", "from " + before->name);
+    }
+    if (before->state != after->state) {
+      happened("state", std::string(StateName(after->state)));
+    }
+    if (before->ready != after->ready && after->ready) {
+      happened("ready", fmt::format("{:.1f}", after->ready_seconds));
+    }
+    if (before->config != after->config) happened("config", "");
+    if (before->ssh_port != after->ssh_port) {
+      happened("ssh_port", std::to_string(after->ssh_port));
+    }
+  }
+  observer->SandboxChanged(one.uuid);
+}
+
+void Catalog::Put(Sandbox base) {
+  SandboxPtr before;
+  SandboxPtr after;
+  {
+    MutexLock lock(mutex_);
+    const std::string uuid = base.uuid;
+    Entry& entry = entries_[uuid];
+    before = entry.shown;
+    if (before != nullptr) {
+      auto& names = names_[before->trashed.has_value()];
+      const auto old = names.find(before->name);
+      if (old != names.end() && old->second == uuid) names.erase(old);
+    }
+    entry.base = std::move(base);
+    if (entry.base.state == State::kStopped ||
+        entry.base.state == State::kCrashed) {
+      entry.overlay.addresses.clear();
+      entry.overlay.ready_for.clear();
+    }
+    const bool differs = Show(entry);
+    after = entry.shown;
+    auto& names = names_[after->trashed.has_value()];
+    // Two in the trash may have had one name: the later gets a number.
+    std::string name = after->name;
+    for (int i = 2; names.contains(name); ++i) {
+      name = fmt::format("{}.{}", after->name, i);
+    }
+    if (name != after->name) {
+      Sandbox other = *after;
+      other.name = name;
+      entry.shown = after = std::make_shared<const Sandbox>(std::move(other));
+    }
+    names.emplace(name, uuid);
+    if (!differs) return;
+  }
+  Tell(before, after);
+}
+
+void Catalog::Erase(const std::string& uuid) {
+  SandboxPtr before;
+  {
+    MutexLock lock(mutex_);
+    const auto found = entries_.find(uuid);
+    if (found == entries_.end()) return;
+    before = found->second.shown;
+    names_[before->trashed.has_value()].erase(before->name);
+    entries_.erase(found);
+  }
+  Tell(before, nullptr);
+}
+
+void Catalog::Keep(const std::vector<std::string>& uuids) {
+  std::vector<std::string> gone;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [uuid, entry] : entries_) {
+      if (std::find(uuids.begin(), uuids.end(), uuid) == uuids.end()) {
+        gone.push_back(uuid);
+      }
+    }
+  }
+  for (const auto& uuid : gone) Erase(uuid);
+}
+
+void Catalog::Change(const std::string& uuid,
+                     const std::function<void(Overlay&)>& change) {
+  SandboxPtr before;
+  SandboxPtr after;
+  {
+    MutexLock lock(mutex_);
+    const auto found = entries_.find(uuid);
+    if (found == entries_.end()) return;
+    before = found->second.shown;
+    change(found->second.overlay);
+    if (!Show(found->second)) return;
+    after = found->second.shown;
+  }
+  Tell(before, after);
+}
+
+void Catalog::ChangeHost(const std::function<void(Host&)>& change) {
+  std::vector<std::pair<SandboxPtr, SandboxPtr>> changed;
+  Observer* observer = nullptr;
+  std::string connection;
+  {
+    MutexLock lock(mutex_);
+    Host host = *host_;
+    change(host);
+    const bool flipped = host.connected != host_->connected;
+    if (flipped) {
+      host.since = std::chrono::system_clock::now();
+      connection = host.connected ? "connected" : "disconnected";
+    }
+    host_ = std::make_shared<const Host>(std::move(host));
+    if (flipped) {
+      for (auto& [uuid, entry] : entries_) {
+        SandboxPtr before = entry.shown;
+        if (Show(entry)) changed.emplace_back(before, entry.shown);
+      }
+    }
+    ++version_;
+    observer = observer_;
+  }
+  changed_.NotifyAll();
+  for (const auto& [before, after] : changed) Tell(before, after);
+  if (observer == nullptr) return;
+  if (!connection.empty()) {
+    observer->Happened(Event{std::chrono::system_clock::now(), "", "",
+                             connection, GetHost()->why});
+  }
+  observer->HostChanged();
+}
+
+void Catalog::Report(const std::string& uuid, std::string what,
+                     std::string detail) {
+  const SandboxPtr one = Get(uuid);
+  Observer* observer = nullptr;
+  {
+    MutexLock lock(mutex_);
+    observer = observer_;
+  }
+  if (observer == nullptr) return;
+  observer->Happened(Event{std::chrono::system_clock::now(), uuid,
+                           one == nullptr ? "" : one->name, std::move(what),
+                           std::move(detail)});
+}
+
+void Catalog::ReportEnd(const std::string& uuid, const Error* error) {
+  Observer* observer = nullptr;
+  {
+    MutexLock lock(mutex_);
+    observer = observer_;
+  }
+  if (observer != nullptr) observer->ActionEnded(uuid, error);
+}
+
+bool Catalog::WaitUntil(const std::string& uuid,
+                        const std::function<bool(const Sandbox*)>& done,
+                        std::chrono::steady_clock::time_point deadline,
+                        const std::atomic<bool>& stop) {
+  for (;;) {
+    uint64_t seen = 0;
+    {
+      MutexLock lock(mutex_);
+      seen = version_;
+    }
+    if (done(Get(uuid).get())) return true;
+    MutexLock lock(mutex_);
+    while (version_ == seen && !stop) {
+      if (std::chrono::steady_clock::now() >= deadline) return false;
+      changed_.WaitUntil(mutex_, deadline);
+    }
+    if (stop) return false;
+  }
+}
+
+void Catalog::WakeAll() {
+  {
+    MutexLock lock(mutex_);
+    ++version_;
+  }
+  changed_.NotifyAll();
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,92 @@
+#ifndef SBXFS_BACKEND_CATALOG_H_
+#define SBXFS_BACKEND_CATALOG_H_
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/util/mutex.h"
+
+namespace sbxfs {
+
+// What is known of the hypervisor, in memory: the only thing that reads of the
+// tree touch. What libvirt says of a sandbox (its base) and what this process
+// is doing with it (its overlay) are kept apart and shown as one. Thread-safe;
+// the observer is called with no lock held.
+class Catalog {
+ public:
+  // What this process adds to libvirt's view of a sandbox.
+  struct Overlay {
+    std::optional<State> doing;  // provisioning, starting, stopping, destroying
+    std::string progress;
+    std::string ready_for;  // what readiness is waiting for
+    std::vector<std::string> addresses;
+    Usage usage;
+    std::shared_ptr<const std::string> console;
+    bool operator==(const Overlay&) const = default;
+  };
+
+  void SetObserver(Observer* observer) EXCLUDES(mutex_);
+
+  [[nodiscard]] std::vector<SandboxPtr> List(bool trashed) const
+      EXCLUDES(mutex_);
+  [[nodiscard]] SandboxPtr Find(std::string_view name, bool trashed) const
+      EXCLUDES(mutex_);
+  [[nodiscard]] SandboxPtr Get(const std::string& uuid) const EXCLUDES(mutex_);
+  [[nodiscard]] HostPtr GetHost() const EXCLUDES(mutex_);
+  // Everyone, in the trash or not: for names and ports taken.
+  [[nodiscard]] std::vector<SandboxPtr> All() const EXCLUDES(mutex_);
+
+  // A sandbox as libvirt has it now; new or changed.
+  void Put(Sandbox base) EXCLUDES(mutex_);
+  void Erase(const std::string& uuid) EXCLUDES(mutex_);
+  // Forgets all that are not among `uuids`: after a new connection's listing.
+  void Keep(const std::vector<std::string>& uuids) EXCLUDES(mutex_);
+  void Change(const std::string& uuid,
+              const std::function<void(Overlay&)>& change) EXCLUDES(mutex_);
+  void ChangeHost(const std::function<void(Host&)>& change) EXCLUDES(mutex_);
+  void Report(const std::string& uuid, std::string what, std::string detail)
+      EXCLUDES(mutex_);
+  void ReportEnd(const std::string& uuid, const Error* error) EXCLUDES(mutex_);
+
+  // Blocks until `done` is true of the sandbox (null when it is gone), `stop`
+  // is set and WakeAll was called, or `deadline` has passed. Tells the last
+  // value `done` had.
+  bool WaitUntil(const std::string& uuid,
+                 const std::function<bool(const Sandbox*)>& done,
+                 std::chrono::steady_clock::time_point deadline,
+                 const std::atomic<bool>& stop) EXCLUDES(mutex_);
+  void WakeAll() EXCLUDES(mutex_);
+
+ private:
+  struct Entry {
+    Sandbox base;
+    Overlay overlay;
+    SandboxPtr shown;
+  };
+
+  // Makes `entry.shown` anew; true when it differs from before.
+  bool Show(Entry& entry) REQUIRES(mutex_);
+  void Tell(const SandboxPtr& before, const SandboxPtr& after) EXCLUDES(mutex_);
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  uint64_t version_ GUARDED_BY(mutex_) = 0;  // of anything shown
+  Observer* observer_ GUARDED_BY(mutex_) = nullptr;
+  HostPtr host_ GUARDED_BY(mutex_) = std::make_shared<Host>();
+  std::unordered_map<std::string, Entry> entries_ GUARDED_BY(mutex_);
+  // By name; the trash and the others apart.
+  std::map<std::string, std::string, std::less<>> names_[2] GUARDED_BY(mutex_);
+};
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_CATALOG_H_

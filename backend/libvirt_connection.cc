@@ -1,0 +1,465 @@
+#include "backend/libvirt_connection.h"
+
+#include <fmt/format.h>
+#include <libvirt/virterror.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <future>
+#include <random>
+#include <utility>
+
+#include "backend/domain_xml.h"
+#include "backend/libvirt_error.h"
+#include "backend/util/error.h"
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A dead peer is noticed after 5 s times 3 without an answer.
+constexpr int kKeepAliveInterval = 5;
+constexpr unsigned kKeepAliveCount = 2;
+constexpr auto kOpenLimit = 20s;
+constexpr auto kFirstPause = 250ms;
+constexpr auto kLongestPause = 8000ms;
+
+// What a person can do about a failed opening, for the failures LAB-like
+// set-ups really have; empty when libvirt's own words must do.
+std::string Remedy(const std::string& uri, const std::string& message) {
+  auto says = [&](const char* words) {
+    return message.find(words) != std::string::npos;
+  };
+  if (says("Failed to connect socket to")) {
+    if (says("Permission denied")) {
+      return "; this user may not use that libvirt: add it to the group "
+             "libvirt, or use qemu:///session";
+    }
+    return geteuid() == 0
+               ? "; no libvirtd listens there: start it (systemctl start "
+                 "libvirtd, or virtlogd -d; libvirtd -d)"
+               : "; no libvirtd listens there: start it, or use "
+                 "qemu:///session";
+  }
+  if (says("Could not resolve hostname") || says("unable to resolve")) {
+    return "; the host name does not resolve: check its spelling and "
+           "/etc/hosts";
+  }
+  if (says("Connection refused")) {
+    return "; nothing listens there: check host and port";
+  }
+  if (says("Permission denied (publickey")) {
+    return "; the server takes no key of this user: add keyfile=PATH to the "
+           "URI, or the key to its authorized_keys";
+  }
+  if (says("Host key verification failed")) {
+    return "; the server's host key is unknown or has changed: connect once "
+           "with ssh and check it";
+  }
+  if (says("no connection driver available") || says("unable to find")) {
+    return fmt::format("; libvirt knows no driver for '{}'", uri);
+  }
+  return "";
+}
+
+Error OpenError(const std::string& uri) {
+  const std::string what =
+      fmt::format("Cannot connect to '{}'", uri.empty() ? "libvirt" : uri);
+  const virError* last = virGetLastError();
+  const std::string message =
+      last != nullptr && last->message != nullptr ? last->message : "";
+  const Error error = LibvirtError(what);
+  // LibvirtError speaks of a lost connection for errors of the RPC layer.
+  const bool lost = error.Errno() == EHOSTDOWN;
+  return Error(
+      lost ? EHOSTDOWN : error.Errno(),
+      (lost ? what + ": " + message : error.Sentence()) + Remedy(uri, message));
+}
+
+ConnPtr OpenNow(const std::string& uri) {
+  // No credentials are asked for: there is nobody to ask.
+  virConnectAuth auth{};
+  ConnPtr connection(
+      virConnectOpenAuth(uri.empty() ? nullptr : uri.c_str(), &auth, 0));
+  if (connection == nullptr) throw OpenError(uri);
+  return connection;
+}
+
+// virConnectOpen to a hung daemon blocks for ever, before keepalive can be
+// set, so it gets a thread that may be left behind.
+ConnPtr OpenWithLimit(const std::string& uri) {
+  auto promise = std::make_shared<std::promise<ConnPtr>>();
+  auto future = promise->get_future();
+  std::thread([uri, promise] {
+    try {
+      promise->set_value(OpenNow(uri));
+    } catch (...) {
+      promise->set_exception(std::current_exception());
+    }
+  }).detach();
+  if (future.wait_for(kOpenLimit) != std::future_status::ready) {
+    throw Error(ETIMEDOUT,
+                fmt::format("Cannot connect to '{}': no answer within {} s; "
+                            "the daemon there hangs, or a firewall drops the "
+                            "packets",
+                            uri.empty() ? "libvirt" : uri, kOpenLimit.count()));
+  }
+  return future.get();
+}
+
+std::string HostUuid(virConnectPtr connection) {
+  const std::string xml = TakeString(virConnectGetCapabilities(connection));
+  if (xml.empty()) ThrowLibvirt("Cannot ask for the hypervisor's identity");
+  return XmlText(xml, "/capabilities/host/uuid");
+}
+
+const char* CloseReason(int reason) {
+  switch (reason) {
+    case VIR_CONNECT_CLOSE_REASON_EOF:
+      return "libvirtd ended or closed it";
+    case VIR_CONNECT_CLOSE_REASON_KEEPALIVE:
+      return "libvirtd did not answer for 15 s";
+    case VIR_CONNECT_CLOSE_REASON_CLIENT:
+      return "it was closed here";
+    default:
+      return "an error on the way";
+  }
+}
+
+}  // namespace
+
+struct Connection::State : std::enable_shared_from_this<State> {
+  State(Listener listener_arg, Timer& timer_arg, WorkerPool& workers_arg)
+      : listener(std::move(listener_arg)),
+        timer(timer_arg),
+        workers(workers_arg) {}
+
+  const Listener listener;
+  Timer& timer;
+  WorkerPool& workers;
+
+  Mutex mutex;
+  std::string uri GUARDED_BY(mutex);
+  ConnPtr connection GUARDED_BY(mutex);
+  uint64_t generation GUARDED_BY(mutex) = 0;  // of `connection`
+  bool closing GUARDED_BY(mutex) = false;
+  bool trying GUARDED_BY(mutex) = false;
+  std::chrono::milliseconds pause GUARDED_BY(mutex){kFirstPause};
+  std::vector<int> domain_events GUARDED_BY(mutex);
+  int pool_event GUARDED_BY(mutex) = -1;
+
+  using Weak = std::weak_ptr<State>;
+  struct Watch {
+    Weak state;
+    uint64_t generation;
+  };
+
+  void Adopt(ConnPtr fresh, bool tell) EXCLUDES(mutex);
+  void Subscribe(virConnectPtr fresh, uint64_t number) EXCLUDES(mutex);
+  void Lost(uint64_t number, int reason) EXCLUDES(mutex);
+  void Retry(bool now) EXCLUDES(mutex);
+  void TryOnce() EXCLUDES(mutex);
+  void Unsubscribe(virConnectPtr old) EXCLUDES(mutex);
+  bool Closing() EXCLUDES(mutex) {
+    MutexLock lock(mutex);
+    return closing;
+  }
+};
+
+// Registers what is told to us: all callbacks hold weak references, since
+// libvirt may run one while we are being destroyed.
+void Connection::State::Subscribe(virConnectPtr fresh, uint64_t number) {
+  // The test driver has no keepalive; its peer cannot die.
+  if (virConnectSetKeepAlive(fresh, kKeepAliveInterval, kKeepAliveCount) < 0) {
+    virResetLastError();
+  }
+  auto opaque = [this] { return new Weak(weak_from_this()); };
+  auto free_weak = [](void* data) { delete static_cast<Weak*>(data); };
+  auto on_lifecycle = [](virConnectPtr, virDomainPtr domain, int, int,
+                         void* data) -> int {
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    auto state = static_cast<Weak*>(data)->lock();
+    if (state != nullptr && !state->Closing() &&
+        virDomainGetUUIDString(domain, uuid) == 0) {
+      state->listener.domain(uuid, "lifecycle");
+    }
+    return 0;
+  };
+  auto on_metadata = [](virConnectPtr, virDomainPtr domain, int, const char*,
+                        void* data) {
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    auto state = static_cast<Weak*>(data)->lock();
+    if (state != nullptr && !state->Closing() &&
+        virDomainGetUUIDString(domain, uuid) == 0) {
+      state->listener.domain(uuid, "metadata");
+    }
+  };
+  auto on_pool = [](virConnectPtr, virStoragePoolPtr pool, void* data) {
+    auto state = static_cast<Weak*>(data)->lock();
+    if (state != nullptr && !state->Closing()) {
+      state->listener.pool(virStoragePoolGetName(pool));
+    }
+  };
+  struct Close {
+    static void Call(virConnectPtr, int reason, void* data) {
+      auto* watch = static_cast<Watch*>(data);
+      auto state = watch->state.lock();
+      if (state == nullptr || state->Closing()) return;
+      // On the event loop's thread: the rest is a worker's.
+      state->workers.Run([state, number = watch->generation, reason] {
+        state->Lost(number, reason);
+      });
+    }
+    static void Free(void* data) { delete static_cast<Watch*>(data); }
+  };
+  if (virConnectRegisterCloseCallback(fresh, &Close::Call,
+                                      new Watch{weak_from_this(), number},
+                                      &Close::Free) < 0) {
+    virResetLastError();
+  }
+  std::vector<int> events;
+  virConnectDomainEventCallback lifecycle = on_lifecycle;
+  events.push_back(virConnectDomainEventRegisterAny(
+      fresh, nullptr, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+      VIR_DOMAIN_EVENT_CALLBACK(lifecycle), opaque(), free_weak));
+  virConnectDomainEventMetadataChangeCallback metadata = on_metadata;
+  events.push_back(virConnectDomainEventRegisterAny(
+      fresh, nullptr, VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
+      VIR_DOMAIN_EVENT_CALLBACK(metadata), opaque(), free_weak));
+  virConnectStoragePoolEventGenericCallback pool = on_pool;
+  const int pool_number = virConnectStoragePoolEventRegisterAny(
+      fresh, nullptr, VIR_STORAGE_POOL_EVENT_ID_REFRESH,
+      VIR_STORAGE_POOL_EVENT_CALLBACK(pool), opaque(), free_weak);
+  virResetLastError();
+  MutexLock lock(mutex);
+  domain_events = std::move(events);
+  pool_event = pool_number;
+}
+
+// Takes the callbacks off, which libvirt wants before a close.
+void Connection::State::Unsubscribe(virConnectPtr old) {
+  std::vector<int> events;
+  int pool = -1;
+  {
+    MutexLock lock(mutex);
+    events.swap(domain_events);
+    std::swap(pool, pool_event);
+  }
+  for (const int id : events) {
+    if (id >= 0) virConnectDomainEventDeregisterAny(old, id);
+  }
+  if (pool >= 0) virConnectStoragePoolEventDeregisterAny(old, pool);
+  virConnectUnregisterCloseCallback(old, nullptr);
+  virResetLastError();
+}
+
+void Connection::State::Adopt(ConnPtr fresh, bool tell) {
+  uint64_t number = 0;
+  ConnPtr old;
+  virConnectPtr raw = fresh.get();
+  {
+    MutexLock lock(mutex);
+    number = ++generation;
+  }
+  Subscribe(raw, number);
+  {
+    MutexLock lock(mutex);
+    old = std::move(connection);
+    connection = std::move(fresh);
+    pause = kFirstPause;
+    virConnectRef(raw);
+  }
+  ConnPtr mine(raw);
+  if (tell) listener.connected(raw);
+}
+
+void Connection::State::Lost(uint64_t number, int reason) {
+  ConnPtr old;
+  {
+    MutexLock lock(mutex);
+    if (number != generation || connection == nullptr || closing) return;
+    old = std::move(connection);
+  }
+  spdlog::error("The connection to libvirt is lost: {}", CloseReason(reason));
+  Unsubscribe(old.get());
+  listener.disconnected(
+      fmt::format("{}; trying again by itself", CloseReason(reason)));
+  Retry(true);
+}
+
+void Connection::State::Retry(bool now) {
+  std::chrono::milliseconds wait;
+  {
+    MutexLock lock(mutex);
+    if (closing || connection != nullptr || trying) return;
+    wait = now ? 0ms : pause;
+    pause = std::min(pause * 2, std::chrono::milliseconds(kLongestPause));
+  }
+  static thread_local std::minstd_rand random(std::random_device{}());
+  // Jitter: several mounts of one daemon must not come back in step.
+  wait += std::chrono::milliseconds(random() % (wait.count() / 4 + 1));
+  timer.After(wait, [weak = weak_from_this()] {
+    auto state = weak.lock();
+    if (state == nullptr) return;
+    state->workers.Run([state] { state->TryOnce(); });
+  });
+}
+
+void Connection::State::TryOnce() {
+  std::string to;
+  {
+    MutexLock lock(mutex);
+    if (closing || connection != nullptr || trying) return;
+    trying = true;
+    to = uri;
+  }
+  try {
+    Adopt(OpenWithLimit(to), true);
+    spdlog::warn("Connected to libvirt again");
+    MutexLock lock(mutex);
+    trying = false;
+  } catch (const Error& error) {
+    {
+      MutexLock lock(mutex);
+      trying = false;
+    }
+    listener.disconnected(error.Sentence());
+    Retry(false);
+  }
+}
+
+Connection::Connection(std::string uri, Listener listener, Timer& timer,
+                       WorkerPool& workers)
+    : state_(std::make_shared<State>(std::move(listener), timer, workers)) {
+  MutexLock lock(state_->mutex);
+  state_->uri = std::move(uri);
+}
+
+Connection::~Connection() {
+  ConnPtr last;
+  {
+    MutexLock lock(state_->mutex);
+    state_->closing = true;
+    last = std::move(state_->connection);
+  }
+  if (last != nullptr) state_->Unsubscribe(last.get());
+}
+
+void Connection::Open() {
+  std::string uri = Uri();
+  ConnPtr fresh;
+  if (uri.empty()) {
+    // libvirt's own choice (LIBVIRT_DEFAULT_URI, libvirt.conf, probing), and
+    // where that fails the one that needs nothing set up.
+    try {
+      fresh = OpenWithLimit("");
+    } catch (const Error& first) {
+      spdlog::info("libvirt's default: {}", first.Sentence());
+      fresh = OpenWithLimit("qemu:///session");
+    }
+    uri = TakeString(virConnectGetURI(fresh.get()));
+    MutexLock lock(state_->mutex);
+    state_->uri = uri;
+  } else {
+    fresh = OpenWithLimit(uri);
+  }
+  state_->Adopt(std::move(fresh), true);
+}
+
+ConnPtr Connection::Get(std::string_view what) {
+  {
+    MutexLock lock(state_->mutex);
+    if (state_->connection != nullptr) {
+      virConnectRef(state_->connection.get());
+      return ConnPtr(state_->connection.get());
+    }
+  }
+  Nudge();
+  throw Error(EHOSTDOWN, fmt::format("{}: there is no connection to libvirt; "
+                                     "see .host/connection",
+                                     what));
+}
+
+void Connection::Nudge() { state_->Retry(true); }
+
+void Connection::Replace(const std::string& uri) {
+  const std::string what = fmt::format("Cannot change to '{}'", uri);
+  ConnPtr fresh = OpenWithLimit(uri);
+  ConnPtr old = Get(what);
+  if (HostUuid(fresh.get()) != HostUuid(old.get())) {
+    throw Error(EBUSY, what +
+                           ": it is another hypervisor; mount that one in "
+                           "a directory of its own");
+  }
+  state_->Unsubscribe(old.get());
+  {
+    MutexLock lock(state_->mutex);
+    state_->uri = uri;
+  }
+  state_->Adopt(std::move(fresh), true);
+}
+
+std::string Connection::Uri() {
+  MutexLock lock(state_->mutex);
+  return state_->uri;
+}
+
+namespace {
+
+// One loop a process: libvirt has no way to take an implementation off again.
+struct Loop {
+  Mutex mutex;
+  int users GUARDED_BY(mutex) = 0;
+  std::thread thread GUARDED_BY(mutex);
+  std::atomic<bool> stop = false;
+};
+
+Loop& TheLoop() {
+  static Loop loop;
+  return loop;
+}
+
+}  // namespace
+
+EventLoop::EventLoop() {
+  static const bool registered = [] {
+    SilenceLibvirt();
+    return virEventRegisterDefaultImpl() == 0;
+  }();
+  if (!registered) ThrowLibvirt("Cannot start libvirt's event loop");
+  Loop& loop = TheLoop();
+  MutexLock lock(loop.mutex);
+  if (loop.users++ > 0) return;
+  loop.stop = false;
+  loop.thread = std::thread([&loop] {
+    while (!loop.stop) {
+      if (virEventRunDefaultImpl() < 0) {
+        spdlog::error("{}", LibvirtError("libvirt's event loop").Sentence());
+        return;
+      }
+    }
+  });
+}
+
+EventLoop::~EventLoop() {
+  Loop& loop = TheLoop();
+  std::thread thread;
+  {
+    MutexLock lock(loop.mutex);
+    if (--loop.users > 0) return;
+    thread = std::move(loop.thread);
+    loop.stop = true;
+  }
+  // A timeout that is due wakes the loop's poll; it takes itself off.
+  struct Wake {
+    static void Call(int id, void*) { virEventRemoveTimeout(id); }
+  };
+  virEventAddTimeout(0, &Wake::Call, nullptr, nullptr);
+  if (thread.joinable()) thread.join();
+}
+
+}  // namespace sbxfs

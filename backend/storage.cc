@@ -1,0 +1,277 @@
+#include "backend/storage.h"
+
+#include <fmt/format.h>
+#include <libvirt/virterror.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+
+#include "backend/domain_xml.h"
+#include "backend/libvirt_error.h"
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr size_t kChunk = 256 * 1024;
+
+std::string DefaultPath(virConnectPtr connection, const std::string& home) {
+  const std::string uri = TakeString(virConnectGetURI(connection));
+  const auto end = uri.find('?');
+  if (!uri.substr(0, end).ends_with("/session")) {
+    return "/var/lib/libvirt/sbxfs";
+  }
+  return home.empty() ? "" : home + "/libvirt";
+}
+
+// "1699999999.123456789"
+Time ParseTimestamp(const std::string& text) {
+  const double seconds = std::strtod(text.c_str(), nullptr);
+  return Time(std::chrono::duration_cast<Time::duration>(
+      std::chrono::duration<double>(seconds)));
+}
+
+Volume Describe(virStorageVolPtr volume, std::string_view what) {
+  virStorageVolInfo info;
+  if (virStorageVolGetInfo(volume, &info) < 0) ThrowLibvirt(what);
+  const std::string xml = TakeString(virStorageVolGetXMLDesc(volume, 0));
+  if (xml.empty()) ThrowLibvirt(what);
+  Volume described;
+  described.name = virStorageVolGetName(volume);
+  described.capacity = info.capacity;
+  described.allocation = info.allocation;
+  const std::string physical = XmlText(xml, "/volume/physical");
+  std::from_chars(physical.data(), physical.data() + physical.size(),
+                  described.size);
+  if (described.size == 0) described.size = info.capacity;
+  described.modified =
+      ParseTimestamp(XmlText(xml, "/volume/target/timestamps/mtime"));
+  return described;
+}
+
+}  // namespace
+
+VolumeUpload::~VolumeUpload() {
+  if (stream_ != nullptr) virStreamAbort(stream_.get());
+}
+
+void VolumeUpload::Send(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const int sent = virStreamSend(stream_.get(), bytes.data(),
+                                   std::min(bytes.size(), kChunk));
+    if (sent < 0) ThrowLibvirt(what_);
+    bytes.remove_prefix(sent);
+  }
+}
+
+void VolumeUpload::Finish() {
+  const StreamPtr stream = std::move(stream_);
+  if (virStreamFinish(stream.get()) < 0) ThrowLibvirt(what_);
+}
+
+void Storage::Ensure(virConnectPtr connection, const std::string& home) {
+  const std::string what = fmt::format("Cannot use the pool '{}'", pool_);
+  PoolPtr pool(virStoragePoolLookupByName(connection, pool_.c_str()));
+  if (pool == nullptr) {
+    const std::string path = DefaultPath(connection, home);
+    if (path.empty()) {
+      throw Error(EOPNOTSUPP,
+                  what +
+                      ": there is none, and its place on another machine's "
+                      "session is not known; define one there with virsh "
+                      "pool-define-as");
+    }
+    pool.reset(
+        virStoragePoolDefineXML(connection, PoolXml(pool_, path).c_str(), 0));
+    if (pool == nullptr) {
+      // Another mount may have made it just now.
+      pool.reset(virStoragePoolLookupByName(connection, pool_.c_str()));
+      if (pool == nullptr) ThrowLibvirt(what);
+    } else if (virStoragePoolBuild(pool.get(), 0) < 0) {
+      const Error error = LibvirtError(what);
+      virStoragePoolUndefine(pool.get());
+      throw error;
+    }
+    virStoragePoolSetAutostart(pool.get(), 1);
+  }
+  if (virStoragePoolIsActive(pool.get()) == 1) return;
+  if (virStoragePoolCreate(pool.get(), 0) < 0 &&
+      virStoragePoolIsActive(pool.get()) != 1) {
+    ThrowLibvirt(what);
+  }
+}
+
+PoolPtr Storage::Open(virConnectPtr connection, std::string_view what) {
+  PoolPtr pool(virStoragePoolLookupByName(connection, pool_.c_str()));
+  if (pool == nullptr) ThrowLibvirt(what);
+  return pool;
+}
+
+VolumePtr Storage::Lookup(const std::string& name, std::string_view what) {
+  const ConnPtr connection = connection_.Get(what);
+  const PoolPtr pool = Open(connection.get(), what);
+  VolumePtr volume(virStorageVolLookupByName(pool.get(), name.c_str()));
+  if (volume != nullptr) return volume;
+  // A file that came without libvirt is known after a refresh alone.
+  const Error error = LibvirtError(what);
+  if (virStoragePoolRefresh(pool.get(), 0) == 0) {
+    volume.reset(virStorageVolLookupByName(pool.get(), name.c_str()));
+  }
+  if (volume == nullptr) throw error;
+  return volume;
+}
+
+PoolInfo Storage::Info() {
+  constexpr char kWhat[] = "Cannot ask for the pool's size";
+  const ConnPtr connection = connection_.Get(kWhat);
+  const PoolPtr pool = Open(connection.get(), kWhat);
+  virStoragePoolInfo info;
+  if (virStoragePoolGetInfo(pool.get(), &info) < 0) ThrowLibvirt(kWhat);
+  return {info.capacity, info.available};
+}
+
+std::vector<Volume> Storage::List() {
+  constexpr char kWhat[] = "Cannot list the pool";
+  const ConnPtr connection = connection_.Get(kWhat);
+  const PoolPtr pool = Open(connection.get(), kWhat);
+  virStorageVolPtr* raw = nullptr;
+  const int count = virStoragePoolListAllVolumes(pool.get(), &raw, 0);
+  if (count < 0) ThrowLibvirt(kWhat);
+  std::vector<VolumePtr> owned(raw, raw + count);
+  std::free(raw);
+  std::vector<Volume> list;
+  for (const auto& volume : owned) {
+    try {
+      list.push_back(Describe(volume.get(), kWhat));
+    } catch (const Error& error) {
+      // It went away since the listing.
+      spdlog::debug("{}", error.Sentence());
+    }
+  }
+  return list;
+}
+
+bool Storage::Has(const std::string& name) {
+  constexpr char kWhat[] = "Cannot look into the pool";
+  const ConnPtr connection = connection_.Get(kWhat);
+  const PoolPtr pool = Open(connection.get(), kWhat);
+  const VolumePtr volume(virStorageVolLookupByName(pool.get(), name.c_str()));
+  if (volume == nullptr && !LastLibvirtErrorIs(VIR_ERR_NO_STORAGE_VOL)) {
+    ThrowLibvirt(kWhat);
+  }
+  return volume != nullptr;
+}
+
+Volume Storage::Get(const std::string& name) {
+  const std::string what = fmt::format("Cannot look at volume '{}'", name);
+  return Describe(Lookup(name, what).get(), what);
+}
+
+std::string Storage::Path(const std::string& name) {
+  const std::string what = fmt::format("Cannot find volume '{}'", name);
+  std::string path = TakeString(virStorageVolGetPath(Lookup(name, what).get()));
+  if (path.empty()) ThrowLibvirt(what);
+  return path;
+}
+
+void Storage::Create(const std::string& name, const std::string& format,
+                     uint64_t capacity, const std::string& backing_path,
+                     const std::string& backing_format) {
+  const std::string what = fmt::format("Cannot make volume '{}'", name);
+  const ConnPtr connection = connection_.Get(what);
+  const PoolPtr pool = Open(connection.get(), what);
+  const VolumePtr volume(virStorageVolCreateXML(
+      pool.get(),
+      VolumeXml(name, format, capacity, 0, backing_path, backing_format)
+          .c_str(),
+      0));
+  if (volume == nullptr) ThrowLibvirt(what);
+}
+
+void Storage::Write(const std::string& name, std::string_view bytes) {
+  // A shorter upload into an existing raw volume would keep the old tail.
+  Delete(name);
+  Create(name, "raw", bytes.size());
+  if (bytes.empty()) return;
+  try {
+    const auto upload = Upload(name);
+    upload->Send(bytes);
+    upload->Finish();
+  } catch (...) {
+    try {
+      Delete(name);
+    } catch (const Error& error) {
+      spdlog::error("{}", error.Sentence());
+    }
+    throw;
+  }
+}
+
+std::string Storage::Read(const std::string& name, uint64_t offset,
+                          uint64_t length) {
+  const std::string what = fmt::format("Cannot read volume '{}'", name);
+  const ConnPtr connection = connection_.Get(what);
+  const VolumePtr volume = Lookup(name, what);
+  const StreamPtr stream(virStreamNew(connection.get(), 0));
+  if (stream == nullptr || virStorageVolDownload(volume.get(), stream.get(),
+                                                 offset, length, 0) < 0) {
+    ThrowLibvirt(what);
+  }
+  std::string bytes;
+  std::string chunk(kChunk, '\0');
+  for (;;) {
+    const int got = virStreamRecv(stream.get(), chunk.data(), chunk.size());
+    if (got < 0) ThrowLibvirt(what);
+    if (got == 0) break;
+    bytes.append(chunk, 0, got);
+  }
+  if (virStreamFinish(stream.get()) < 0) ThrowLibvirt(what);
+  return bytes;
+}
+
+void Storage::Delete(const std::string& name) {
+  const std::string what = fmt::format("Cannot delete volume '{}'", name);
+  const ConnPtr connection = connection_.Get(what);
+  const PoolPtr pool = Open(connection.get(), what);
+  const VolumePtr volume(virStorageVolLookupByName(pool.get(), name.c_str()));
+  if (volume == nullptr) {
+    if (LastLibvirtErrorIs(VIR_ERR_NO_STORAGE_VOL)) return;
+    ThrowLibvirt(what);
+  }
+  if (virStorageVolDelete(volume.get(), 0) < 0) ThrowLibvirt(what);
+}
+
+void Storage::Resize(const std::string& name, uint64_t capacity) {
+  const std::string what = fmt::format("Cannot resize volume '{}'", name);
+  if (virStorageVolResize(Lookup(name, what).get(), capacity, 0) < 0) {
+    ThrowLibvirt(what);
+  }
+}
+
+std::unique_ptr<VolumeUpload> Storage::Upload(const std::string& name) {
+  const std::string what = fmt::format("Cannot write volume '{}'", name);
+  const ConnPtr connection = connection_.Get(what);
+  const VolumePtr volume = Lookup(name, what);
+  StreamPtr stream(virStreamNew(connection.get(), 0));
+  if (stream == nullptr ||
+      virStorageVolUpload(volume.get(), stream.get(), 0, 0, 0) < 0) {
+    ThrowLibvirt(what);
+  }
+  return std::make_unique<VolumeUpload>(std::move(stream), what);
+}
+
+void Storage::Announce() {
+  try {
+    constexpr char kWhat[] = "Cannot refresh the pool";
+    const ConnPtr connection = connection_.Get(kWhat);
+    const PoolPtr pool = Open(connection.get(), kWhat);
+    if (virStoragePoolRefresh(pool.get(), 0) < 0) ThrowLibvirt(kWhat);
+  } catch (const Error& error) {
+    // Others see the change a little later; nothing depends on it here.
+    spdlog::debug("{}", error.Sentence());
+  }
+}
+
+}  // namespace sbxfs

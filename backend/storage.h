@@ -1,0 +1,94 @@
+#ifndef SBXFS_BACKEND_STORAGE_H_
+#define SBXFS_BACKEND_STORAGE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/libvirt_connection.h"
+#include "backend/libvirt_handle.h"
+
+namespace sbxfs {
+
+struct Volume {
+  std::string name;
+  uint64_t capacity = 0;
+  uint64_t allocation = 0;
+  uint64_t size = 0;  // bytes of the file
+  Time modified;
+};
+
+struct PoolInfo {
+  uint64_t size = 0;
+  uint64_t available = 0;
+};
+
+// A volume being filled, front to back, over a libvirt stream. Blocking; one
+// thread at a time. Destroyed before Finish it aborts the stream.
+class VolumeUpload {
+ public:
+  VolumeUpload(StreamPtr stream, std::string what)
+      : stream_(std::move(stream)), what_(std::move(what)) {}
+  ~VolumeUpload();
+  VolumeUpload(const VolumeUpload&) = delete;
+  VolumeUpload& operator=(const VolumeUpload&) = delete;
+  void Send(std::string_view bytes);
+  void Finish();
+
+ private:
+  StreamPtr stream_;
+  const std::string what_;  // begins its sentences
+};
+
+// The volumes of one pool, by the libvirt API alone: no path of the
+// hypervisor's is ever opened here. All functions block and throw Error; they
+// may be called from any thread.
+class Storage {
+ public:
+  Storage(Connection& connection, std::string pool)
+      : connection_(connection), pool_(std::move(pool)) {}
+
+  // Finds the pool, or makes a `dir` pool where libvirt keeps its images, and
+  // starts it. `home` is the data directory of a session libvirt on this
+  // machine; empty for another's.
+  void Ensure(virConnectPtr connection, const std::string& home);
+
+  [[nodiscard]] const std::string& Pool() const { return pool_; }
+  [[nodiscard]] PoolInfo Info();
+  [[nodiscard]] std::vector<Volume> List();
+  [[nodiscard]] bool Has(const std::string& name);
+  [[nodiscard]] Volume Get(const std::string& name);
+  [[nodiscard]] std::string Path(const std::string& name);
+
+  void Create(const std::string& name, const std::string& format,
+              uint64_t capacity, const std::string& backing_path = "",
+              const std::string& backing_format = "");
+  // Makes a raw volume with these bytes; one that exists is replaced.
+  void Write(const std::string& name, std::string_view bytes);
+  // Up to `length` bytes from `offset`; 0 is all.
+  [[nodiscard]] std::string Read(const std::string& name, uint64_t offset,
+                                 uint64_t length);
+  // A volume that is not there is no error.
+  void Delete(const std::string& name);
+  void Resize(const std::string& name, uint64_t capacity);
+  // An existing raw volume's content from its start.
+  [[nodiscard]] std::unique_ptr<VolumeUpload> Upload(const std::string& name);
+  // Makes every mount on this pool look again.
+  void Announce();
+
+ private:
+  [[nodiscard]] PoolPtr Open(virConnectPtr connection, std::string_view what);
+  [[nodiscard]] VolumePtr Lookup(const std::string& name,
+                                 std::string_view what);
+
+  Connection& connection_;
+  const std::string pool_;
+};
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_STORAGE_H_

@@ -339,7 +339,7 @@ Connection::Connection(std::string uri, Listener listener, Timer& timer,
   state_->uri = std::move(uri);
 }
 
-Connection::~Connection() {
+void Connection::Close() {
   ConnPtr last;
   {
     MutexLock lock(state_->mutex);

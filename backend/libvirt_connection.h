@@ -45,10 +45,12 @@ class Connection {
 
   Connection(std::string uri, Listener listener, Timer& timer,
              WorkerPool& workers);
-  // Closes. No listener runs afterwards.
-  ~Connection();
+  ~Connection() { Close(); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
+
+  // No listener is called any more, but for one that runs just now; Get fails.
+  void Close();
 
   // The first opening, by the caller's thread. Throws Error with cause and
   // remedy; ETIMEDOUT after 20 s.

@@ -9,19 +9,20 @@ namespace sbxfs {
 
 Timer::Timer() : thread_([this] { Loop(); }) {}
 
-Timer::~Timer() {
+void Timer::Stop() {
   {
     MutexLock lock(mutex_);
     stop_ = true;
   }
   changed_.NotifyAll();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 Timer::Id Timer::After(std::chrono::milliseconds delay,
                        std::function<void()> function) {
   MutexLock lock(mutex_);
   const Id id = next_++;
+  if (stop_) return id;
   due_.emplace(std::pair(Clock::now() + delay, id), std::move(function));
   changed_.NotifyAll();
   return id;

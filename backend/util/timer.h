@@ -19,12 +19,14 @@ class Timer {
   using Id = uint64_t;
 
   Timer();
-  // Functions that are not due yet never run.
-  ~Timer();
+  ~Timer() { Stop(); }
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
 
   Id After(std::chrono::milliseconds delay, std::function<void()> function);
+  // Ends the thread. Functions that are not due yet never run, nor do later
+  // ones. Not to be called by a function of the timer's.
+  void Stop();
   // Nothing happens when it ran already or runs just now.
   void Cancel(Id id);
 

@@ -10,7 +10,7 @@
 
 namespace sbxfs {
 
-WorkerPool::~WorkerPool() {
+void WorkerPool::Stop() {
   std::list<std::thread> threads;
   {
     MutexLock lock(mutex_);
@@ -23,6 +23,7 @@ WorkerPool::~WorkerPool() {
 
 void WorkerPool::Run(std::function<void()> job) {
   MutexLock lock(mutex_);
+  if (stop_) return;
   jobs_.push_back(std::move(job));
   if (idle_ >= jobs_.size() || threads_.size() >= most_) {
     changed_.NotifyOne();

@@ -21,11 +21,13 @@ namespace sbxfs {
 class WorkerPool {
  public:
   explicit WorkerPool(size_t most) : most_(most) {}
-  // Runs what is queued, then ends the threads.
-  ~WorkerPool();
+  ~WorkerPool() { Stop(); }
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
+  // Runs what is queued, then ends the threads; later jobs are dropped. Not to
+  // be called by a job.
+  void Stop();
   // What `job` throws is logged as a bug: jobs answer their Reply themselves.
   void Run(std::function<void()> job);
 

@@ -1,0 +1,464 @@
+#include "backend/core.h"
+
+#include <fmt/format.h>
+#include <libvirt/virterror.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <vector>
+
+#include "backend/libvirt_error.h"
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A second element of ours: libvirt keeps one a namespace.
+constexpr char kRunUri[] = "https://sbxfs.org/xmlns/run/1";
+constexpr char kRunPrefix[] = "sbxfs-run";
+
+Time FromNanoseconds(int64_t count) {
+  return Time(std::chrono::duration_cast<Time::duration>(
+      std::chrono::nanoseconds(count)));
+}
+
+int64_t ToNanoseconds(Time time) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             time.time_since_epoch())
+      .count();
+}
+
+struct Passwd {
+  std::string name;
+  std::string home;
+};
+
+Passwd LookUp(uid_t uid) {
+  std::vector<char> buffer(16384);
+  passwd entry{};
+  passwd* found = nullptr;
+  if (getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) != 0 ||
+      found == nullptr) {
+    return {};
+  }
+  return {found->pw_name, found->pw_dir};
+}
+
+std::string MachineId() {
+  std::ifstream file("/etc/machine-id");
+  std::string id;
+  std::getline(file, id);
+  return id;
+}
+
+struct Condition {
+  State state;
+  std::string reason;
+};
+
+Condition WhenOff(int reason, bool saved) {
+  if (saved)
+    return {State::kSaved, "its memory is saved; start brings it back"};
+  switch (reason) {
+    case VIR_DOMAIN_SHUTOFF_SHUTDOWN:
+      return {State::kStopped, "the guest shut down"};
+    case VIR_DOMAIN_SHUTOFF_DESTROYED:
+      return {State::kStopped, "it was killed"};
+    case VIR_DOMAIN_SHUTOFF_CRASHED:
+      return {State::kCrashed, "the guest or its QEMU crashed"};
+    case VIR_DOMAIN_SHUTOFF_FAILED:
+      return {State::kStopped, "the last start failed"};
+    case VIR_DOMAIN_SHUTOFF_SAVED:
+      return {State::kStopped, "its saved memory was dropped"};
+    case VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT:
+      return {State::kStopped, "it was reverted to a snapshot"};
+    default:
+      return {State::kStopped, "it was not started yet"};
+  }
+}
+
+Condition WhenOn(int state, int reason) {
+  switch (state) {
+    case VIR_DOMAIN_PAUSED:
+      switch (reason) {
+        case VIR_DOMAIN_PAUSED_IOERROR:
+          return {State::kPaused,
+                  "a disk write failed: the pool is full, or its disk broken"};
+        case VIR_DOMAIN_PAUSED_CRASHED:
+          return {State::kCrashed, "the guest panicked"};
+        default:
+          return {State::kPaused, "it was paused"};
+      }
+    case VIR_DOMAIN_PMSUSPENDED:
+      return {State::kPaused, "the guest put itself to sleep"};
+    case VIR_DOMAIN_SHUTDOWN:
+      return {State::kStopping, "the guest is shutting down"};
+    case VIR_DOMAIN_CRASHED:
+      return {State::kCrashed, "the guest or its QEMU crashed"};
+    default:
+      switch (reason) {
+        case VIR_DOMAIN_RUNNING_RESTORED:
+          return {State::kRunning, "it was restored from its saved memory"};
+        case VIR_DOMAIN_RUNNING_UNPAUSED:
+          return {State::kRunning, "it was resumed"};
+        case VIR_DOMAIN_RUNNING_MIGRATED:
+          return {State::kRunning, "it came from another hypervisor"};
+        default:
+          return {State::kRunning, "it was started"};
+      }
+  }
+}
+
+RunInfo ParseRun(const std::string& xml) {
+  RunInfo run;
+  const std::string ready =
+      XmlText(xml, "/domain/metadata/*[local-name()='run']/@ready");
+  const std::string started =
+      XmlText(xml, "/domain/metadata/*[local-name()='run']/@started");
+  if (!ready.empty()) run.ready_seconds = std::strtod(ready.c_str(), nullptr);
+  run.started = FromNanoseconds(std::strtoll(started.c_str(), nullptr, 10));
+  return run;
+}
+
+std::string PendingOf(const Metadata& meta, const Spec& now, Core& core) {
+  std::string pending;
+  if (meta.disk_volume.empty() && !core.test_driver) pending = "image\n";
+  if (meta.applied == meta.config) return pending;
+  std::vector<std::string> keys;
+  try {
+    keys = Differences(core.SpecOf(meta.applied, meta.user), now);
+  } catch (const Error&) {
+    keys = {"config.yaml"};
+  }
+  for (const auto& key : keys) pending += key + "\n";
+  return pending;
+}
+
+}  // namespace
+
+std::string DataDirectory() {
+  // Only an absolute path counts (XDG base directory specification).
+  const char* xdg = std::getenv("XDG_DATA_HOME");
+  if (xdg != nullptr && xdg[0] == '/') return std::string(xdg) + "/sbxfs";
+  const char* home = std::getenv("HOME");
+  std::string base = home != nullptr && home[0] == '/' ? std::string(home)
+                                                       : LookUp(geteuid()).home;
+  if (base.empty()) base = "/var/lib";
+  return base + "/.local/share/sbxfs";
+}
+
+std::string GuestUser(uid_t uid) {
+  const std::string name = LookUp(uid).name;
+  const bool good = !name.empty() && name.size() <= 32 && name != "root" &&
+                    (std::islower(static_cast<unsigned char>(name[0])) != 0 ||
+                     name[0] == '_') &&
+                    std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                      return std::islower(c) != 0 || std::isdigit(c) != 0 ||
+                             c == '_' || c == '-';
+                    });
+  return good ? name : "lima";
+}
+
+std::string GuestHostname(std::string_view name) {
+  std::string host = "lima-";
+  for (const unsigned char c : name) {
+    host += std::isalnum(c) != 0 ? static_cast<char>(std::tolower(c)) : '-';
+  }
+  return host;
+}
+
+Core::Core(const BackendOptions& options_arg, Connection::Listener listener)
+    : options(options_arg),
+      machine(MachineId()),
+      data_dir(DataDirectory()),
+      identity(LoadOrMakeKeyPair(data_dir + "/id_ed25519")),
+      connection(options_arg.uri, std::move(listener), timer, workers),
+      storage(connection, options_arg.pool) {}
+
+SandboxPtr Core::Reachable(const std::string& uuid, std::string_view what) {
+  SandboxPtr sandbox = catalog.Get(uuid);
+  if (sandbox == nullptr) {
+    throw Error(ENOENT, fmt::format("{}: it is gone", what));
+  }
+  if (sandbox->state == State::kUnreachable) {
+    connection.Nudge();
+    throw Error(EHOSTDOWN, fmt::format("{}: libvirt cannot be reached ({})",
+                                       what, sandbox->reason));
+  }
+  return sandbox;
+}
+
+Turns::Turn Core::Turn(const std::string& uuid, std::string_view what) {
+  std::string verb(what);
+  constexpr std::string_view kCannot = "Cannot ";
+  if (verb.starts_with(kCannot)) verb.erase(0, kCannot.size());
+  return turns.Take(uuid, verb, 2s);
+}
+
+DomainPtr Core::Domain(const std::string& uuid, std::string_view what) {
+  const ConnPtr conn = connection.Get(what);
+  DomainPtr domain(virDomainLookupByUUIDString(conn.get(), uuid.c_str()));
+  if (domain == nullptr) ThrowLibvirt(what);
+  return domain;
+}
+
+std::optional<DomainFacts> Core::Facts(const std::string& uuid) {
+  MutexLock lock(mutex_);
+  const auto found = facts_.find(uuid);
+  if (found == facts_.end()) return std::nullopt;
+  return found->second;
+}
+
+Metadata Core::Meta(const std::string& uuid, std::string_view what) {
+  auto facts = Facts(uuid);
+  if (!facts) throw Error(ENOENT, fmt::format("{}: it is gone", what));
+  if (!facts->metadata) {
+    throw Error(EPERM,
+                fmt::format("{}: it was not made by sbxfs; use virsh", what));
+  }
+  return std::move(*facts->metadata);
+}
+
+void Core::ChangeMeta(const std::string& uuid, std::string_view what,
+                      const std::function<void(Metadata&)>& change) {
+  const DomainPtr domain = Domain(uuid, what);
+  const std::string old =
+      TakeString(virDomainGetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
+                                      kMetadataUri, VIR_DOMAIN_AFFECT_CONFIG));
+  if (old.empty()) ThrowLibvirt(what);
+  std::optional<Metadata> meta = ParseMetadata(old);
+  if (!meta) {
+    throw Error(EIO, fmt::format("{}: its metadata was damaged by another "
+                                 "libvirt client",
+                                 what));
+  }
+  change(*meta);
+  const std::string fresh = FormatMetadata(*meta);
+  if (fresh == old) return;
+  unsigned flags = VIR_DOMAIN_AFFECT_CONFIG;
+  if (virDomainIsActive(domain.get()) == 1) flags |= VIR_DOMAIN_AFFECT_LIVE;
+  if (virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
+                           fresh.c_str(), kMetadataPrefix, kMetadataUri,
+                           flags) < 0) {
+    ThrowLibvirt(what);
+  }
+}
+
+void Core::NoteRun(const std::string& uuid, const RunInfo& run) {
+  constexpr char kWhat[] = "Cannot note the guest's state";
+  const DomainPtr domain = Domain(uuid, kWhat);
+  const std::string xml =
+      fmt::format("<run started='{}' ready='{:.1f}'/>",
+                  ToNanoseconds(run.started), run.ready_seconds);
+  if (virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
+                           xml.c_str(), kRunPrefix, kRunUri,
+                           VIR_DOMAIN_AFFECT_LIVE) < 0) {
+    ThrowLibvirt(kWhat);
+  }
+}
+
+Spec Core::SpecOf(const std::string& config, const std::string& user) {
+  const HostPtr host = catalog.GetHost();
+  const std::string key = user + '\0' + host->defaults + '\0' + config;
+  {
+    MutexLock lock(mutex_);
+    const auto found = specs_.find(key);
+    if (found != specs_.end()) return found->second;
+  }
+  const Spec spec = ParseSpec({{"built-in", BuiltInLayer(user)},
+                               {"defaults.yaml", host->defaults},
+                               {"config.yaml", config}});
+  MutexLock lock(mutex_);
+  if (specs_.size() >= 64) specs_.clear();
+  specs_.emplace(key, spec);
+  return spec;
+}
+
+std::set<std::string> Core::ImagesInUse() {
+  MutexLock lock(mutex_);
+  std::set<std::string> images;
+  for (const auto& [uuid, facts] : facts_) {
+    if (facts.metadata && !facts.metadata->image.empty()) {
+      images.insert(facts.metadata->image);
+    }
+  }
+  return images;
+}
+
+void Core::ReadSoon(const std::string& uuid) {
+  {
+    MutexLock lock(mutex_);
+    if (!queued_.insert(uuid).second) return;
+  }
+  workers.Run([this, uuid] {
+    try {
+      // Two readings of one domain must not end in the wrong order.
+      const Turns::Turn turn = turns.Take("read " + uuid, "read a domain", 30s);
+      {
+        MutexLock lock(mutex_);
+        queued_.erase(uuid);
+      }
+      const ConnPtr conn = connection.Get("Cannot read a domain");
+      const DomainPtr domain(
+          virDomainLookupByUUIDString(conn.get(), uuid.c_str()));
+      if (domain != nullptr) {
+        ReadDomain(domain.get());
+      } else if (LastLibvirtErrorIs(VIR_ERR_NO_DOMAIN)) {
+        {
+          MutexLock lock(mutex_);
+          facts_.erase(uuid);
+        }
+        catalog.Erase(uuid);
+      }
+    } catch (const Error& error) {
+      MutexLock lock(mutex_);
+      queued_.erase(uuid);
+      spdlog::debug("{}", error.Sentence());
+    }
+    if (on_read) on_read(uuid);
+  });
+}
+
+void Core::Read(const std::string& uuid) {
+  const Turns::Turn turn = turns.Take("read " + uuid, "read a domain", 10s);
+  const ConnPtr conn = connection.Get("Cannot read a domain");
+  const DomainPtr domain(virDomainLookupByUUIDString(conn.get(), uuid.c_str()));
+  if (domain == nullptr) {
+    if (!LastLibvirtErrorIs(VIR_ERR_NO_DOMAIN)) {
+      ThrowLibvirt("Cannot read a domain");
+    }
+    {
+      MutexLock lock(mutex_);
+      facts_.erase(uuid);
+    }
+    catalog.Erase(uuid);
+    return;
+  }
+  ReadDomain(domain.get());
+}
+
+void Core::ReadDomain(virDomainPtr domain) {
+  DomainFacts facts;
+  Sandbox sandbox = Describe(domain, facts);
+  const std::string uuid = sandbox.uuid;
+  {
+    MutexLock lock(mutex_);
+    facts_[uuid] = std::move(facts);
+  }
+  // The tree has no place for names it could not make itself.
+  if (!sandbox.ours && (!options.all || sandbox.name.starts_with("."))) return;
+  catalog.Put(std::move(sandbox));
+}
+
+Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
+  constexpr char kWhat[] = "Cannot read a domain";
+  int state = 0;
+  int reason = 0;
+  if (virDomainGetState(domain, &state, &reason, 0) < 0) ThrowLibvirt(kWhat);
+  std::string xml = TakeString(virDomainGetXMLDesc(domain, 0));
+  if (xml.empty()) ThrowLibvirt(kWhat);
+  int autostart = 0;
+  virDomainGetAutostart(domain, &autostart);
+  const bool off = state == VIR_DOMAIN_SHUTOFF || state == VIR_DOMAIN_NOSTATE;
+  const bool saved = off && virDomainHasManagedSaveImage(domain, 0) == 1;
+  const Condition condition =
+      off ? WhenOff(reason, saved) : WhenOn(state, reason);
+  facts = ParseDomain(xml);
+
+  const HostPtr host = catalog.GetHost();
+  Sandbox sandbox;
+  sandbox.uuid = facts.uuid;
+  sandbox.name = facts.name;
+  sandbox.ours = facts.metadata.has_value();
+  sandbox.state = condition.state;
+  sandbox.reason = condition.reason;
+  sandbox.cpus = facts.cpus;
+  sandbox.memory = facts.memory;
+  sandbox.description = facts.description;
+  sandbox.autostart = autostart != 0;
+  sandbox.uid = host->uid;
+  sandbox.gid = host->gid;
+  sandbox.domain_xml = xml;
+  if (facts.metadata) {
+    const Metadata& meta = *facts.metadata;
+    if (!meta.trashed_name.empty()) {
+      sandbox.name = meta.trashed_name;
+      sandbox.trashed = meta.trashed;
+    }
+    // A uid of another machine means nobody here.
+    if (meta.machine == machine) {
+      sandbox.uid = meta.uid;
+      sandbox.gid = meta.gid;
+    }
+    sandbox.mode = meta.mode & 0777;
+    sandbox.created = meta.created;
+    sandbox.used = meta.used;
+    sandbox.config = meta.config;
+    sandbox.config_time = meta.config_time;
+    sandbox.rejected = meta.rejected;
+    sandbox.rejected_reason = meta.rejected_reason;
+    sandbox.user = meta.user;
+    sandbox.ssh_port = meta.ssh_port;
+    sandbox.host_key = meta.host_key;
+    sandbox.authorized_keys = meta.authorized_keys;
+    try {
+      const Spec spec = SpecOf(meta.config, meta.user);
+      sandbox.cpus = spec.cpus;
+      sandbox.memory = spec.memory;
+      sandbox.disk = spec.disk;
+      sandbox.description = spec.description;
+      sandbox.pending = PendingOf(meta, spec, *this);
+    } catch (const Error& error) {
+      // Written behind our back, or defaults.yaml changed under it.
+      sandbox.pending = "config.yaml\n";
+      spdlog::debug("{}", error.Sentence());
+    }
+    if (!off) {
+      const RunInfo run = ParseRun(xml);
+      sandbox.ready = run.ready_seconds >= 0;
+      sandbox.ready_seconds = sandbox.ready ? run.ready_seconds : 0;
+      if (run.started != Time()) sandbox.usage.started = run.started;
+    }
+  }
+  if (off) sandbox.ready_for = "it is " + std::string(StateName(sandbox.state));
+  return sandbox;
+}
+
+void Core::ReadAll(virConnectPtr conn) {
+  virDomainPtr* raw = nullptr;
+  const int count = virConnectListAllDomains(conn, &raw, 0);
+  if (count < 0) ThrowLibvirt("Cannot list the domains");
+  std::vector<DomainPtr> domains(raw, raw + count);
+  std::free(raw);
+  std::vector<std::string> uuids;
+  for (const auto& domain : domains) {
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    if (virDomainGetUUIDString(domain.get(), uuid) < 0) continue;
+    uuids.emplace_back(uuid);
+    try {
+      const Turns::Turn turn =
+          turns.Take(std::string("read ") + uuid, "read a domain", 10s);
+      ReadDomain(domain.get());
+    } catch (const Error& error) {
+      // Undefined since the listing, most likely; its event follows.
+      spdlog::debug("{}", error.Sentence());
+    }
+    if (on_read) on_read(uuid);
+  }
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(facts_, [&uuids](const auto& entry) {
+      return std::find(uuids.begin(), uuids.end(), entry.first) == uuids.end();
+    });
+  }
+  catalog.Keep(uuids);
+}
+
+}  // namespace sbxfs

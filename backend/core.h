@@ -1,0 +1,124 @@
+#ifndef SBXFS_BACKEND_CORE_H_
+#define SBXFS_BACKEND_CORE_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "backend/backend.h"
+#include "backend/catalog.h"
+#include "backend/domain_xml.h"
+#include "backend/guest/keys.h"
+#include "backend/libvirt_connection.h"
+#include "backend/spec/spec.h"
+#include "backend/storage.h"
+#include "backend/util/timer.h"
+#include "backend/util/worker_pool.h"
+
+namespace sbxfs {
+
+// What the running guest is known for, kept in the live definition alone, so
+// that it goes when the guest stops and every mount sees it.
+struct RunInfo {
+  double ready_seconds = -1;  // below zero: not ready yet
+  Time started;
+};
+
+// What the parts of the libvirt backend share: the connection, what is known
+// of the domains, and the ways to read and mark one. Functions that block say
+// so; they throw Error.
+class Core {
+ public:
+  Core(const BackendOptions& options, Connection::Listener listener);
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
+
+  // Blocks: what a new connection can do, into the catalog's host.
+  void LearnHost(virConnectPtr connection);
+  // Blocks: one bulk listing of all domains into the catalog.
+  void ReadAll(virConnectPtr connection);
+  // Blocks: this domain as it is now, into the catalog.
+  void Read(const std::string& uuid);
+  // The same on a worker; many requests for one domain become one.
+  void ReadSoon(const std::string& uuid) EXCLUDES(mutex_);
+
+  // `what` begins the sentence, e.g. "Cannot start 'box'". Blocks.
+  [[nodiscard]] DomainPtr Domain(const std::string& uuid,
+                                 std::string_view what);
+  // What the domain's definition said when it was last read.
+  [[nodiscard]] std::optional<DomainFacts> Facts(const std::string& uuid)
+      EXCLUDES(mutex_);
+  // The same, with our metadata; ENOENT or EPERM (not ours) otherwise.
+  [[nodiscard]] Metadata Meta(const std::string& uuid, std::string_view what);
+  // Blocks: changes our metadata, in the definition and in a running guest's.
+  // Callers hold the sandbox's turn.
+  void ChangeMeta(const std::string& uuid, std::string_view what,
+                  const std::function<void(Metadata&)>& change);
+  // Blocks: notes on the running guest.
+  void NoteRun(const std::string& uuid, const RunInfo& run);
+
+  // config.yaml's text with the layers below it, parsed; remembered, since
+  // most sandboxes share a text. Throws Error(EINVAL).
+  [[nodiscard]] Spec SpecOf(const std::string& config, const std::string& user)
+      EXCLUDES(mutex_);
+
+  // The last known sandbox, or Error(ENOENT); EHOSTDOWN while unreachable.
+  [[nodiscard]] SandboxPtr Reachable(const std::string& uuid,
+                                     std::string_view what);
+
+  // One operation at a time on a sandbox's definition; ETIMEDOUT after 2 s.
+  [[nodiscard]] Turns::Turn Turn(const std::string& uuid,
+                                 std::string_view what);
+
+  // Names of images that some sandbox's disk stands on.
+  [[nodiscard]] std::set<std::string> ImagesInUse() EXCLUDES(mutex_);
+
+  // Told after each Read of a domain.
+  std::function<void(const std::string& uuid)> on_read;
+
+  const BackendOptions options;
+  const std::string machine;   // this machine's id, for uids in metadata
+  const std::string data_dir;  // of the mounting user
+  const KeyPair identity;      // the mount's own ssh key
+  bool test_driver = false;    // set once connected
+  bool local = true;           // the hypervisor is this machine
+  bool kvm = false;            // works, not merely exists
+
+  Timer timer;
+  Turns turns;
+  Catalog catalog;
+  // Joined before what their jobs use is gone.
+  WorkerPool workers{256};
+  Connection connection;
+  Storage storage;
+
+ private:
+  [[nodiscard]] Sandbox Describe(virDomainPtr domain, DomainFacts& facts);
+  void ReadDomain(virDomainPtr domain);
+
+  Mutex mutex_;
+  std::unordered_map<std::string, DomainFacts> facts_ GUARDED_BY(mutex_);
+  std::set<std::string> queued_ GUARDED_BY(mutex_);
+  std::map<std::string, Spec> specs_ GUARDED_BY(mutex_);
+};
+
+// The directory of this user's data for sbxfs, from XDG_DATA_HOME or the
+// passwd database (mount(8) empties the environment).
+[[nodiscard]] std::string DataDirectory();
+
+// The name of the guest's login for a host user: theirs, or "lima" where that
+// is root or no name for Linux.
+[[nodiscard]] std::string GuestUser(uid_t uid);
+
+// "box" → "lima-box": letters, digits and dashes alone.
+[[nodiscard]] std::string GuestHostname(std::string_view name);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_CORE_H_

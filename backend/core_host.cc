@@ -1,0 +1,115 @@
+// Core::LearnHost: what the hypervisor at the other end is and can do.
+#include <fmt/format.h>
+#include <libvirt/virterror.h>
+#include <unistd.h>
+
+#include "backend/core.h"
+#include "backend/libvirt_error.h"
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+std::string Version(unsigned long number) {
+  return fmt::format("{}.{}.{}", number / 1000000, number / 1000 % 1000,
+                     number % 1000);
+}
+
+struct Accelerator {
+  bool kvm = false;
+  std::string text;  // for people
+};
+
+// /dev/kvm opens, and libvirt lists kvm, on machines whose processors have no
+// virtualisation left to give: guests then hang after the boot loader. The
+// processor's own features are the sign to go by.
+Accelerator Probe(virConnectPtr conn) {
+  const std::string caps = TakeString(virConnectGetCapabilities(conn));
+  const std::string arch = XmlText(caps, "/capabilities/host/cpu/arch");
+  if (XmlText(caps, "/capabilities/guest/arch/domain[@type='kvm']/@type")
+          .empty()) {
+    return {false,
+            "tcg: this hypervisor has no KVM (no /dev/kvm, or no right "
+            "to open it)"};
+  }
+  if (arch != "x86_64") return {true, "kvm"};
+  // Models hide features: svm is in AMD's, so have the model spelled out.
+  const std::string cpu = [&caps] {
+    const auto begin = caps.find("<cpu>");
+    const auto end = caps.find("</cpu>");
+    if (begin == std::string::npos || end == std::string::npos) {
+      return std::string();
+    }
+    return caps.substr(begin, end + 6 - begin);
+  }();
+  const char* cpus[] = {cpu.c_str()};
+  const std::string full = TakeString(virConnectBaselineCPU(
+      conn, cpus, 1, VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES));
+  virResetLastError();
+  const std::string& features = full.empty() ? cpu : full;
+  if (features.find("name='vmx'") == std::string::npos &&
+      features.find("name='svm'") == std::string::npos) {
+    return {false,
+            "tcg: /dev/kvm is there, but the processor offers neither "
+            "vmx nor svm, so that guests under KVM would hang"};
+  }
+  return {true, "kvm"};
+}
+
+}  // namespace
+
+void Core::LearnHost(virConnectPtr conn) {
+  const char* type = virConnectGetType(conn);
+  test_driver = type != nullptr && std::string_view(type) == "TEST";
+  const std::string uri = TakeString(virConnectGetURI(conn));
+  const auto authority = uri.find("://");
+  local = authority == std::string::npos || uri[authority + 3] == '/';
+
+  Host learned;
+  unsigned long hypervisor = 0;
+  unsigned long library = 0;
+  virConnectGetVersion(conn, &hypervisor);
+  virConnectGetLibVersion(conn, &library);
+  learned.hypervisor =
+      fmt::format("{} {}, libvirt {}", type == nullptr ? "unknown" : type,
+                  Version(hypervisor), Version(library));
+  virNodeInfo node;
+  if (virNodeGetInfo(conn, &node) == 0) {
+    learned.cpus = node.cpus;
+    learned.memory = static_cast<uint64_t>(node.memory) * 1024;
+  }
+  learned.memory_free = virNodeGetFreeMemory(conn);
+  PoolInfo pool;
+  if (test_driver) {
+    learned.accelerator = "none: the test driver runs no guest";
+    learned.notes =
+        "note: test driver: no disk, seed, image or document is kept\n";
+  } else {
+    const Accelerator accelerator = Probe(conn);
+    kvm = accelerator.kvm;
+    learned.accelerator = accelerator.text;
+    storage.Ensure(conn, local ? data_dir : "");
+    pool = storage.Info();
+    if (!kvm) learned.notes = "note: " + accelerator.text + "\n";
+  }
+  virResetLastError();
+  catalog.ChangeHost([&](Host& host) {
+    host.uri = uri;
+    host.connected = true;
+    host.why.clear();
+    host.hypervisor = learned.hypervisor;
+    host.cpus = learned.cpus;
+    host.memory = learned.memory;
+    host.memory_free = learned.memory_free;
+    host.accelerator = learned.accelerator;
+    host.notes = learned.notes;
+    host.pool = options.pool;
+    host.pool_size = pool.size;
+    host.pool_available = pool.available;
+    host.identity_file = data_dir + "/id_ed25519";
+    host.uid = geteuid();
+    host.gid = getegid();
+  });
+}
+
+}  // namespace sbxfs

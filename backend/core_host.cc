@@ -95,8 +95,6 @@ void Core::LearnHost(virConnectPtr conn) {
   virResetLastError();
   catalog.ChangeHost([&](Host& host) {
     host.uri = uri;
-    host.connected = true;
-    host.why.clear();
     host.hypervisor = learned.hypervisor;
     host.cpus = learned.cpus;
     host.memory = learned.memory;

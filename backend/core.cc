@@ -137,7 +137,10 @@ std::string PendingOf(const Metadata& meta, const Spec& now, Core& core) {
   } catch (const Error&) {
     keys = {"config.yaml"};
   }
-  for (const auto& key : keys) pending += key + "\n";
+  for (const auto& key : keys) {
+    // These two hold at once: the guest knows nothing of them.
+    if (key != "description" && key != "autostart") pending += key + "\n";
+  }
   return pending;
 }
 

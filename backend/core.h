@@ -83,12 +83,13 @@ class Core {
   std::function<void(const std::string& uuid)> on_read;
 
   const BackendOptions options;
-  const std::string machine;   // this machine's id, for uids in metadata
-  const std::string data_dir;  // of the mounting user
-  const KeyPair identity;      // the mount's own ssh key
-  bool test_driver = false;    // set once connected
-  bool local = true;           // the hypervisor is this machine
-  bool kvm = false;            // works, not merely exists
+  const std::string machine;    // this machine's id, for uids in metadata
+  const std::string data_dir;   // of the mounting user
+  const KeyPair identity;       // the mount's own ssh key
+  bool test_driver = false;     // set once connected
+  bool local = true;            // the hypervisor is this machine
+  bool kvm = false;             // works, not merely exists
+  std::string arch = "x86_64";  // the hypervisor's own
 
   Timer timer;
   Turns turns;

@@ -18,6 +18,7 @@ std::string Version(unsigned long number) {
 struct Accelerator {
   bool kvm = false;
   std::string text;  // for people
+  std::string arch;
 };
 
 // /dev/kvm opens, and libvirt lists kvm, on machines whose processors have no
@@ -26,13 +27,15 @@ struct Accelerator {
 Accelerator Probe(virConnectPtr conn) {
   const std::string caps = TakeString(virConnectGetCapabilities(conn));
   const std::string arch = XmlText(caps, "/capabilities/host/cpu/arch");
+  if (arch.empty()) ThrowLibvirt("Cannot ask for the hypervisor's abilities");
   if (XmlText(caps, "/capabilities/guest/arch/domain[@type='kvm']/@type")
           .empty()) {
     return {false,
             "tcg: this hypervisor has no KVM (no /dev/kvm, or no right "
-            "to open it)"};
+            "to open it)",
+            arch};
   }
-  if (arch != "x86_64") return {true, "kvm"};
+  if (arch != "x86_64") return {true, "kvm", arch};
   // Models hide features: svm is in AMD's, so have the model spelled out.
   const std::string cpu = [&caps] {
     const auto begin = caps.find("<cpu>");
@@ -51,9 +54,10 @@ Accelerator Probe(virConnectPtr conn) {
       features.find("name='svm'") == std::string::npos) {
     return {false,
             "tcg: /dev/kvm is there, but the processor offers neither "
-            "vmx nor svm, so that guests under KVM would hang"};
+            "vmx nor svm, so that guests under KVM would hang",
+            arch};
   }
-  return {true, "kvm"};
+  return {true, "kvm", arch};
 }
 
 }  // namespace
@@ -87,6 +91,7 @@ void Core::LearnHost(virConnectPtr conn) {
   } else {
     const Accelerator accelerator = Probe(conn);
     kvm = accelerator.kvm;
+    arch = accelerator.arch;
     learned.accelerator = accelerator.text;
     storage.Ensure(conn, local ? data_dir : "");
     pool = storage.Info();

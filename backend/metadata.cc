@@ -83,6 +83,7 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Port("sshPort", m.ssh_port);
   visit.Short("hostKey", m.host_key, IsPublicKey);
   visit.Document("authorizedKeys", m.authorized_keys);
+  visit.Short("guestKeys", m.guest_keys, IsLine);
   visit.Short("pool", m.pool, IsName);
   visit.Short("diskVolume", m.disk_volume, IsName);
   visit.Short("seedVolume", m.seed_volume, IsName);

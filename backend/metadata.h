@@ -34,6 +34,7 @@ struct Metadata {
   int ssh_port = 0;
   std::string host_key;         // public
   std::string authorized_keys;  // this sandbox's own
+  std::string guest_keys;       // digest of the keys that the guest lets in
   std::string pool;
   std::string disk_volume;
   std::string seed_volume;

@@ -1,0 +1,695 @@
+#include "backend/provision.h"
+
+#include <fmt/format.h>
+#include <gcrypt.h>
+#include <libvirt/virterror.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <random>
+
+#include "backend/guest/keys.h"
+#include "backend/libvirt_error.h"
+#include "backend/util/log.h"
+#include "backend/util/text.h"
+
+namespace sbxfs {
+namespace {
+
+using Clock = std::chrono::system_clock;
+
+// A random (version 4) UUID: our volumes are named after it, before libvirt
+// could give one.
+std::string NewUuid() {
+  std::random_device random;
+  uint32_t word[4] = {random(), random(), random(), random()};
+  word[1] = (word[1] & 0xffff0fff) | 0x00004000;
+  word[2] = (word[2] & 0x3fffffff) | 0x80000000;
+  return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:04x}{:08x}", word[0],
+                     word[1] >> 16, word[1] & 0xffff, word[2] >> 16,
+                     word[2] & 0xffff, word[3]);
+}
+
+void AddLines(std::vector<std::string>& lines, std::string_view text) {
+  for (const std::string_view part : Split(text, '\n')) {
+    const std::string_view line = Trim(part);
+    if (line.empty() || line.starts_with('#')) continue;
+    if (std::find(lines.begin(), lines.end(), line) == lines.end()) {
+      lines.emplace_back(line);
+    }
+  }
+}
+
+bool IsOff(const Sandbox& sandbox) {
+  return sandbox.state == State::kStopped || sandbox.state == State::kCrashed;
+}
+
+void MustBeOff(const Sandbox& sandbox, std::string_view what) {
+  if (IsOff(sandbox)) return;
+  if (sandbox.state == State::kSaved) {
+    throw Error(EBUSY, fmt::format("{}: its memory is saved; start it, or "
+                                   "write kill to its status to drop that",
+                                   what));
+  }
+  throw Error(EBUSY, fmt::format("{}: it is {}; write stop to its status first",
+                                 what, StateName(sandbox.state)));
+}
+
+void MustBeOurs(const Sandbox& sandbox, std::string_view what) {
+  if (sandbox.ours) return;
+  throw Error(EPERM,
+              fmt::format("{}: it was not made by sbxfs; use virsh", what));
+}
+
+void MustBeWanted(bool answered) {
+  if (answered) throw Error(ECANCELED, "Cannot go on: nobody waits any more");
+}
+
+// What spec.cc says of a value, without the place in a text that the writer of
+// a single value never saw.
+std::string WithoutPlace(const std::string& sentence) {
+  const auto column = sentence.find(", column ");
+  const auto end = sentence.find(": ", column);
+  if (column == std::string::npos || end == std::string::npos) return sentence;
+  return sentence.substr(end + 2);
+}
+
+}  // namespace
+
+Undo::~Undo() {
+  for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
+    try {
+      (*step)();
+    } catch (const Error& error) {
+      // ENOENT: the step itself had not been reached.
+      if (error.Errno() != ENOENT) {
+        spdlog::error("Undoing: {}", error.Sentence());
+      }
+    }
+  }
+}
+
+std::string Provision::NameOf(const std::string& uuid) const {
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  return sandbox == nullptr ? uuid : sandbox->name;
+}
+
+void Provision::Work(const std::string& uuid, const std::string& what,
+                     Reply<Done> reply, std::function<void()> work) {
+  core_.workers.Run([this, uuid, what, reply, work = std::move(work)] {
+    reply.Guard([&] {
+      (void)core_.Reachable(uuid, what);
+      const Turns::Turn turn = core_.Turn(uuid, what);
+      work();
+      reply.Ok();
+    });
+  });
+}
+
+// --- mkdir ---
+
+void Provision::CheckName(const std::string& uuid, const std::string& name,
+                          std::string_view what) {
+  const std::string host = GuestHostname(name);
+  for (const auto& other : core_.catalog.All()) {
+    if (other->uuid == uuid || other->trashed) continue;
+    if (GuestHostname(other->name) != host) continue;
+    throw Error(EEXIST,
+                other->name == name
+                    ? fmt::format("{}: it exists", what)
+                    : fmt::format("{}: '{}' exists, whose guest has the same "
+                                  "host name, {}",
+                                  what, other->name, host));
+  }
+}
+
+void Provision::Create(const Caller& caller, const std::string& name,
+                       const std::string& config, mode_t mode,
+                       Reply<SandboxPtr> reply) {
+  core_.workers.Run([this, caller, name, config, mode, reply] {
+    reply.Guard([&] {
+      const std::string what = fmt::format("Cannot create '{}'", name);
+      const std::string host = GuestHostname(name);
+      {
+        MutexLock lock(mutex_);
+        if (!being_made_.insert(host).second) {
+          throw Error(EEXIST, what + ": it is being made just now");
+        }
+      }
+      Undo free_name;
+      free_name.Add([this, host] {
+        MutexLock lock(mutex_);
+        being_made_.erase(host);
+      });
+      reply.Ok(CreateNow(caller, name, config, mode, reply));
+    });
+  });
+}
+
+SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
+                                const std::string& config, mode_t mode,
+                                const Reply<SandboxPtr>& reply) {
+  const std::string what = fmt::format("Cannot create '{}'", name);
+  if (!core_.catalog.GetHost()->connected) {
+    core_.connection.Nudge();
+    throw Error(EHOSTDOWN, what +
+                               ": libvirt cannot be reached; see "
+                               ".host/connection");
+  }
+  CheckName("", name, what);
+  Metadata meta;
+  meta.user = GuestUser(caller.uid);
+  meta.config = config.empty() ? Skeleton(core_.SpecOf("", meta.user)) : config;
+  const Spec spec = core_.SpecOf(meta.config, meta.user);
+  meta.user = spec.user;
+  meta.applied = meta.config;
+  meta.uid = caller.uid;
+  meta.gid = caller.gid;
+  meta.mode = mode;
+  meta.machine = core_.machine;
+  meta.created = meta.used = meta.config_time = Clock::now();
+  meta.pool = core_.options.pool;
+
+  const std::string uuid = NewUuid();
+  Undo undo;
+  meta.ssh_port = ports_.Reserve(uuid, spec.ssh_port, what);
+  Undo release;  // in the catalog the sandbox itself holds it
+  release.Add([this, port = meta.ssh_port] { ports_.Release(port); });
+
+  bool uefi = false;
+  if (!core_.test_driver) {
+    const std::string console = uuid + ".console";
+    undo.Add([this, console] { core_.storage.Delete(console); });
+    core_.storage.Write(console, "");
+    meta.console_volume = console;
+    MustBeWanted(reply.Answered());
+    const auto base =
+        images_.Find(spec.images, spec.arch.empty() ? core_.arch : spec.arch);
+    MustBeWanted(reply.Answered());
+    if (base) {
+      undo.Add([this, uuid] { core_.storage.Delete(uuid + ".disk"); });
+      MakeDisk(meta, uuid, spec, *base, what);
+      MustBeWanted(reply.Answered());
+    }
+    uefi = NeedsUefi(spec, base ? &base->facts : nullptr);
+    undo.Add([this, uuid] { core_.storage.Delete(uuid + ".seed"); });
+    MakeSeedVolume(meta, uuid, name, spec);
+    MustBeWanted(reply.Answered());
+  }
+  undo.Add([this, uuid, what] {
+    const DomainPtr domain = core_.Domain(uuid, what);
+    virDomainUndefineFlags(domain.get(),
+                           core_.test_driver ? 0 : VIR_DOMAIN_UNDEFINE_NVRAM);
+    core_.ReadSoon(uuid);
+  });
+  Define(uuid, name, meta, spec, uefi, what);
+  MustBeWanted(reply.Answered());
+  core_.Read(uuid);
+  SandboxPtr made = core_.catalog.Get(uuid);
+  if (made == nullptr) throw Error(EIO, what + ": libvirt lost it again");
+  MustBeWanted(reply.Answered());
+  undo.Keep();
+  if (!meta.image.empty()) {
+    core_.workers.Run([this] {
+      try {
+        images_.Refresh();
+      } catch (const Error& error) {
+        spdlog::debug("{}", error.Sentence());
+      }
+    });
+  }
+  return made;
+}
+
+bool Provision::NeedsUefi(const Spec& spec, const ImageFacts* facts) const {
+  if (spec.legacy_bios) return !*spec.legacy_bios;
+  const std::string arch = spec.arch.empty() ? core_.arch : spec.arch;
+  if (arch != "x86_64" && arch != "i686") return true;
+  // BIOS where the image can: it boots 3 s sooner than UEFI under emulation.
+  return facts != nullptr && !facts->boots_bios && facts->boots_uefi;
+}
+
+void Provision::MakeDisk(Metadata& meta, const std::string& uuid,
+                         const Spec& spec, const Images::Base& base,
+                         std::string_view what) {
+  if (base.facts.format == "iso") {
+    throw Error(EOPNOTSUPP,
+                fmt::format("{}: the image '{}' is an ISO; name a disk image",
+                            what, base.name));
+  }
+  if (spec.disk < base.facts.virtual_size) {
+    throw Error(EINVAL,
+                fmt::format("{}: disk: {} is smaller than the image '{}', "
+                            "which has {}; make it larger",
+                            what, FormatSize(spec.disk), base.name,
+                            FormatSize(base.facts.virtual_size)));
+  }
+  const std::string volume = uuid + ".disk";
+  core_.storage.Delete(volume);
+  core_.storage.Create(volume, "qcow2", spec.disk, base.path,
+                       base.facts.format);
+  meta.disk_volume = volume;
+  meta.image = base.name;
+}
+
+void Provision::MakeSeedVolume(Metadata& meta, const std::string& uuid,
+                               const std::string& name, const Spec& spec) {
+  const KeyPair host_key = MakeKeyPair();
+  SeedInput seed;
+  seed.instance_id = uuid;
+  seed.hostname = GuestHostname(name);
+  seed.user = spec.user;
+  seed.uid = spec.uid;
+  seed.home = spec.home;
+  seed.shell = spec.shell;
+  seed.comment = spec.comment;
+  seed.authorized_keys = Keys(meta);
+  seed.host_key = host_key;
+  seed.mac = MacFor(uuid);
+  const std::string volume = uuid + ".seed";
+  core_.storage.Write(volume, MakeSeed(seed));
+  meta.seed_volume = volume;
+  meta.user = spec.user;
+  meta.host_key = host_key.public_key;
+  meta.guest_keys = KeysDigest(seed.authorized_keys);
+}
+
+void Provision::Define(const std::string& uuid, const std::string& name,
+                       const Metadata& meta, const Spec& spec, bool uefi,
+                       std::string_view what) {
+  DomainInput input;
+  input.name = name;
+  input.uuid = uuid;
+  input.description = spec.description;
+  input.metadata = meta;
+  input.test = core_.test_driver;
+  input.arch = spec.arch.empty() ? core_.arch : spec.arch;
+  input.kvm = core_.kvm && input.arch == core_.arch;
+  input.cpu_type = spec.cpu_type;
+  input.cpus = spec.cpus;
+  input.memory = spec.memory;
+  input.uefi = uefi;
+  input.disk_volume = meta.disk_volume;
+  input.seed_volume = meta.seed_volume;
+  if (!meta.console_volume.empty()) {
+    input.console_path = core_.storage.Path(meta.console_volume);
+  }
+  input.mac = MacFor(uuid);
+  const ConnPtr conn = core_.connection.Get(what);
+  const DomainPtr domain(
+      virDomainDefineXML(conn.get(), DomainXml(input).c_str()));
+  if (domain == nullptr) {
+    // "domain 'box' already exists with uuid …" comes as a failed operation.
+    const Error error = LibvirtError(what);
+    const DomainPtr other(virDomainLookupByName(conn.get(), name.c_str()));
+    if (other == nullptr) throw error;
+    char other_uuid[VIR_UUID_STRING_BUFLEN] = "";
+    virDomainGetUUIDString(other.get(), other_uuid);
+    if (uuid == other_uuid) throw error;
+    throw Error(EEXIST,
+                fmt::format("{}: libvirt has a domain of that name", what));
+  }
+  if (!core_.test_driver &&
+      virDomainSetAutostart(domain.get(), spec.autostart ? 1 : 0) < 0) {
+    ThrowLibvirt(what);
+  }
+}
+
+std::vector<std::string> Provision::Keys(const Metadata& meta) {
+  std::vector<std::string> keys{core_.identity.public_key};
+  AddLines(keys, meta.authorized_keys);
+  AddLines(keys, core_.catalog.GetHost()->authorized_keys);
+  try {
+    if (core_.SpecOf(meta.config, meta.user).load_dot_ssh_pub_keys &&
+        meta.machine == core_.machine) {
+      for (const auto& key : DotSshPublicKeys(meta.uid)) AddLines(keys, key);
+    }
+  } catch (const Error& error) {
+    spdlog::debug("{}", error.Sentence());
+  }
+  return keys;
+}
+
+std::string Provision::KeysDigest(const std::vector<std::string>& keys) {
+  std::string all;
+  for (const auto& key : keys) all += key + "\n";
+  unsigned char digest[20];
+  gcry_md_hash_buffer(GCRY_MD_RMD160, digest, all.data(), all.size());
+  return Base64Encode(
+      std::string_view(reinterpret_cast<const char*>(digest), sizeof(digest)));
+}
+
+// --- rmdir ---
+
+void Provision::Remove(const Caller&, const std::string& uuid,
+                       Reply<Done> reply) {
+  Work(uuid, fmt::format("Cannot remove '{}'", NameOf(uuid)), reply,
+       [this, uuid, reply] { RemoveNow(uuid, reply); });
+}
+
+void Provision::RemoveNow(const std::string& uuid, const Reply<Done>& reply) {
+  core_.Read(uuid);
+  const std::string name = NameOf(uuid);
+  const std::string what = fmt::format("Cannot remove '{}'", name);
+  const SandboxPtr sandbox = core_.Reachable(uuid, what);
+  MustBeOurs(*sandbox, what);
+  if ((sandbox->mode & 0222) == 0) {
+    throw Error(EPERM, fmt::format("{}: it is protected; chmod u+w '{}' first",
+                                   what, name));
+  }
+  MustBeOff(*sandbox, what);
+  Undo undo;
+  const DomainPtr domain = core_.Domain(uuid, what);
+  core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
+    meta.trashed_name = name;
+    meta.trashed = Clock::now();
+  });
+  undo.Add([this, uuid, what] {
+    core_.ChangeMeta(uuid, what, [](Metadata& meta) {
+      meta.trashed_name.clear();
+      meta.trashed = Time();
+    });
+    core_.Read(uuid);
+  });
+  // The name is free from now on, whatever becomes of the rest; '~' is in no
+  // sandbox's name.
+  const std::string hidden = fmt::format("{}~{}", name, uuid.substr(0, 8));
+  if (virDomainRename(domain.get(), hidden.c_str(), 0) < 0) ThrowLibvirt(what);
+  undo.Add([&domain, name] { virDomainRename(domain.get(), name.c_str(), 0); });
+  if (!core_.test_driver) virDomainSetAutostart(domain.get(), 0);
+  core_.Read(uuid);
+  MustBeWanted(reply.Answered());
+  undo.Keep();
+  if (core_.options.trash.count() == 0) PurgeNow(uuid, what);
+}
+
+void Provision::Purge(const std::string& uuid, Reply<Done> reply) {
+  const std::string what = fmt::format("Cannot remove '{}'", NameOf(uuid));
+  Work(uuid, what, reply, [this, uuid, what] { PurgeNow(uuid, what); });
+}
+
+// Volumes first: what fails leaves a domain in the trash that names them, and
+// the same call again goes on where this one ended.
+void Provision::PurgeNow(const std::string& uuid, const std::string& what) {
+  core_.Read(uuid);
+  const SandboxPtr sandbox = core_.Reachable(uuid, what);
+  MustBeOurs(*sandbox, what);
+  if (sandbox->state != State::kSaved) MustBeOff(*sandbox, what);
+  const Metadata meta = core_.Meta(uuid, what);
+  const DomainPtr domain = core_.Domain(uuid, what);
+  for (const auto& volume :
+       {meta.disk_volume, meta.seed_volume, meta.console_volume}) {
+    // Anyone with virsh can write our metadata: only volumes named after this
+    // sandbox are this sandbox's to delete.
+    if (volume.starts_with(uuid + ".")) core_.storage.Delete(volume);
+  }
+  unsigned flags =
+      VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
+  if (!core_.test_driver) {
+    flags |=
+        VIR_DOMAIN_UNDEFINE_NVRAM | VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
+  }
+  if (virDomainUndefineFlags(domain.get(), flags) < 0) ThrowLibvirt(what);
+  core_.Read(uuid);
+  if (!core_.test_driver) images_.Refresh();
+}
+
+std::optional<std::chrono::milliseconds> Provision::ExpireTrash() {
+  std::optional<std::chrono::milliseconds> next;
+  for (const auto& sandbox : core_.catalog.List(true)) {
+    const auto age = Clock::now() - *sandbox->trashed;
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        core_.options.trash - age);
+    if (left.count() > 0) {
+      next = std::min(next.value_or(left), left);
+      continue;
+    }
+    const std::string what =
+        fmt::format("Cannot empty the trash of '{}'", sandbox->name);
+    try {
+      const Turns::Turn turn = core_.Turn(sandbox->uuid, what);
+      PurgeNow(sandbox->uuid, what);
+    } catch (const Error& error) {
+      spdlog::error("{}", error.Sentence());
+      next = std::chrono::minutes(10);
+    }
+  }
+  return next;
+}
+
+// --- mv, chown, chmod ---
+
+void Provision::Rename(const std::string& uuid, const std::string& name,
+                       Reply<Done> reply) {
+  const std::string what =
+      fmt::format("Cannot rename '{}' to '{}'", NameOf(uuid), name);
+  Work(uuid, what, reply, [this, uuid, name, what, reply] {
+    core_.Read(uuid);
+    const SandboxPtr sandbox = core_.Reachable(uuid, what);
+    MustBeOurs(*sandbox, what);
+    MustBeOff(*sandbox, what);
+    CheckName(uuid, name, what);
+    const DomainPtr domain = core_.Domain(uuid, what);
+    const std::string old = virDomainGetName(domain.get());
+    if (virDomainRename(domain.get(), name.c_str(), 0) < 0) {
+      ThrowLibvirt(what);
+    }
+    Undo undo;
+    undo.Add([this, &domain, old, uuid] {
+      virDomainRename(domain.get(), old.c_str(), 0);
+      core_.Read(uuid);
+    });
+    core_.ChangeMeta(uuid, what, [](Metadata& meta) {
+      meta.trashed_name.clear();
+      meta.trashed = Time();
+    });
+    core_.Read(uuid);
+    MustBeWanted(reply.Answered());
+    undo.Keep();
+  });
+}
+
+void Provision::SetOwner(const std::string& uuid, std::optional<uid_t> uid,
+                         std::optional<gid_t> gid, std::optional<mode_t> mode,
+                         Reply<Done> reply) {
+  const std::string what =
+      fmt::format("Cannot change the owner or mode of '{}'", NameOf(uuid));
+  Work(uuid, what, reply, [this, uuid, uid, gid, mode, what] {
+    core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
+      if (uid) meta.uid = *uid;
+      if (gid) meta.gid = *gid;
+      if (mode) meta.mode = *mode & 0777;
+      meta.machine = core_.machine;
+    });
+    core_.Read(uuid);
+  });
+}
+
+// --- settings ---
+
+void Provision::Set(const std::string& uuid, Setting setting,
+                    const std::string& value, Reply<Done> reply) {
+  const std::string name = NameOf(uuid);
+  auto one = [&](const char* key, const char* file) {
+    const std::string what =
+        fmt::format("Cannot set {} of '{}' to '{}'", file, name, value);
+    Work(uuid, what, reply,
+         [this, uuid, key, value, what] { SetOneKey(uuid, key, value, what); });
+  };
+  switch (setting) {
+    case Setting::kConfig: {
+      const std::string what =
+          fmt::format("Cannot change config.yaml of '{}'", name);
+      Work(uuid, what, reply, [this, uuid, value, what] {
+        SetConfig(uuid, value, /*keep_rejected=*/true, what);
+      });
+      return;
+    }
+    case Setting::kCpus:
+      return one("cpus", "cpus");
+    case Setting::kMemory:
+      return one("memory", "memory");
+    case Setting::kDisk:
+      return one("disk", "disk");
+    case Setting::kDescription:
+      return one("description", "description");
+    case Setting::kAutostart:
+      return one("autostart", "autostart");
+    case Setting::kSshPort:
+      return one("ssh.localPort", "ssh_port");
+    case Setting::kAuthorizedKeys: {
+      const std::string what =
+          fmt::format("Cannot change authorized_keys of '{}'", name);
+      Work(uuid, what, reply, [this, uuid, value, what] {
+        CheckAuthorizedKeys(value);
+        core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
+          meta.authorized_keys = value;
+          meta.used = Clock::now();
+        });
+        core_.Read(uuid);
+        if (on_keys) on_keys(uuid);
+      });
+      return;
+    }
+  }
+}
+
+void Provision::SetOneKey(const std::string& uuid, const char* key,
+                          const std::string& value, const std::string& what) {
+  const Metadata meta = core_.Meta(uuid, what);
+  std::string text;
+  try {
+    text = SetKey(meta.config, key, value);
+    (void)core_.SpecOf(text, meta.user);
+  } catch (const Error& error) {
+    throw Error(error.Errno(),
+                fmt::format("{}: {}", what, WithoutPlace(error.Sentence())));
+  }
+  SetConfig(uuid, text, /*keep_rejected=*/false, what);
+}
+
+// What a text asks for that this sandbox, at this moment, cannot have.
+void Provision::CheckChange(const std::string& uuid, const Metadata& meta,
+                            const Spec& spec, std::string_view what) {
+  if (spec.ssh_port != 0 && spec.ssh_port != meta.ssh_port) {
+    ports_.Release(ports_.Reserve(uuid, spec.ssh_port, what));
+  }
+  if (!meta.booted || meta.disk_volume.empty()) return;
+  const uint64_t size = core_.storage.Get(meta.disk_volume).capacity;
+  if (spec.disk < size) {
+    throw Error(EINVAL,
+                fmt::format("{}: disk: {} is smaller than its disk, which has "
+                            "{}; a disk only grows",
+                            what, FormatSize(spec.disk), FormatSize(size)));
+  }
+}
+
+void Provision::SetConfig(const std::string& uuid, const std::string& text,
+                          bool keep_rejected, const std::string& what) {
+  core_.Read(uuid);
+  const Metadata before = core_.Meta(uuid, what);
+  if (text == before.config && before.rejected.empty()) return;
+  Spec spec;
+  try {
+    spec = core_.SpecOf(text, before.user);
+    CheckChange(uuid, before, spec, what);
+  } catch (const Error& error) {
+    if (keep_rejected) {
+      core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
+        meta.rejected = text;
+        meta.rejected_reason = error.Sentence();
+      });
+      core_.Read(uuid);
+    }
+    throw;
+  }
+  Undo undo;
+  undo.Add([&] {
+    core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
+      meta.config = before.config;
+      meta.config_time = before.config_time;
+    });
+    core_.Read(uuid);
+  });
+  core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
+    meta.config = text;
+    meta.config_time = meta.used = Clock::now();
+    if (keep_rejected) {
+      meta.rejected.clear();
+      meta.rejected_reason.clear();
+    }
+  });
+  core_.Read(uuid);
+  if (IsOff(*core_.Reachable(uuid, what))) {
+    Apply(uuid, what);
+  } else if (!core_.test_driver) {
+    // These two mean nothing to the guest, so they hold at once.
+    const DomainPtr domain = core_.Domain(uuid, what);
+    virDomainSetAutostart(domain.get(), spec.autostart ? 1 : 0);
+    virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_DESCRIPTION,
+                         spec.description.c_str(), nullptr, nullptr,
+                         VIR_DOMAIN_AFFECT_CONFIG);
+    core_.Read(uuid);
+  }
+  undo.Keep();
+}
+
+void Provision::Apply(const std::string& uuid, std::string_view what) {
+  Metadata meta = core_.Meta(uuid, what);
+  if (meta.applied == meta.config) return;
+  const Spec spec = core_.SpecOf(meta.config, meta.user);
+  std::vector<std::string> changed;
+  try {
+    changed = Differences(core_.SpecOf(meta.applied, meta.user), spec);
+  } catch (const Error&) {
+    changed = {"images", "user"};  // the old text counts no more
+  }
+  auto differs = [&changed](std::string_view key) {
+    return std::any_of(changed.begin(), changed.end(), [key](const auto& one) {
+      return one == key || one.starts_with(std::string(key) + ".");
+    });
+  };
+  Undo release;
+  if (spec.ssh_port != 0 && spec.ssh_port != meta.ssh_port) {
+    meta.ssh_port = ports_.Reserve(uuid, spec.ssh_port, what);
+    release.Add([this, port = meta.ssh_port] { ports_.Release(port); });
+  }
+  const auto facts = core_.Facts(uuid);
+  const std::string name = facts ? facts->name : NameOf(uuid);
+  bool uefi = facts && facts->uefi;
+  if (!core_.test_driver) {
+    std::optional<Images::Base> base;
+    const std::string arch = spec.arch.empty() ? core_.arch : spec.arch;
+    if (!meta.booted && (differs("images") || differs("disk") ||
+                         differs("arch") || meta.disk_volume.empty())) {
+      base = images_.Find(spec.images, arch);
+      if (base) {
+        MakeDisk(meta, uuid, spec, *base, what);
+      } else {
+        if (!meta.disk_volume.empty()) core_.storage.Delete(meta.disk_volume);
+        meta.disk_volume.clear();
+        meta.image.clear();
+      }
+    } else if (differs("disk") && !meta.disk_volume.empty()) {
+      core_.storage.Resize(meta.disk_volume, spec.disk);
+    }
+    if (!base && !meta.image.empty()) {
+      base = images_.Find({ImageSource{meta.image, "", ""}}, arch);
+    }
+    if (!meta.booted && (differs("user") || differs("ssh"))) {
+      MakeSeedVolume(meta, uuid, name, spec);
+    }
+    if (base) uefi = NeedsUefi(spec, &base->facts);
+  }
+  meta.applied = meta.config;
+  Define(uuid, name, meta, spec, uefi, what);
+  core_.Read(uuid);
+}
+
+void Provision::GiveDisk(const std::string& uuid, const Images::Base& base,
+                         std::string_view what) {
+  Metadata meta = core_.Meta(uuid, what);
+  if (!meta.disk_volume.empty()) return;
+  const Spec spec = core_.SpecOf(meta.config, meta.user);
+  const auto facts = core_.Facts(uuid);
+  MakeDisk(meta, uuid, spec, base, what);
+  Undo undo;
+  undo.Add([this, volume = meta.disk_volume] { core_.storage.Delete(volume); });
+  Define(uuid, facts->name, meta, spec, NeedsUefi(spec, &base.facts), what);
+  undo.Keep();
+  core_.Read(uuid);
+}
+
+void Provision::ForgetRejected(const std::string& uuid, Reply<Done> reply) {
+  const std::string what =
+      fmt::format("Cannot remove config.yaml.rejected of '{}'", NameOf(uuid));
+  Work(uuid, what, reply, [this, uuid, what] {
+    core_.ChangeMeta(uuid, what, [](Metadata& meta) {
+      meta.rejected.clear();
+      meta.rejected_reason.clear();
+    });
+    core_.Read(uuid);
+  });
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,110 @@
+#ifndef SBXFS_BACKEND_PROVISION_H_
+#define SBXFS_BACKEND_PROVISION_H_
+
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "backend/core.h"
+#include "backend/guest/seed.h"
+#include "backend/images.h"
+#include "backend/ports.h"
+
+namespace sbxfs {
+
+// Makes, changes and unmakes sandboxes: the domain's definition, its volumes,
+// its port. Each operation runs on a worker, holds the sandbox's turn, and is
+// undone when a step of it fails or nobody waits for it any more.
+class Provision {
+ public:
+  Provision(Core& core, Images& images)
+      : core_(core), images_(images), ports_(core) {}
+
+  // As in Backend.
+  void Create(const Caller& caller, const std::string& name,
+              const std::string& config, mode_t mode, Reply<SandboxPtr> reply);
+  void Remove(const Caller& caller, const std::string& uuid, Reply<Done> reply);
+  void Purge(const std::string& uuid, Reply<Done> reply);
+  void Rename(const std::string& uuid, const std::string& name,
+              Reply<Done> reply);
+  void SetOwner(const std::string& uuid, std::optional<uid_t> uid,
+                std::optional<gid_t> gid, std::optional<mode_t> mode,
+                Reply<Done> reply);
+  void Set(const std::string& uuid, Setting setting, const std::string& value,
+           Reply<Done> reply);
+  void ForgetRejected(const std::string& uuid, Reply<Done> reply);
+
+  // Blocking parts of a start, for a stopped sandbox. Callers hold its turn.
+  // Brings the definition in step with config.yaml.
+  void Apply(const std::string& uuid, std::string_view what);
+  // Puts a disk on `base` under a sandbox that has none.
+  void GiveDisk(const std::string& uuid, const Images::Base& base,
+                std::string_view what);
+
+  // Every key let into the sandbox, and the digest of them all.
+  [[nodiscard]] std::vector<std::string> Keys(const Metadata& meta);
+  [[nodiscard]] static std::string KeysDigest(
+      const std::vector<std::string>& keys);
+  [[nodiscard]] Ports& ports() { return ports_; }
+
+  // Blocks: deletes for good what has been in the trash for too long. Tells
+  // when to come again; nothing when the trash is empty.
+  std::optional<std::chrono::milliseconds> ExpireTrash();
+
+  // Told when a running guest should get its keys anew.
+  std::function<void(const std::string& uuid)> on_keys;
+
+ private:
+  [[nodiscard]] SandboxPtr CreateNow(const Caller& caller,
+                                     const std::string& name,
+                                     const std::string& config, mode_t mode,
+                                     const Reply<SandboxPtr>& reply);
+  void CheckName(const std::string& uuid, const std::string& name,
+                 std::string_view what) EXCLUDES(mutex_);
+  // Defines the domain from `meta` and `spec`.
+  void Define(const std::string& uuid, const std::string& name,
+              const Metadata& meta, const Spec& spec, bool uefi,
+              std::string_view what);
+  [[nodiscard]] bool NeedsUefi(const Spec& spec, const ImageFacts* facts) const;
+  void MakeDisk(Metadata& meta, const std::string& uuid, const Spec& spec,
+                const Images::Base& base, std::string_view what);
+  void MakeSeedVolume(Metadata& meta, const std::string& uuid,
+                      const std::string& name, const Spec& spec);
+  void SetConfig(const std::string& uuid, const std::string& text,
+                 bool keep_rejected, const std::string& what);
+  void SetOneKey(const std::string& uuid, const char* key,
+                 const std::string& value, const std::string& what);
+  void CheckChange(const std::string& uuid, const Metadata& meta,
+                   const Spec& spec, std::string_view what);
+  void PurgeNow(const std::string& uuid, const std::string& what);
+  void RemoveNow(const std::string& uuid, const Reply<Done>& reply);
+  // Runs `work` on a worker with its turn held; what it throws is the answer.
+  void Work(const std::string& uuid, const std::string& what, Reply<Done> reply,
+            std::function<void()> work);
+  [[nodiscard]] std::string NameOf(const std::string& uuid) const;
+
+  Core& core_;
+  Images& images_;
+  Ports ports_;
+  Mutex mutex_;
+  std::set<std::string> being_made_ GUARDED_BY(mutex_);  // host names
+};
+
+// Steps to take back, last first, unless Keep was called.
+class Undo {
+ public:
+  Undo() = default;
+  ~Undo();
+  Undo(const Undo&) = delete;
+  Undo& operator=(const Undo&) = delete;
+  void Add(std::function<void()> step) { steps_.push_back(std::move(step)); }
+  void Keep() { steps_.clear(); }
+
+ private:
+  std::vector<std::function<void()>> steps_;
+};
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_PROVISION_H_

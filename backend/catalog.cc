@@ -35,6 +35,14 @@ SandboxPtr Catalog::Get(const std::string& uuid) const {
   return found == entries_.end() ? nullptr : found->second.shown;
 }
 
+bool Catalog::IsOff(const std::string& uuid) const {
+  MutexLock lock(mutex_);
+  const auto found = entries_.find(uuid);
+  return found == entries_.end() ||
+         found->second.base.state == State::kStopped ||
+         found->second.base.state == State::kCrashed;
+}
+
 std::vector<SandboxPtr> Catalog::All() const {
   MutexLock lock(mutex_);
   std::vector<SandboxPtr> list;

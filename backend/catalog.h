@@ -42,6 +42,8 @@ class Catalog {
       EXCLUDES(mutex_);
   [[nodiscard]] SandboxPtr Get(const std::string& uuid) const EXCLUDES(mutex_);
   [[nodiscard]] HostPtr GetHost() const EXCLUDES(mutex_);
+  // Whether libvirt has it stopped, whatever this process is doing to it.
+  [[nodiscard]] bool IsOff(const std::string& uuid) const EXCLUDES(mutex_);
   // Everyone, in the trash or not: for names and ports taken.
   [[nodiscard]] std::vector<SandboxPtr> All() const EXCLUDES(mutex_);
 

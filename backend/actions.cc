@@ -1,0 +1,500 @@
+#include "backend/actions.h"
+
+#include <fmt/format.h>
+#include <libvirt/virterror.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "backend/libvirt_error.h"
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+bool IsOff(State state) {
+  return state == State::kStopped || state == State::kCrashed;
+}
+
+bool IsOn(State state) {
+  return state == State::kRunning || state == State::kPaused ||
+         state == State::kStopping || state == State::kStarting;
+}
+
+}  // namespace
+
+bool Actions::Holds(Verb verb, const Sandbox& sandbox) {
+  switch (verb) {
+    case Verb::kStart:
+      return sandbox.state == State::kRunning &&
+             (sandbox.ready || !sandbox.ours);
+    case Verb::kStop:
+    case Verb::kKill:
+      return sandbox.state == State::kStopped;
+    case Verb::kPause:
+      return sandbox.state == State::kPaused;
+    case Verb::kResume:
+      return sandbox.state == State::kRunning;
+    case Verb::kSave:
+      return sandbox.state == State::kSaved;
+    default:
+      return false;
+  }
+}
+
+void Actions::CheckState(Verb verb, const Sandbox& sandbox,
+                         const std::string& what) {
+  const State state = sandbox.state;
+  auto refuse = [&](const char* reason) {
+    throw Error(
+        EBUSY, fmt::format("{}: it is {}; {}", what, StateName(state), reason));
+  };
+  switch (verb) {
+    case Verb::kStart:
+    case Verb::kRestart:
+      // The one way a shell's user learns that config.yaml was refused: echo
+      // does not see an error at close.
+      if (!sandbox.rejected.empty()) {
+        throw Error(EINVAL,
+                    fmt::format("{}: config.yaml.rejected is there ({}); mend "
+                                "config.yaml, or rm config.yaml.rejected",
+                                what, sandbox.rejected_reason));
+      }
+      if (verb == Verb::kRestart && state == State::kSaved) {
+        refuse("start it first");
+      }
+      return;
+    case Verb::kStop:
+      if (state == State::kSaved) {
+        refuse("start it first, or write kill to drop its memory");
+      }
+      return;
+    case Verb::kPause:
+    case Verb::kSave:
+    case Verb::kReset:
+      if (!IsOn(state)) refuse("start it first");
+      return;
+    case Verb::kResume:
+      if (!IsOn(state)) refuse("write start");
+      return;
+    case Verb::kDestroy:
+      if (!IsOff(state)) refuse("write stop or kill first");
+      return;
+    case Verb::kKill:
+      return;
+  }
+}
+
+bool Actions::Overtakes(Verb verb, const Action& current) {
+  if (verb == Verb::kKill) return true;
+  return (verb == Verb::kStop || verb == Verb::kPause || verb == Verb::kSave ||
+          verb == Verb::kReset) &&
+         current.verb == Verb::kStart && current.waiting;
+}
+
+void Actions::Act(const std::string& uuid, Verb verb, bool wait,
+                  Reply<Done> reply) {
+  std::vector<Reply<Done>> overtaken;
+  std::string told;
+  ActionPtr action;
+  reply.Guard([&] {
+    const SandboxPtr sandbox = core_.Reachable(
+        uuid, fmt::format("Cannot {} the sandbox", VerbName(verb)));
+    const std::string what =
+        fmt::format("Cannot {} '{}'", VerbName(verb), sandbox->name);
+    if (sandbox->trashed) {
+      throw Error(EPERM, what + ": it is in the trash; mv it out first");
+    }
+    MutexLock lock(mutex_);
+    const auto found = current_.find(uuid);
+    const ActionPtr current = found == current_.end() ? nullptr : found->second;
+    if (current != nullptr && current->verb == verb) {
+      if (wait)
+        current->askers.push_back(reply);
+      else
+        told = "joined";
+      return;
+    }
+    if (current == nullptr) {
+      if (Holds(verb, *sandbox)) {
+        told = "holds";
+        return;
+      }
+      CheckState(verb, *sandbox, what);
+    } else if (!Overtakes(verb, *current)) {
+      throw Error(EBUSY, fmt::format("{}: it is busy with {}; wait for that, "
+                                     "or write kill",
+                                     what, VerbName(current->verb)));
+    }
+    action = std::make_shared<Action>();
+    action->verb = verb;
+    action->uuid = uuid;
+    action->what = what;
+    if (wait)
+      action->askers.push_back(reply);
+    else
+      told = "taken";
+    if (current != nullptr) {
+      current->overtaken = true;
+      overtaken.swap(current->askers);
+      action->before = current;
+    }
+    current_[uuid] = action;
+  });
+  if (!told.empty()) reply.Ok();
+  for (const auto& asker : overtaken) {
+    asker.Fail(
+        Error(ECANCELED, fmt::format("{}: {} overtook it", action->before->what,
+                                     VerbName(verb))));
+  }
+  if (action == nullptr) return;
+  core_.catalog.WakeAll();
+  core_.workers.Run([this, action] { Run(action); });
+}
+
+void Actions::Run(const ActionPtr& action) {
+  std::optional<Error> failure;
+  try {
+    Perform(*action);
+  } catch (...) {
+    failure = CurrentError();
+  }
+  action->before.reset();
+  std::vector<Reply<Done>> askers;
+  bool still = false;
+  {
+    MutexLock lock(mutex_);
+    const auto found = current_.find(action->uuid);
+    still = found != current_.end() && found->second == action;
+    if (still) current_.erase(found);
+    askers.swap(action->askers);
+  }
+  action->ended = true;
+  if (still) {
+    core_.catalog.Change(action->uuid, [](Catalog::Overlay& overlay) {
+      overlay.doing.reset();
+      overlay.progress.clear();
+    });
+  }
+  core_.catalog.WakeAll();
+  if (stopping_) return;
+  for (const auto& asker : askers) {
+    if (failure)
+      asker.Fail(*failure);
+    else
+      asker.Ok();
+  }
+  // An overtaken action's end is no news: its overtaker's is.
+  if (still) {
+    core_.catalog.ReportEnd(action->uuid, failure ? &*failure : nullptr);
+  }
+}
+
+void Actions::Doing(const Action& action, std::optional<State> state,
+                    std::string progress) {
+  if (action.overtaken) return;
+  core_.catalog.Change(action.uuid, [&](Catalog::Overlay& overlay) {
+    overlay.doing = state;
+    overlay.progress = std::move(progress);
+  });
+}
+
+void Actions::MustGoOn(const Action& action) const {
+  if (action.overtaken || stopping_) {
+    throw Error(ECANCELED, action.what + ": it was overtaken");
+  }
+}
+
+void Actions::Await(Action& action,
+                    const std::function<bool(const Sandbox*)>& done,
+                    Clock::time_point until, const std::string& late) {
+  if (core_.catalog.WaitUntil(
+          action.uuid,
+          [&](const Sandbox* sandbox) {
+            return action.overtaken || stopping_ || done(sandbox) ||
+                   (sandbox != nullptr &&
+                    sandbox->state == State::kUnreachable);
+          },
+          until, stopping_)) {
+    MustGoOn(action);
+    if (!done(core_.catalog.Get(action.uuid).get())) {
+      throw Error(EHOSTDOWN, action.what +
+                                 ": the connection to libvirt was lost "
+                                 "meanwhile; see .host/connection");
+    }
+    return;
+  }
+  MustGoOn(action);
+  throw Error(ETIMEDOUT, fmt::format("{}: {}", action.what, late));
+}
+
+void Actions::Perform(Action& action) {
+  const std::string& uuid = action.uuid;
+  auto simple = [&](int (*call)(virDomainPtr)) {
+    const DomainPtr domain = core_.Domain(uuid, action.what);
+    if (call(domain.get()) < 0) ThrowLibvirt(action.what);
+    core_.Read(uuid);
+  };
+  switch (action.verb) {
+    case Verb::kStart:
+      return Start(action);
+    case Verb::kStop:
+      return StopGuest(action);
+    case Verb::kKill:
+      return Kill(action);
+    case Verb::kRestart:
+      if (!IsOff(core_.Reachable(uuid, action.what)->state)) {
+        StopGuest(action);
+      }
+      return Start(action);
+    case Verb::kPause:
+      return simple([](virDomainPtr d) { return virDomainSuspend(d); });
+    case Verb::kResume:
+      return simple([](virDomainPtr d) { return virDomainResume(d); });
+    case Verb::kSave:
+      Doing(action, std::nullopt, "saving its memory");
+      return simple([](virDomainPtr d) { return virDomainManagedSave(d, 0); });
+    case Verb::kReset:
+      return simple([](virDomainPtr d) { return virDomainReset(d, 0); });
+    case Verb::kDestroy: {
+      // The same as rmdir, answered by the same code.
+      Doing(action, State::kDestroying, "removing it");
+      std::optional<Error> failure;
+      std::atomic<bool> answered = false;
+      provision_.Remove({}, uuid, Reply<Done>([&](Outcome<Done> outcome) {
+                          if (auto* error = std::get_if<Error>(&outcome)) {
+                            failure = std::move(*error);
+                          }
+                          answered = true;
+                          core_.catalog.WakeAll();
+                        }));
+      std::atomic<bool> never = false;
+      while (!core_.catalog.WaitUntil(
+          uuid, [&](const Sandbox*) { return answered.load(); },
+          Clock::now() + 1s, never)) {
+      }
+      if (failure) throw *failure;
+      return;
+    }
+  }
+}
+
+void Actions::Start(Action& action) {
+  const auto until = Clock::now() + core_.options.start_timeout;
+  const SandboxPtr sandbox = core_.Reachable(action.uuid, action.what);
+  switch (sandbox->state) {
+    case State::kPaused: {
+      const DomainPtr domain = core_.Domain(action.uuid, action.what);
+      if (virDomainResume(domain.get()) < 0) ThrowLibvirt(action.what);
+      core_.Read(action.uuid);
+      break;
+    }
+    case State::kRunning:
+      break;
+    default:
+      Boot(action);
+  }
+  WaitReady(action, until);
+}
+
+void Actions::Boot(Action& action) {
+  const std::string& uuid = action.uuid;
+  const std::string& what = action.what;
+  const SandboxPtr sandbox = core_.Reachable(uuid, what);
+  const bool saved = sandbox->state == State::kSaved;
+  if (sandbox->ours && !saved) {
+    Doing(action, State::kStarting, "step 1 of 4: looking at the definition");
+    {
+      const Turns::Turn turn = core_.Turn(uuid, what);
+      core_.Read(uuid);
+      provision_.Apply(uuid, what);
+    }
+    const Metadata meta = core_.Meta(uuid, what);
+    if (meta.disk_volume.empty() && !core_.test_driver) {
+      const Spec spec = core_.SpecOf(meta.config, meta.user);
+      Doing(action, State::kStarting, "step 2 of 4: fetching the image");
+      const auto base = images_.Fetch(
+          spec.images, spec.arch.empty() ? core_.arch : spec.arch, meta.uid,
+          [&](const std::string& words) {
+            Doing(action, State::kStarting, "step 2 of 4: " + words);
+          },
+          [&] { return !action.overtaken && !stopping_; });
+      const Turns::Turn turn = core_.Turn(uuid, what);
+      provision_.GiveDisk(uuid, base, what);
+    }
+  }
+  MustGoOn(action);
+  const std::string accelerator = core_.catalog.GetHost()->accelerator;
+  Doing(action, State::kStarting,
+        saved
+            ? "step 3 of 4: restoring its memory"
+            : fmt::format("step 3 of 4: starting the guest ({})", accelerator));
+  const Turns::Turn turn = core_.Turn(uuid, what);
+  if (sandbox->ours) {
+    const Metadata meta = core_.Meta(uuid, what);
+    const std::string holder =
+        meta.ssh_port == 0 ? ""
+                           : provision_.ports().Holder(uuid, meta.ssh_port);
+    // A stopped neighbour with the same port (virsh can make one) is no bar.
+    if (!holder.empty() && !holder.starts_with("sandbox")) {
+      throw Error(EADDRINUSE,
+                  fmt::format("{}: its ssh port {} is taken by {}; end that, "
+                              "or write another to ssh_port",
+                              what, meta.ssh_port, holder));
+    }
+    core_.ChangeMeta(uuid, what, [](Metadata& changed) {
+      changed.booted = true;
+      changed.used = std::chrono::system_clock::now();
+    });
+  }
+  const DomainPtr domain = core_.Domain(uuid, what);
+  if (virDomainCreate(domain.get()) < 0) {
+    const Error error = LibvirtError(what);
+    core_.ReadSoon(uuid);
+    const bool port =
+        error.Sentence().find("host forwarding rule") != std::string::npos;
+    if (port) {
+      throw Error(EADDRINUSE,
+                  fmt::format("{}: its ssh port {} is taken on the "
+                              "hypervisor; write another to ssh_port",
+                              what, sandbox->ssh_port));
+    }
+    throw error;
+  }
+  if (action.overtaken) {
+    // kill came while libvirt was starting it.
+    virDomainDestroy(domain.get());
+  }
+  core_.Read(uuid);
+}
+
+void Actions::WaitReady(Action& action, Clock::time_point until) {
+  action.waiting = true;
+  const SandboxPtr sandbox = core_.Reachable(action.uuid, action.what);
+  if (!sandbox->ours) return;
+  Doing(action, std::nullopt, "step 4 of 4: waiting for the guest");
+  Await(
+      action,
+      [](const Sandbox* now) {
+        return now == nullptr || now->ready ||
+               (now->state != State::kRunning &&
+                now->state != State::kStarting);
+      },
+      until,
+      fmt::format("it runs, but could not be used within {} s; see its ready "
+                  "and console.log, or write kill",
+                  core_.options.start_timeout.count()));
+  const SandboxPtr now = core_.catalog.Get(action.uuid);
+  if (now != nullptr && now->ready) return;
+  throw Error(EIO,
+              fmt::format("{}: the guest ended while it was booting ({}); "
+                          "see console.log",
+                          action.what, now == nullptr ? "gone" : now->reason));
+}
+
+void Actions::StopGuest(Action& action) {
+  const std::string& uuid = action.uuid;
+  const auto until = Clock::now() + core_.options.stop_timeout;
+  const DomainPtr domain = core_.Domain(uuid, action.what);
+  if (core_.Reachable(uuid, action.what)->state == State::kPaused &&
+      virDomainResume(domain.get()) < 0) {
+    ThrowLibvirt(action.what);
+  }
+  Doing(action, State::kStopping, "waiting for the guest to shut down");
+  // libvirt's view, not the one with this action's own word on top.
+  auto gone = [this, &uuid](const Sandbox* now) {
+    return now == nullptr || core_.catalog.IsOff(uuid);
+  };
+  // A guest in its early boot ignores the button, so press it again; the
+  // agent, where there is one, is asked later, since it may hang.
+  for (int round = 0;; ++round) {
+    const unsigned way = round % 2 == 1 ? VIR_DOMAIN_SHUTDOWN_GUEST_AGENT
+                                        : VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN;
+    if (virDomainShutdownFlags(domain.get(), core_.test_driver ? 0 : way) < 0) {
+      const Error error = LibvirtError(action.what);
+      if (error.Errno() == EHOSTDOWN) throw error;
+      spdlog::debug("{}", error.Sentence());
+      core_.Read(uuid);
+    }
+    const auto next = std::min(until, Clock::now() + 5s);
+    try {
+      Await(action, gone, next,
+            fmt::format("the guest did not shut down within {} s; write kill "
+                        "to end it at once",
+                        core_.options.stop_timeout.count()));
+      break;
+    } catch (const Error& error) {
+      if (error.Errno() != ETIMEDOUT || Clock::now() >= until) throw;
+    }
+  }
+  if (core_.catalog.Get(uuid) == nullptr) return;
+  const SandboxPtr now = core_.catalog.Get(uuid);
+  if (!now->ours) return;
+  const Turns::Turn turn = core_.Turn(uuid, action.what);
+  core_.ChangeMeta(uuid, action.what, [](Metadata& meta) {
+    meta.used = std::chrono::system_clock::now();
+  });
+  core_.Read(uuid);
+}
+
+void Actions::Kill(Action& action) {
+  const std::string& uuid = action.uuid;
+  Doing(action, State::kStopping, "killing it");
+  for (int round = 0; round < 2; ++round) {
+    const DomainPtr domain = core_.Domain(uuid, action.what);
+    if (virDomainIsActive(domain.get()) == 1) {
+      if (virDomainDestroy(domain.get()) < 0 &&
+          !LastLibvirtErrorIs(VIR_ERR_OPERATION_INVALID)) {
+        ThrowLibvirt(action.what);
+      }
+    } else if (virDomainHasManagedSaveImage(domain.get(), 0) == 1 &&
+               virDomainManagedSaveRemove(domain.get(), 0) < 0) {
+      ThrowLibvirt(action.what);
+    }
+    if (action.before == nullptr || action.before->ended) break;
+    // What was overtaken may be in the middle of virDomainCreate: look again
+    // when it has ended.
+    core_.catalog.WaitUntil(
+        uuid, [&](const Sandbox*) { return action.before->ended.load(); },
+        Clock::now() + 10s, stopping_);
+  }
+  core_.Read(uuid);
+}
+
+void Actions::WaitFor(const std::string& uuid, State state, Reply<Done> reply) {
+  core_.workers.Run([this, uuid, state, reply] {
+    reply.Guard([&] {
+      auto cancelled = std::make_shared<std::atomic<bool>>(false);
+      reply.OnCancel([this, cancelled] {
+        *cancelled = true;
+        core_.catalog.WakeAll();
+      });
+      bool there = false;
+      core_.catalog.WaitUntil(
+          uuid,
+          [&](const Sandbox* now) {
+            there = now != nullptr && now->state == state;
+            return there || now == nullptr || *cancelled || stopping_;
+          },
+          Clock::time_point::max() - 24h, stopping_);
+      if (!there) {
+        throw Error(ENOENT, "Cannot wait for the sandbox: it is gone");
+      }
+      reply.Ok();
+    });
+  });
+}
+
+void Actions::Stop() {
+  stopping_ = true;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [uuid, action] : current_) action->overtaken = true;
+  }
+  core_.catalog.WakeAll();
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,74 @@
+#ifndef SBXFS_BACKEND_ACTIONS_H_
+#define SBXFS_BACKEND_ACTIONS_H_
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/core.h"
+#include "backend/images.h"
+#include "backend/provision.h"
+
+namespace sbxfs {
+
+// The verbs of NAME/status. A sandbox has one action at a time; those who
+// write the same verb meanwhile join it, and kill (and stop, while a start
+// only waits for its guest) overtakes it: the overtaken one's waiters get
+// ECANCELED at once. An asker who gives up ends the waiting, never the action.
+class Actions {
+ public:
+  Actions(Core& core, Images& images, Provision& provision)
+      : core_(core), images_(images), provision_(provision) {}
+
+  void Act(const std::string& uuid, Verb verb, bool wait, Reply<Done> reply)
+      EXCLUDES(mutex_);
+  void WaitFor(const std::string& uuid, State state, Reply<Done> reply);
+
+  // Ends all waits; the guests go on.
+  void Stop() EXCLUDES(mutex_);
+
+ private:
+  struct Action {
+    Verb verb;
+    std::string uuid;
+    std::string what;  // "Cannot start 'box'"
+    std::atomic<bool> overtaken = false;
+    std::atomic<bool> waiting = false;  // only waits for the guest now
+    std::shared_ptr<Action> before;     // what it overtook
+    std::atomic<bool> ended = false;
+    std::vector<Reply<Done>> askers;  // guarded by Actions::mutex_
+  };
+  using ActionPtr = std::shared_ptr<Action>;
+
+  [[nodiscard]] static bool Holds(Verb verb, const Sandbox& sandbox);
+  static void CheckState(Verb verb, const Sandbox& sandbox,
+                         const std::string& what);
+  [[nodiscard]] static bool Overtakes(Verb verb, const Action& current);
+  void Run(const ActionPtr& action) EXCLUDES(mutex_);
+  void Perform(Action& action);
+  void Start(Action& action);
+  void Boot(Action& action);
+  void WaitReady(Action& action, std::chrono::steady_clock::time_point until);
+  void StopGuest(Action& action);
+  void Kill(Action& action);
+  void Doing(const Action& action, std::optional<State> state,
+             std::string progress);
+  void MustGoOn(const Action& action) const;
+  // Waits for `done`; throws ETIMEDOUT with `late`, ECANCELED when overtaken.
+  void Await(Action& action, const std::function<bool(const Sandbox*)>& done,
+             std::chrono::steady_clock::time_point until,
+             const std::string& late);
+
+  Core& core_;
+  Images& images_;
+  Provision& provision_;
+  std::atomic<bool> stopping_ = false;
+  Mutex mutex_;
+  std::map<std::string, ActionPtr> current_ GUARDED_BY(mutex_);
+};
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_ACTIONS_H_

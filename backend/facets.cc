@@ -1,0 +1,137 @@
+#include "backend/facets.h"
+
+#include <libvirt/virterror.h>
+
+#include <cstdlib>
+#include <string_view>
+
+#include "backend/libvirt_error.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr char kWhat[] = "Cannot look at the sandbox";
+
+// Sums the counters that the bulk call gives by name ("block.0.rd.bytes").
+void AddCounter(std::string_view field, uint64_t value, Usage& usage) {
+  if (field == "cpu.time") {
+    usage.cpu_usec = value / 1000;
+  } else if (field == "balloon.rss") {
+    usage.memory_bytes = value * 1024;
+  } else if (field.starts_with("block.") && field.ends_with(".rd.bytes")) {
+    usage.block_read_bytes += value;
+  } else if (field.starts_with("block.") && field.ends_with(".wr.bytes")) {
+    usage.block_written_bytes += value;
+  } else if (field.starts_with("net.") && field.ends_with(".rx.bytes")) {
+    usage.net_received_bytes += value;
+  } else if (field.starts_with("net.") && field.ends_with(".tx.bytes")) {
+    usage.net_sent_bytes += value;
+  }
+}
+
+Usage ReadUsage(Core& core, const std::string& uuid) {
+  Usage usage;
+  const DomainPtr domain = core.Domain(uuid, kWhat);
+  if (!core.test_driver && virDomainIsActive(domain.get()) == 1) {
+    virDomainPtr domains[] = {domain.get(), nullptr};
+    virDomainStatsRecordPtr* records = nullptr;
+    // NOWAIT: a guest in the middle of a job would hold the call up for 30 s.
+    const int count = virDomainListGetStats(
+        domains,
+        VIR_DOMAIN_STATS_CPU_TOTAL | VIR_DOMAIN_STATS_BALLOON |
+            VIR_DOMAIN_STATS_BLOCK | VIR_DOMAIN_STATS_INTERFACE,
+        &records, VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT);
+    if (count < 0) ThrowLibvirt(kWhat);
+    for (int i = 0; i < count; ++i) {
+      for (int j = 0; j < records[i]->nparams; ++j) {
+        const virTypedParameter& param = records[i]->params[j];
+        if (param.type == VIR_TYPED_PARAM_ULLONG) {
+          AddCounter(param.field, param.value.ul, usage);
+        }
+      }
+    }
+    virDomainStatsRecordListFree(records);
+  }
+  const auto facts = core.Facts(uuid);
+  if (!core.test_driver && facts && facts->metadata &&
+      !facts->metadata->disk_volume.empty()) {
+    usage.disk_bytes =
+        core.storage.Get(facts->metadata->disk_volume).allocation;
+  }
+  return usage;
+}
+
+// The agent knows all addresses, a lease those of libvirt's own networks.
+std::vector<std::string> ReadAddresses(Core& core, const std::string& uuid) {
+  std::vector<std::string> addresses;
+  const DomainPtr domain = core.Domain(uuid, kWhat);
+  if (virDomainIsActive(domain.get()) != 1) return addresses;
+  for (const unsigned source : {VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
+                                VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE}) {
+    virDomainInterfacePtr* found = nullptr;
+    const int count =
+        virDomainInterfaceAddresses(domain.get(), &found, source, 0);
+    for (int i = 0; i < count; ++i) {
+      for (unsigned j = 0; j < found[i]->naddrs; ++j) {
+        const std::string address = found[i]->addrs[j].addr;
+        if (address.starts_with("127.") || address == "::1" ||
+            address.starts_with("fe80:")) {
+          continue;
+        }
+        addresses.push_back(address);
+      }
+      virDomainInterfaceFree(found[i]);
+    }
+    std::free(found);
+    if (!addresses.empty()) return addresses;
+  }
+  virResetLastError();
+  const SandboxPtr sandbox = core.catalog.Get(uuid);
+  // What QEMU's user-mode network gives its one guest.
+  if (sandbox != nullptr && sandbox->ready && !core.test_driver) {
+    addresses.push_back("192.168.5.15");
+  }
+  return addresses;
+}
+
+}  // namespace
+
+void RefreshFacet(Core& core, const std::string& uuid, Facet facet) {
+  (void)core.Reachable(uuid, kWhat);
+  switch (facet) {
+    case Facet::kUsage: {
+      const Usage usage = ReadUsage(core, uuid);
+      core.catalog.Change(
+          uuid, [&](Catalog::Overlay& overlay) { overlay.usage = usage; });
+      return;
+    }
+    case Facet::kAddresses: {
+      const auto addresses = ReadAddresses(core, uuid);
+      core.catalog.Change(uuid, [&](Catalog::Overlay& overlay) {
+        overlay.addresses = addresses;
+      });
+      return;
+    }
+    case Facet::kConsole: {
+      const auto facts = core.Facts(uuid);
+      auto text = std::make_shared<std::string>();
+      if (!core.test_driver && facts && facts->metadata &&
+          !facts->metadata->console_volume.empty()) {
+        *text = core.storage.Read(facts->metadata->console_volume, 0, 0);
+      }
+      const SandboxPtr before = core.catalog.Get(uuid);
+      if (before != nullptr && before->console != nullptr &&
+          *before->console == *text) {
+        return;
+      }
+      core.catalog.Change(
+          uuid, [&](Catalog::Overlay& overlay) { overlay.console = text; });
+      return;
+    }
+    case Facet::kDomainXml:
+      core.Read(uuid);
+      return;
+  }
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,318 @@
+#include "backend/libvirt_backend.h"
+
+#include <fmt/format.h>
+#include <libvirt/virterror.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <utility>
+
+#include "backend/actions.h"
+#include "backend/core.h"
+#include "backend/facets.h"
+#include "backend/guest/keys.h"
+#include "backend/images.h"
+#include "backend/libvirt_error.h"
+#include "backend/provision.h"
+#include "backend/readiness.h"
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Documents of the hypervisor are volumes `doc.NAME.N`: a new text is written
+// whole under the next number before the old one goes, so that a crash leaves
+// one of the two.
+constexpr char kDefaults[] = "defaults.yaml";
+constexpr char kKeys[] = "authorized_keys";
+
+class LibvirtBackend : public Backend {
+ public:
+  explicit LibvirtBackend(const BackendOptions& options)
+      : core_(options,
+              {.connected = [this](virConnectPtr conn) { Connected(conn); },
+               .disconnected =
+                   [this](const std::string& why) { Disconnected(why); },
+               .domain = [this](const std::string& uuid,
+                                const char*) { core_.ReadSoon(uuid); },
+               .pool =
+                   [this](const std::string& pool) {
+                     if (pool == core_.options.pool) PoolChanged();
+                   }}),
+        images_(core_),
+        provision_(core_, images_),
+        readiness_(core_, provision_),
+        actions_(core_, images_, provision_) {
+    core_.on_read = [this](const std::string& uuid) { readiness_.Look(uuid); };
+    provision_.on_keys = [this](const std::string& uuid) {
+      readiness_.PushKeysSoon(uuid);
+    };
+  }
+
+  // Waits end, calls to libvirt are let finish, guests go on.
+  ~LibvirtBackend() override {
+    core_.catalog.SetObserver(nullptr);
+    actions_.Stop();
+    core_.timer.Stop();
+    core_.connection.Close();
+    core_.workers.Stop();
+  }
+
+  void Open() { core_.connection.Open(); }
+
+  void SetObserver(Observer* observer) override {
+    core_.catalog.SetObserver(observer);
+  }
+  std::vector<SandboxPtr> List() const override {
+    return core_.catalog.List(false);
+  }
+  std::vector<SandboxPtr> ListTrash() const override {
+    return core_.catalog.List(true);
+  }
+  SandboxPtr Find(std::string_view name) const override {
+    return core_.catalog.Find(name, false);
+  }
+  SandboxPtr FindTrash(std::string_view name) const override {
+    return core_.catalog.Find(name, true);
+  }
+  SandboxPtr Get(const std::string& uuid) const override {
+    return core_.catalog.Get(uuid);
+  }
+  HostPtr GetHost() const override { return core_.catalog.GetHost(); }
+
+  void Create(const Caller& caller, const std::string& name,
+              const std::string& config, mode_t mode,
+              Reply<SandboxPtr> reply) override {
+    if (!core_.options.start) {
+      provision_.Create(caller, name, config, mode, std::move(reply));
+      return;
+    }
+    provision_.Create(caller, name, config, mode,
+                      reply.Then<SandboxPtr>([this](SandboxPtr made) {
+                        actions_.Act(made->uuid, Verb::kStart, false, {});
+                        return made;
+                      }));
+  }
+  void Remove(const Caller& caller, const std::string& uuid,
+              Reply<Done> reply) override {
+    provision_.Remove(caller, uuid, reply.Then<Done>([this](Done done) {
+      PlanTrash();
+      return done;
+    }));
+  }
+  void Purge(const Caller&, const std::string& uuid,
+             Reply<Done> reply) override {
+    provision_.Purge(uuid, std::move(reply));
+  }
+  void Rename(const Caller&, const std::string& uuid, const std::string& name,
+              Reply<Done> reply) override {
+    provision_.Rename(uuid, name, std::move(reply));
+  }
+  void SetOwner(const Caller&, const std::string& uuid,
+                std::optional<uid_t> uid, std::optional<gid_t> gid,
+                std::optional<mode_t> mode, Reply<Done> reply) override {
+    provision_.SetOwner(uuid, uid, gid, mode, std::move(reply));
+  }
+  void Act(const Caller&, const std::string& uuid, Verb verb, bool wait,
+           Reply<Done> reply) override {
+    actions_.Act(uuid, verb, wait, std::move(reply));
+  }
+  void WaitFor(const std::string& uuid, State state,
+               Reply<Done> reply) override {
+    actions_.WaitFor(uuid, state, std::move(reply));
+  }
+  void Set(const Caller&, const std::string& uuid, Setting setting,
+           const std::string& value, Reply<Done> reply) override {
+    provision_.Set(uuid, setting, value, std::move(reply));
+  }
+  void ForgetRejected(const Caller&, const std::string& uuid,
+                      Reply<Done> reply) override {
+    provision_.ForgetRejected(uuid, std::move(reply));
+  }
+  void Refresh(const std::string& uuid, Facet facet,
+               Reply<Done> reply) override {
+    core_.workers.Run([this, uuid, facet, reply] {
+      reply.Guard([&] {
+        RefreshFacet(core_, uuid, facet);
+        reply.Ok();
+      });
+    });
+  }
+
+  void SetDefaults(const Caller&, const std::string& text,
+                   Reply<Done> reply) override {
+    Document(kDefaults, text, std::move(reply), [](const std::string& checked) {
+      (void)ParseSpec(
+          {{"built-in", BuiltInLayer("lima")}, {kDefaults, checked}});
+    });
+  }
+  void SetAuthorizedKeys(const Caller&, const std::string& text,
+                         Reply<Done> reply) override {
+    Document(kKeys, text, std::move(reply),
+             [](const std::string& checked) { CheckAuthorizedKeys(checked); });
+  }
+  void SetUri(const Caller&, const std::string& uri,
+              Reply<Done> reply) override {
+    core_.workers.Run([this, uri, reply] {
+      reply.Guard([&] {
+        if (uri == core_.catalog.GetHost()->uri) {
+          core_.connection.Nudge();
+        } else {
+          core_.connection.Replace(uri);
+        }
+        reply.Ok();
+      });
+    });
+  }
+  void OpenImage(const std::string& name,
+                 Reply<std::shared_ptr<ImageReader>> reply) override {
+    images_.Open(name, std::move(reply));
+  }
+  void CreateImage(const Caller&, const std::string& name,
+                   Reply<std::shared_ptr<ImageWriter>> reply) override {
+    images_.Create(name, std::move(reply));
+  }
+  void RemoveImage(const Caller&, const std::string& name,
+                   Reply<Done> reply) override {
+    images_.Remove(name, std::move(reply));
+  }
+
+ private:
+  void Connected(virConnectPtr conn) {
+    core_.LearnHost(conn);
+    if (!core_.test_driver) ReadDocuments();
+    core_.ReadAll(conn);
+    if (!core_.test_driver) images_.Refresh();
+    core_.catalog.ChangeHost([](Host& host) {
+      host.connected = true;
+      host.why.clear();
+    });
+    // Readiness was not looked for while everything was unreachable.
+    for (const auto& sandbox : core_.catalog.List(false)) {
+      readiness_.Look(sandbox->uuid);
+    }
+    PlanTrash();
+  }
+
+  void Disconnected(const std::string& why) {
+    core_.catalog.ChangeHost([&why](Host& host) {
+      host.connected = false;
+      host.why = why;
+    });
+  }
+
+  // Pools tell of refreshes alone, which uploads and Storage::Announce cause.
+  void PoolChanged() {
+    if (pool_queued_.exchange(true)) return;
+    core_.workers.Run([this] {
+      pool_queued_ = false;
+      try {
+        images_.Refresh();
+        ReadDocuments();
+      } catch (const Error& error) {
+        spdlog::debug("{}", error.Sentence());
+      }
+    });
+  }
+
+  void PlanTrash() {
+    core_.workers.Run([this] {
+      const auto next = provision_.ExpireTrash();
+      if (next) {
+        // A minute's slack: expiry is no alarm clock.
+        core_.timer.After(std::min(*next + 1s, std::chrono::milliseconds(1h)),
+                          [this] { PlanTrash(); });
+      }
+    });
+  }
+
+  struct Stored {
+    std::string volume;
+    int number = 0;
+    Time modified;
+  };
+  Stored FindDocument(const std::string& name) {
+    const std::string prefix = "doc." + name + ".";
+    Stored best;
+    for (const auto& volume : core_.storage.List()) {
+      if (!volume.name.starts_with(prefix)) continue;
+      int number = 0;
+      std::from_chars(volume.name.data() + prefix.size(),
+                      volume.name.data() + volume.name.size(), number);
+      if (number > best.number) {
+        best = {volume.name, number, volume.modified};
+      }
+    }
+    return best;
+  }
+
+  void ReadDocuments() {
+    const Stored defaults = FindDocument(kDefaults);
+    const Stored keys = FindDocument(kKeys);
+    auto read = [this](const Stored& stored) {
+      return stored.number == 0 ? std::string()
+                                : core_.storage.Read(stored.volume, 0, 0);
+    };
+    const std::string defaults_text = read(defaults);
+    const std::string keys_text = read(keys);
+    const HostPtr host = core_.catalog.GetHost();
+    if (host->defaults == defaults_text && host->authorized_keys == keys_text) {
+      return;
+    }
+    core_.catalog.ChangeHost([&](Host& changed) {
+      changed.defaults = defaults_text;
+      changed.defaults_time = defaults.modified;
+      changed.authorized_keys = keys_text;
+    });
+  }
+
+  void Document(const std::string& name, const std::string& text,
+                Reply<Done> reply,
+                std::function<void(const std::string&)> check) {
+    core_.workers.Run([this, name, text, reply, check = std::move(check)] {
+      reply.Guard([&] {
+        const std::string what = fmt::format("Cannot store '.host/{}'", name);
+        check(text);
+        if (core_.test_driver) {
+          throw Error(EOPNOTSUPP,
+                      what + ": the test driver keeps no documents");
+        }
+        const Turns::Turn turn = core_.Turn("doc " + name, what);
+        const Stored old = FindDocument(name);
+        core_.storage.Write(fmt::format("doc.{}.{}", name, old.number + 1),
+                            text);
+        if (old.number != 0) core_.storage.Delete(old.volume);
+        ReadDocuments();
+        core_.storage.Announce();
+        const ConnPtr conn = core_.connection.Get(what);
+        core_.ReadAll(conn.get());  // settings and keys may follow from it
+        if (name == kKeys) {
+          for (const auto& sandbox : core_.catalog.List(false)) {
+            readiness_.PushKeysSoon(sandbox->uuid);
+          }
+        }
+        reply.Ok();
+      });
+    });
+  }
+
+  Core core_;
+  Images images_;
+  Provision provision_;
+  Readiness readiness_;
+  Actions actions_;
+  std::atomic<bool> pool_queued_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> OpenLibvirt(const BackendOptions& options) {
+  auto backend = std::make_unique<LibvirtBackend>(options);
+  backend->Open();
+  return backend;
+}
+
+}  // namespace sbxfs

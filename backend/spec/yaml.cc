@@ -66,8 +66,8 @@ class Builder : public YAML::EventHandler {
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (seen_) {
       throw YamlError(name_, NodeAt(mark),
-                      "a second document begins; leave one and remove the "
-                      "'---' between them");
+                      "another document begins here; leave one, and check the "
+                      "indentation");
     }
     seen_ = true;
   }
@@ -249,7 +249,11 @@ bool SameContent(const YamlNode& a, const YamlNode& b) {
            (node.kind == YamlNode::Kind::kMap && node.entries.empty());
   };
   if (nothing(a) || nothing(b)) return nothing(a) && nothing(b);
-  return a.kind == b.kind && a.value == b.value &&
+  const auto value = [](const YamlNode& node) {
+    const auto last = node.value.find_last_not_of('\n');
+    return std::string_view(node.value).substr(0, last + 1);
+  };
+  return a.kind == b.kind && value(a) == value(b) &&
          std::equal(a.items.begin(), a.items.end(), b.items.begin(),
                     b.items.end(), SameContent) &&
          a.entries.size() == b.entries.size() &&

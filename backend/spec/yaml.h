@@ -33,7 +33,8 @@ struct YamlNode {
 };
 
 // Whether both say the same, in whatever order and style they say it. An empty
-// map says no more than null.
+// map says no more than null, and a newline at a value's end says nothing (a
+// block that ends an open last line gets one when a line is put behind it).
 [[nodiscard]] bool SameContent(const YamlNode& a, const YamlNode& b);
 
 // The one document in `text`; kNull for a text that says nothing. Throws

@@ -99,6 +99,8 @@ TEST(SetKeyTest, Adds) {
        "---\ncpus: 2\nmemory: 1GiB\n...\n"},
       {"behind a block", "description: |\n  a\n", "cpus", "2",
        "description: |\n  a\ncpus: 2\n"},
+      {"behind an open block", "description: |\n  a", "cpus", "2",
+       "description: |\n  a\ncpus: 2\n"},
       {"behind a list", "images:\n- location: a\n", "cpus", "2",
        "images:\n- location: a\ncpus: 2\n"},
       {"indented root", "  cpus: 2\n  disk: 1GiB\n", "memory", "1GiB",

@@ -548,8 +548,18 @@ TEST(SpecTest, Texts) {
       {"ssh:\n  \tlocalPort: 22\n",
        "line 2, column 3: a tab indents this line; YAML takes spaces alone"},
       {"cpus: 2\n---\ncpus: 3\n",
-       "line 2, column 1: a second document begins; leave one and remove the "
-       "'---' between them"},
+       "line 2, column 1: another document begins here; leave one, and check "
+       "the "
+       "indentation"},
+      {"cpus: 2\n...\nmemory: 1GiB\n",
+       "line 3, column 1: another document begins here; leave one, and check "
+       "the indentation"},
+      {"{cpus: 2}}\n",
+       "line 1, column 10: this is no YAML (illegal flow end)" + no_yaml},
+      {"cpus: 2\n}\nmemory: 1GiB\n",
+       "line 2, column 1: this is no YAML (illegal flow end)" + no_yaml},
+      {"ssh:\n  localPort: 1\n cpus: 2\n",
+       "line 3, column 2: this is no YAML (end of map not found)" + no_yaml},
       {"cpus: &a 2", "line 1, column 7: " + anchors},
       {"a: &a [x, x]\nb: &b [*a, *a]\n", "line 1, column 4: " + anchors},
       {"cpus: *a", "line 1, column 7: " + anchors},

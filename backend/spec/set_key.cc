@@ -18,7 +18,7 @@ constexpr char kDocument[] = "config.yaml";
 constexpr std::size_t kIndentStep = 2;
 
 using Kind = YamlNode::Kind;
-using Entry = std::pair<YamlNode, YamlNode>;
+using Entry = YamlEntry;
 
 // One replacement in a text.
 struct Edit {
@@ -29,7 +29,7 @@ struct Edit {
 
 const Entry* FindEntry(const YamlNode& map, std::string_view key) {
   for (const Entry& entry : map.entries) {
-    if (entry.first.value == key) return &entry;
+    if (entry.key.value == key) return &entry;
   }
   return nullptr;
 }
@@ -48,18 +48,18 @@ void ChangeTree(YamlNode& node, const std::vector<std::string_view>& path,
   auto& entries = node.entries;
   const auto found = std::find_if(
       entries.begin(), entries.end(),
-      [&](const Entry& entry) { return entry.first.value == path[depth]; });
+      [&](const Entry& entry) { return entry.key.value == path[depth]; });
   if (value.empty()) {
     if (found == entries.end()) return;
     if (depth + 1 < path.size()) {
-      ChangeTree(found->second, path, depth + 1, value);
-      if (!found->second.entries.empty()) return;
+      ChangeTree(found->value, path, depth + 1, value);
+      if (!found->value.entries.empty()) return;
     }
     entries.erase(found);
     return;
   }
   if (found != entries.end()) {
-    ChangeTree(found->second, path, depth + 1, value);
+    ChangeTree(found->value, path, depth + 1, value);
     return;
   }
   YamlNode key;
@@ -67,16 +67,16 @@ void ChangeTree(YamlNode& node, const std::vector<std::string_view>& path,
   key.value = path[depth];
   YamlNode child;
   ChangeTree(child, path, depth + 1, value);
-  entries.emplace_back(std::move(key), std::move(child));
+  entries.push_back({std::move(key), std::move(child)});
 }
 
 // Drops what says nothing, so that `ssh:` and no `ssh` compare equal.
 YamlNode WithoutNothing(YamlNode node) {
   for (Entry& entry : node.entries) {
-    entry.second = WithoutNothing(std::move(entry.second));
+    entry.value = WithoutNothing(std::move(entry.value));
   }
   std::erase_if(node.entries, [](const Entry& entry) {
-    return SameContent(entry.second, YamlNode());
+    return SameContent(entry.value, YamlNode());
   });
   return node;
 }
@@ -202,7 +202,7 @@ class Editor {
         return;
       }
       entry = next;
-      map = &entry->second;
+      map = &entry->value;
       if (depth + 1 == path_.size()) {
         Replace(*entry, flow);
         return;
@@ -243,7 +243,7 @@ class Editor {
 
   // Below `parent`, which is there and empty.
   void InsertInNull(const Entry& parent, std::size_t depth, bool flow) {
-    const YamlNode& key = parent.first;
+    const YamlNode& key = parent.key;
     if (!flow && layout_.NullToken(key).empty()) {
       InsertInBlock(parent, depth, layout_.Indent(key.offset) + kIndentStep);
     }
@@ -253,13 +253,13 @@ class Editor {
   // Among the lines of `parent`, whose entries are indented by `indent`.
   void InsertInBlock(const Entry& parent, std::size_t depth,
                      std::size_t indent) {
-    const std::size_t begin = layout_.NextLine(parent.first.offset);
-    const std::size_t end = layout_.BlockEnd(parent.first);
+    const std::size_t begin = layout_.NextLine(parent.key.offset);
+    const std::size_t end = layout_.BlockEnd(parent.key);
     if (const auto at =
             layout_.AfterCommented(path_[depth], begin, end, std::nullopt)) {
       ProposeLine(*at, depth, indent);
     }
-    if (parent.second.kind != Kind::kNull) {
+    if (parent.value.kind != Kind::kNull) {
       ProposeLine(layout_.NextLine(end), depth, indent);
     }
     ProposeLine(begin, depth, indent);
@@ -307,13 +307,13 @@ class Editor {
     for (const std::string_view name : path_) {
       maps.push_back(map);
       entries.push_back(FindEntry(*map, name));
-      map = &entries.back()->second;
+      map = &entries.back()->value;
     }
     // A parent that is left with nothing, not even a comment, goes too.
     std::size_t depth = path_.size() - 1;
     while (depth > 0 && maps[depth]->entries.size() == 1 &&
-           layout_.Between(entries[depth - 1]->first.offset,
-                           layout_.BlockEnd(entries[depth - 1]->first))
+           layout_.Between(entries[depth - 1]->key.offset,
+                           layout_.BlockEnd(entries[depth - 1]->key))
                    .find('#') == std::string_view::npos) {
       --depth;
     }

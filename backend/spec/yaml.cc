@@ -152,7 +152,7 @@ class Builder : public YAML::EventHandler {
       level.node.items.push_back(std::move(node));
     } else if (level.key) {
       CheckColon(*level.key, node);
-      level.node.entries.emplace_back(*std::move(level.key), std::move(node));
+      level.node.entries.push_back({*std::move(level.key), std::move(node)});
       level.key.reset();
     } else {
       CheckKey(level, node);
@@ -259,8 +259,8 @@ bool SameContent(const YamlNode& a, const YamlNode& b) {
          a.entries.size() == b.entries.size() &&
          std::all_of(
              a.entries.begin(), a.entries.end(), [&](const auto& entry) {
-               const YamlNode* other = b.Find(entry.first.value);
-               return other != nullptr && SameContent(entry.second, *other);
+               const YamlNode* other = b.Find(entry.key.value);
+               return other != nullptr && SameContent(entry.value, *other);
              });
 }
 

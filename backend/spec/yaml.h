@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "backend/util/error.h"
@@ -13,6 +12,8 @@ namespace sbxfs {
 
 // Longer texts are refused unread.
 inline constexpr std::size_t kMaxYamlSize = 256 * 1024;
+
+struct YamlEntry;
 
 // A YAML document as a tree that knows where each part stands in the text, and
 // the only door to yaml-cpp. Immutable values, safe from any thread.
@@ -26,10 +27,16 @@ struct YamlNode {
   std::size_t offset = 0;            // byte where it begins
   std::size_t line = 1, column = 1;  // the same for people, in characters
   std::vector<YamlNode> items;
-  std::vector<std::pair<YamlNode, YamlNode>> entries;  // in the text's order
+  std::vector<YamlEntry> entries;  // in the text's order
 
   // Null when the map has no such key.
   [[nodiscard]] const YamlNode* Find(std::string_view key) const;
+};
+
+// One key of a map, with what it has.
+struct YamlEntry {
+  YamlNode key;
+  YamlNode value;
 };
 
 // Whether both say the same, in whatever order and style they say it. An empty

@@ -133,6 +133,8 @@ TEST(MetadataTest, NoneThere) {
 }
 
 TEST(MetadataTest, HostileValuesAreLeftAtTheirDefaults) {
+  const std::string long_name =
+      fmt::format("<trashedName>{:a>59}</trashedName>", "");
   const char* const kValues[] = {
       "<uid>-1</uid>",
       "<uid>4294967295</uid>",
@@ -168,8 +170,7 @@ TEST(MetadataTest, HostileValuesAreLeftAtTheirDefaults) {
       "<trashedName>.host</trashedName>",
       "<trashedName>a/b</trashedName>",
       "<trashedName>a&#10;b</trashedName>",
-      "<trashedName>01234567890123456789012345678901234567890123456789012345678"
-      "</trashedName>",
+      long_name.c_str(),
       "<unknown>1</unknown>"};
   for (const char* value : kValues) {
     const auto found =

@@ -9,17 +9,19 @@
 
 namespace sbxfs {
 
-// Fetches an https (or, from this machine alone, http://127.0.0.1 or
-// localhost) URL by libcurl, following redirects to https alone. `sink` gets
-// the bytes in order and may throw, which ends the transfer with its
-// exception. `progress` gets bytes so far and in all (0: unknown); false from
-// it cancels (ECANCELED). Blocks. Throws Error: EINVAL for another scheme,
-// ENOENT (404), EHOSTUNREACH, EIO, each with cause and URL.
+// Fetches an https URL (or, from this machine alone, http://127.0.0.1 or
+// localhost) by libcurl. A redirect leads to another such URL, never from
+// outside to this machine. `sink` gets the bytes in order and may throw, which
+// ends the transfer with its exception. `progress` gets bytes so far and in
+// all (0: unknown), once a second at least; false from it cancels (ECANCELED).
+// Blocks; a transfer that stands still for a minute fails. Throws Error:
+// EINVAL for another scheme, ENOENT (404), EACCES (401, 403), EHOSTUNREACH,
+// EIO, each with cause and URL, which is shown without its password.
 void Download(const std::string& url,
               const std::function<void(std::string_view)>& sink,
               const std::function<bool(uint64_t, uint64_t)>& progress);
 
-// A running digest, "sha256:HEX" or "sha512:HEX".
+// A running digest, "sha256:HEX"; sha384 and sha512 too. Not thread-safe.
 class Digest {
  public:
   // Throws Error(EINVAL) for a digest of another form.
@@ -29,6 +31,7 @@ class Digest {
   Digest& operator=(const Digest&) = delete;
   void Add(std::string_view bytes);
   // Throws Error(EBADMSG) with both values; `what` stands in the sentence.
+  // Ends the digest.
   void Check(const std::string& what);
 
  private:

@@ -1,0 +1,95 @@
+#include <fmt/format.h>
+#include <gcrypt.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cerrno>
+#include <new>
+
+#include "backend/image/download.h"
+#include "backend/util/error.h"
+
+namespace sbxfs {
+namespace {
+
+struct Algorithm {
+  std::string_view name;
+  int number;
+  size_t digits;
+};
+constexpr std::array<Algorithm, 3> kAlgorithms = {
+    Algorithm{"sha256", GCRY_MD_SHA256, 64},
+    {"sha384", GCRY_MD_SHA384, 96},
+    {"sha512", GCRY_MD_SHA512, 128}};
+
+// As libgcrypt wants it, once; harmless when another user of it was first.
+bool StartGcrypt() {
+  if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P) == 0) {
+    gcry_check_version(nullptr);
+    gcry_control(GCRYCTL_DISABLE_SECMEM, 0);
+    gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
+  }
+  return true;
+}
+
+}  // namespace
+
+struct Digest::State {
+  gcry_md_hd_t handle = nullptr;
+  Algorithm algorithm{};
+  std::string expected;  // "NAME:HEX", in lower case
+};
+
+Digest::Digest(const std::string& expected)
+    : state_(std::make_unique<State>()) {
+  static const bool started = StartGcrypt();
+  (void)started;
+  state_->expected = expected;
+  std::transform(expected.begin(), expected.end(), state_->expected.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  const std::string_view text = state_->expected;
+  const size_t colon = text.find(':');
+  for (const Algorithm& algorithm : kAlgorithms) {
+    if (text.substr(0, colon) != algorithm.name) continue;
+    const std::string_view hex = text.substr(algorithm.name.size());
+    if (hex.size() != 1 + algorithm.digits ||
+        hex.find_first_not_of("0123456789abcdef", 1) != hex.npos) {
+      throw Error(EINVAL,
+                  fmt::format("Cannot accept '{}': a {} digest has {} "
+                              "hexadecimal digits behind its colon",
+                              expected, algorithm.name, algorithm.digits));
+    }
+    state_->algorithm = algorithm;
+    if (gcry_md_open(&state_->handle, algorithm.number, 0) != 0) {
+      throw std::bad_alloc();
+    }
+    return;
+  }
+  throw Error(EINVAL, fmt::format("Cannot accept '{}': a digest is written "
+                                  "sha256:HEX, sha384:HEX or sha512:HEX",
+                                  expected));
+}
+
+Digest::~Digest() { gcry_md_close(state_->handle); }
+
+void Digest::Add(std::string_view bytes) {
+  gcry_md_write(state_->handle, bytes.data(), bytes.size());
+}
+
+void Digest::Check(const std::string& what) {
+  const unsigned char* bytes =
+      gcry_md_read(state_->handle, state_->algorithm.number);
+  std::string actual = fmt::format("{}:", state_->algorithm.name);
+  for (size_t i = 0; i < state_->algorithm.digits / 2; ++i) {
+    actual += fmt::format("{:02x}", bytes[i]);
+  }
+  if (actual == state_->expected) return;
+  throw Error(EBADMSG,
+              fmt::format("Cannot use '{}': its digest is {} and not {}; it "
+                          "was changed on its way, or the digest is of "
+                          "another version",
+                          what, actual, state_->expected));
+}
+
+}  // namespace sbxfs

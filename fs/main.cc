@@ -7,7 +7,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <memory>
+#include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -30,6 +31,7 @@ ExitCode StatusOf(const Error& error) {
     case EPERM:
     case EACCES:
       return ExitCode::kUsage;
+    case ENODEV:
     case ENOMEM:
     case EAGAIN:
     case EMFILE:
@@ -42,11 +44,24 @@ ExitCode StatusOf(const Error& error) {
   }
 }
 
+// The status for the exception being handled.
+ExitCode CurrentStatus() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return StatusOf(error);
+  } catch (const std::bad_alloc&) {
+    return ExitCode::kSystem;
+  } catch (...) {
+    return ExitCode::kBug;
+  }
+}
+
 void Complain(std::string_view sentence) {
   fmt::print(stderr, "sbxfs: {}\n", sentence);
 }
 
-BackendOptions ForBackend(const Options& options) {
+BackendOptions BackendOptionsOf(const Options& options) {
   BackendOptions backend;
   backend.uri = options.uri;
   backend.pool = options.pool;
@@ -58,41 +73,50 @@ BackendOptions ForBackend(const Options& options) {
   return backend;
 }
 
-// The life of the process that serves the mount; returns main's status.
-int Serve(const Options& options, const std::string& dir, StartUp& start_up) {
-  StartLog({options.LogTarget(), options.log_level});
-  const std::unique_ptr<Backend> backend = OpenLibvirt(ForBackend(options));
+SessionOptions SessionOptionsOf(const Options& options, const std::string& dir,
+                                const std::string& source) {
   SessionOptions session;
   session.mount_point = dir;
-  // The mount table shows what was given: `mount -a` compares it.
-  session.fuse_arguments = FuseArguments(
-      options, options.uri.empty() ? backend->GetHost()->uri : options.uri);
+  session.fuse_arguments = FuseArguments(options, source);
   session.program = std::filesystem::read_symlink("/proc/self/exe");
-  session.uid = geteuid();
-  session.gid = getegid();
+  session.uid = getuid();
+  session.gid = getgid();
   session.allow_other = options.allow_other;
   session.group = options.group;
-  try {
-    Session(*backend, session).Run([&start_up] { start_up.Ready(); });
-  } catch (...) {
-    const Error error = CurrentError();
-    return start_up.Fail(StatusOf(error), error.Sentence());
-  }
-  return 0;
+  return session;
+}
+
+// The life of the process that serves the mount.
+void Serve(const Options& options, const std::string& dir, StartUp& start_up) {
+  StartLog({options.LogTarget(), options.log_level});
+  const auto backend = OpenLibvirt(BackendOptionsOf(options));
+  const std::string source =
+      options.uri.empty() ? backend->GetHost()->uri : options.uri;
+  // Connecting takes a while, in which another may have mounted; and only now
+  // is libvirt's default known.
+  (void)ResolveMountPoint(dir, source);
+  Session session(*backend, SessionOptionsOf(options, dir, source));
+  std::optional<WritableForMount> writable(dir);
+  session.Run([&] {
+    writable.reset();
+    start_up.Ready();
+  });
 }
 
 int Run(const Options& options) {
+  RequireFuse();
   const std::string dir = ResolveMountPoint(options.dir, options.uri);
   if (options.check) {
-    fmt::print("sbxfs: would mount '{}' on '{}'\n", options.uri, dir);
+    fmt::print("sbxfs: would mount '{}' on '{}'\n",
+               options.uri.empty() ? "libvirt's default" : options.uri, dir);
     return 0;
   }
   StartUp start_up = StartUp::Fork(options.foreground);
   try {
-    return Serve(options, dir, start_up);
+    Serve(options, dir, start_up);
+    return 0;
   } catch (...) {
-    const Error error = CurrentError();
-    return start_up.Fail(StatusOf(error), error.Sentence());
+    return start_up.Fail(CurrentStatus(), CurrentError().Sentence());
   }
 }
 
@@ -120,8 +144,7 @@ int main(int argc, char** argv) {
   try {
     return sbxfs::Main(argc, argv);
   } catch (...) {
-    const sbxfs::Error error = sbxfs::CurrentError();
-    sbxfs::Complain(error.Sentence());
-    return static_cast<int>(sbxfs::StatusOf(error));
+    sbxfs::Complain(sbxfs::CurrentError().Sentence());
+    return static_cast<int>(sbxfs::CurrentStatus());
   }
 }

@@ -67,6 +67,13 @@ void RefuseSecond(std::string_view dir, std::string_view uri) {
 
 }  // namespace
 
+void RequireFuse() {
+  if (access("/dev/fuse", F_OK) == 0) return;
+  throw Error(ENODEV,
+              "Cannot mount: there is no '/dev/fuse'; load the kernel's module "
+              "with modprobe fuse");
+}
+
 std::string ResolveMountPoint(const std::string& dir, std::string_view uri) {
   // The table is asked before the directory itself, where the daemon of a
   // mount that is there may be stuck.

@@ -14,6 +14,9 @@ namespace sbxfs {
 // Questions about the directory to mount on, asked before anything is mounted.
 // None of them can hang on a mount that does not answer.
 
+// Throws Error(ENODEV) where the kernel offers no FUSE.
+void RequireFuse();
+
 // `dir` as the absolute path that the mount table will show. Throws Error when
 // it is no directory, or holds an sbxfs mount already, a dead one too.
 [[nodiscard]] std::string ResolveMountPoint(const std::string& dir,

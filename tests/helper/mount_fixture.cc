@@ -69,7 +69,7 @@ void OpenFuseToUsers(const fs::path& device) {
 }
 
 [[noreturn]] void Become(const std::vector<std::string>& command, uid_t uid,
-                         int out, int err) {
+                         const std::string& home, int out, int err) {
   dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
   dup2(out, STDOUT_FILENO);
   dup2(err, STDERR_FILENO);
@@ -77,6 +77,8 @@ void OpenFuseToUsers(const fs::path& device) {
       (setgroups(0, nullptr) != 0 || setgid(uid) != 0 || setuid(uid) != 0)) {
     _exit(126);
   }
+  setenv("HOME", home.c_str(), 1);
+  for (const char* name : {"XDG_DATA_HOME", "XDG_RUNTIME_DIR"}) unsetenv(name);
   std::vector<char*> argv;
   for (const std::string& word : command) {
     argv.push_back(const_cast<char*>(word.c_str()));
@@ -106,7 +108,10 @@ void MountTest::SetUpTestSuite() {
   }
   fs::create_directory(root_ / "home");
   if (chown((root_ / "home").c_str(), kUser, kUser) != 0) std::abort();
+  // The first line for a name counts: root's keys shall not be touched.
+  fs::create_directory(root_ / "root");
   std::ofstream(root_ / "passwd")
+      << fmt::format("root:x:0:0::{0}/root:/bin/sh\n", root_.string())
       << ReadAll("/etc/passwd")
       << fmt::format("sbxfstest:x:{0}:{0}::{1}/home:/bin/sh\n", kUser,
                      root_.string());
@@ -155,7 +160,10 @@ Ran MountTest::Run(const std::vector<std::string>& command, uid_t uid) {
     if (pipe2(pair, O_CLOEXEC) != 0) std::abort();
   }
   const pid_t pid = fork();
-  if (pid == 0) Become(command, uid, ends[0][1], ends[1][1]);
+  if (pid == 0) {
+    Become(command, uid, (root_ / (uid == 0 ? "root" : "home")).string(),
+           ends[0][1], ends[1][1]);
+  }
   Ran ran;
   pollfd open_ends[2];
   for (int i = 0; i < 2; ++i) {

@@ -306,7 +306,7 @@ TEST_F(MountTest, TheDaemonHasAnEnvironment) {
   std::ifstream file(fmt::format("/proc/{}/environ", daemons[0]));
   const std::string environment{std::istreambuf_iterator<char>(file), {}};
   EXPECT_THAT(environment, HasSubstr("PATH=/usr/local/sbin:/usr/local/bin:"));
-  EXPECT_THAT(environment, HasSubstr("HOME=/root"));
+  EXPECT_THAT(environment, HasSubstr("HOME=" + (root_ / "root").string()));
 }
 
 }  // namespace

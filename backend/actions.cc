@@ -112,10 +112,11 @@ void Actions::Act(const std::string& uuid, Verb verb, bool wait,
     const auto found = current_.find(uuid);
     const ActionPtr current = found == current_.end() ? nullptr : found->second;
     if (current != nullptr && current->verb == verb) {
-      if (wait)
+      if (wait) {
         current->askers.push_back(reply);
-      else
+      } else {
         told = "joined";
+      }
       return;
     }
     if (current == nullptr) {
@@ -133,10 +134,11 @@ void Actions::Act(const std::string& uuid, Verb verb, bool wait,
     action->verb = verb;
     action->uuid = uuid;
     action->what = what;
-    if (wait)
+    if (wait) {
       action->askers.push_back(reply);
-    else
+    } else {
       told = "taken";
+    }
     if (current != nullptr) {
       current->overtaken = true;
       overtaken.swap(current->askers);
@@ -182,10 +184,11 @@ void Actions::Run(const ActionPtr& action) {
   core_.catalog.WakeAll();
   if (stopping_) return;
   for (const auto& asker : askers) {
-    if (failure)
+    if (failure) {
       asker.Fail(*failure);
-    else
+    } else {
       asker.Ok();
+    }
   }
   // An overtaken action's end is no news: its overtaker's is.
   if (still) {
@@ -261,7 +264,7 @@ void Actions::Perform(Action& action) {
       return simple([](virDomainPtr d) { return virDomainReset(d, 0); });
     case Verb::kDestroy: {
       // The same as rmdir, answered by the same code.
-      Doing(action, State::kDestroying, "removing it");
+      Doing(action, std::nullopt, "removing it");
       std::optional<Error> failure;
       std::atomic<bool> answered = false;
       provision_.Remove({}, uuid, Reply<Done>([&](Outcome<Done> outcome) {

@@ -162,9 +162,12 @@ void Catalog::Put(Sandbox base) {
       entry.shown = after = std::make_shared<const Sandbox>(std::move(other));
     }
     names.emplace(name, uuid);
-    if (!differs) return;
+    // What is shown may hide it (IsOff), so who waits looks in any case.
+    ++version_;
+    if (!differs) after = nullptr;
   }
-  Tell(before, after);
+  changed_.NotifyAll();
+  if (after != nullptr) Tell(before, after);
 }
 
 void Catalog::Erase(const std::string& uuid) {

@@ -127,23 +127,28 @@ void Provision::Create(const Caller& caller, const std::string& name,
                        const std::string& config, mode_t mode,
                        Reply<SandboxPtr> reply) {
   core_.workers.Run([this, caller, name, config, mode, reply] {
-    reply.Guard([&] {
-      const std::string what = fmt::format("Cannot create '{}'", name);
-      const std::string host = GuestHostname(name);
-      {
-        MutexLock lock(mutex_);
-        if (!being_made_.insert(host).second) {
-          throw Error(EEXIST, what + ": it is being made just now");
-        }
-      }
-      Undo free_name;
-      free_name.Add([this, host] {
-        MutexLock lock(mutex_);
-        being_made_.erase(host);
-      });
-      reply.Ok(CreateNow(caller, name, config, mode, reply));
-    });
+    reply.Guard(
+        [&] { reply.Ok(CreateNamed(caller, name, config, mode, reply)); });
   });
+}
+
+SandboxPtr Provision::CreateNamed(const Caller& caller, const std::string& name,
+                                  const std::string& config, mode_t mode,
+                                  const Reply<SandboxPtr>& reply) {
+  const std::string what = fmt::format("Cannot create '{}'", name);
+  const std::string host = GuestHostname(name);
+  {
+    MutexLock lock(mutex_);
+    if (!being_made_.insert(host).second) {
+      throw Error(EEXIST, what + ": it is being made just now");
+    }
+  }
+  Undo free_name;
+  free_name.Add([this, host] {
+    MutexLock lock(mutex_);
+    being_made_.erase(host);
+  });
+  return CreateNow(caller, name, config, mode, reply);
 }
 
 SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,

@@ -56,6 +56,11 @@ class Provision {
   std::function<void(const std::string& uuid)> on_keys;
 
  private:
+  [[nodiscard]] SandboxPtr CreateNamed(const Caller& caller,
+                                       const std::string& name,
+                                       const std::string& config, mode_t mode,
+                                       const Reply<SandboxPtr>& reply)
+      EXCLUDES(mutex_);
   [[nodiscard]] SandboxPtr CreateNow(const Caller& caller,
                                      const std::string& name,
                                      const std::string& config, mode_t mode,

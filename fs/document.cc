@@ -127,11 +127,6 @@ class OpenDocument : public OpenFile,
   }
 
   void Store(const std::string& text, Reply<Done> reply) {
-    file_->tree().Within(
-        kFlushLimit, reply,
-        Error(ETIMEDOUT, fmt::format("Cannot store '{}': the hypervisor did "
-                                     "not answer; try again",
-                                     file_->name)));
     Reply<Done> told([self = shared_from_this(), reply](Outcome<Done> outcome) {
       const auto* error = std::get_if<Error>(&outcome);
       if (error != nullptr) self->Judge(*error);
@@ -140,6 +135,11 @@ class OpenDocument : public OpenFile,
       }
       reply.Give(std::move(outcome));
     });
+    file_->tree().Within(
+        kFlushLimit, told,
+        Error(ETIMEDOUT, fmt::format("Cannot store '{}': the hypervisor did "
+                                     "not answer; try again",
+                                     file_->name)));
     // The opener wrote it, whoever closes it.
     told.Guard([&] { file_->StoreWhole(opener_, text, told); });
   }

@@ -40,7 +40,11 @@ class OpenValue : public OpenFile,
              Reply<Done> reply) override EXCLUDES(mutex_) {
     // The verdict is kept for a reader of this same open file.
     Reply<Done> told([self = shared_from_this(), reply](Outcome<Done> outcome) {
-      self->Judge(std::get_if<Error>(&outcome));
+      const auto* error = std::get_if<Error>(&outcome);
+      self->Judge(error);
+      if (error == nullptr) {
+        self->file_->tree().errors.Succeeded(self->file_->subject);
+      }
       reply.Give(std::move(outcome));
     });
     reply.OnCancel(told.Canceller());

@@ -10,7 +10,8 @@
 #include "fs/server.h"
 
 // The handlers: decode, call one node, answer once. None waits for the
-// backend.
+// backend. Calls are made under the reply's Guard: a reply that is dropped
+// while an exception passes would answer before the exception is caught.
 
 namespace sbxfs {
 namespace {
@@ -135,7 +136,8 @@ void Getattr(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
     const NodePtr node = NodeAt(server, number);
     const OpenFilePtr open =
         info != nullptr ? server.files.Find(info->fh) : nullptr;
-    node->FreshStat(request->caller, AttrFor(request, number, open));
+    const auto reply = AttrFor(request, number, open);
+    reply.Guard([&] { node->FreshStat(request->caller, reply); });
   });
 }
 
@@ -185,7 +187,8 @@ void Mkdir(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode) {
                                     AnswerEntry(server, request, node);
                                   }),
                 "make", name);
-    dir->MakeDir(request->caller, name, mode & 0777, reply);
+    reply.Guard(
+        [&] { dir->MakeDir(request->caller, name, mode & 0777, reply); });
   });
 }
 
@@ -199,8 +202,8 @@ void Rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
     Changing(server, request, SubjectOf(*dir, request->caller, name));
-    dir->RemoveDir(request->caller, name,
-                   Limited(server, DoneFor(request), "remove", name));
+    const auto reply = Limited(server, DoneFor(request), "remove", name);
+    reply.Guard([&] { dir->RemoveDir(request->caller, name, reply); });
   });
 }
 
@@ -208,8 +211,8 @@ void Unlink(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
     Changing(server, request, dir->subject);
-    dir->Unlink(request->caller, name,
-                Limited(server, DoneFor(request), "remove", name));
+    const auto reply = Limited(server, DoneFor(request), "remove", name);
+    reply.Guard([&] { dir->Unlink(request->caller, name, reply); });
   });
 }
 
@@ -230,8 +233,8 @@ void Rename(fuse_req_t raw, fuse_ino_t parent, const char* name,
                                       "one; choose another name",
                                       name, new_name));
     }
-    from->Rename(caller, name, *to, new_name,
-                 Limited(server, DoneFor(request), "rename", name));
+    const auto reply = Limited(server, DoneFor(request), "rename", name);
+    reply.Guard([&] { from->Rename(caller, name, *to, new_name, reply); });
   });
 }
 
@@ -255,7 +258,7 @@ void Open(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
           });
         });
     request->Interruptible(reply.Canceller());
-    file->Open(request->caller, info->flags, reply);
+    reply.Guard([&] { file->Open(request->caller, info->flags, reply); });
   });
 }
 
@@ -264,7 +267,7 @@ void Create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t,
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
     Changing(server, request, dir->subject);
-    const auto reply =
+    const auto answer =
         ReplyFor<Made>(request, [&server, request](const Made& made) {
           const struct stat stat = made.node->Stat(request->caller);
           request->Answer([&](fuse_req_t req) {
@@ -279,8 +282,9 @@ void Create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t,
             }
           });
         });
-    dir->Create(request->caller, name, info->flags,
-                Limited(server, reply, "create", name));
+    const auto reply = Limited(server, answer, "create", name);
+    reply.Guard(
+        [&] { dir->Create(request->caller, name, info->flags, reply); });
   });
 }
 
@@ -294,8 +298,10 @@ void Read(fuse_req_t raw, fuse_ino_t, size_t size, off_t offset,
           });
         });
     request->Interruptible(reply.Canceller());
-    OpenAt(server, info)
-        ->Read(request->caller, static_cast<uint64_t>(offset), size, reply);
+    reply.Guard([&] {
+      OpenAt(server, info)
+          ->Read(request->caller, static_cast<uint64_t>(offset), size, reply);
+    });
   });
 }
 
@@ -309,23 +315,27 @@ void Write(fuse_req_t raw, fuse_ino_t number, const char* bytes, size_t size,
       request->Answer([&](fuse_req_t req) { fuse_reply_write(req, size); });
     });
     request->Interruptible(reply.Canceller());
-    OpenAt(server, info)
-        ->Write(request->caller, static_cast<uint64_t>(offset),
-                std::string(bytes, size), info->flags, reply);
+    reply.Guard([&] {
+      OpenAt(server, info)
+          ->Write(request->caller, static_cast<uint64_t>(offset),
+                  std::string(bytes, size), info->flags, reply);
+    });
   });
 }
 
 void Flush(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     Changing(server, request, NodeAt(server, number)->subject);
-    OpenAt(server, info)->Flush(request->caller, DoneFor(request));
+    const auto reply = DoneFor(request);
+    reply.Guard([&] { OpenAt(server, info)->Flush(request->caller, reply); });
   });
 }
 
 void Fsync(fuse_req_t raw, fuse_ino_t number, int, fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     Changing(server, request, NodeAt(server, number)->subject);
-    OpenAt(server, info)->Sync(request->caller, DoneFor(request));
+    const auto reply = DoneFor(request);
+    reply.Guard([&] { OpenAt(server, info)->Sync(request->caller, reply); });
   });
 }
 

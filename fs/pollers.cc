@@ -36,7 +36,7 @@ void Pollers::Disarm(uint64_t file) {
 
 void Pollers::Wake() {
   if (posted_.exchange(true)) return;
-  notifier_.Post([this] { WakeNow(); });
+  timer_.After({}, [this] { WakeNow(); });
 }
 
 void Pollers::WakeNow() {

@@ -8,8 +8,8 @@
 #include <memory>
 
 #include "backend/util/mutex.h"
+#include "backend/util/timer.h"
 #include "fs/node.h"
-#include "fs/notifier.h"
 
 namespace sbxfs {
 
@@ -24,13 +24,13 @@ using PollHandle = std::unique_ptr<fuse_pollhandle, PollHandleDeleter>;
 // ask again, so one too many does no harm. May be used from any thread.
 class Pollers {
  public:
-  explicit Pollers(Notifier& notifier) : notifier_(notifier) {}
+  explicit Pollers(Timer& timer) : timer_(timer) {}
 
   // In the place of an earlier one of the same open file.
   void Arm(uint64_t file, OpenFilePtr open, const Caller& caller,
            PollHandle handle) EXCLUDES(mutex_);
   void Disarm(uint64_t file) EXCLUDES(mutex_);
-  // Something changed: wakes, on the notifier's thread, who has something to
+  // Something changed: wakes, on the timer's thread, who has something to
   // read.
   void Wake();
   void Clear() EXCLUDES(mutex_);
@@ -43,7 +43,7 @@ class Pollers {
   };
   void WakeNow() EXCLUDES(mutex_);
 
-  Notifier& notifier_;
+  Timer& timer_;
   std::atomic<bool> posted_ = false;
   Mutex mutex_;
   std::map<uint64_t, Armed> armed_ GUARDED_BY(mutex_);

@@ -38,13 +38,12 @@ Request::~Request() {
 }
 
 bool Request::Take() {
-  return !answered_.exchange(true) && requests_.Take(id_);
+  if (answered_.exchange(true) || !requests_.Take(id_)) return false;
+  held_.reset();
+  return true;
 }
 
-void Request::Sent() {
-  held_.reset();
-  requests_.Sent();
-}
+void Request::Sent() { requests_.Sent(); }
 
 void Request::Fail(const Error& error) {
   if (!Take()) return;
@@ -100,7 +99,7 @@ void Requests::Sent() {
 }
 
 void Requests::Interrupted(uint64_t id) {
-  notifier_.Post([self = shared_from_this(), id] { self->Look(id); });
+  timer_.After({}, [self = shared_from_this(), id] { self->Look(id); });
 }
 
 void Requests::Look(uint64_t id) {
@@ -119,8 +118,8 @@ void Requests::Look(uint64_t id) {
   }
   // The kernel interrupts a request once; a signal that ends the caller may
   // come later.
-  notifier_.After(std::chrono::milliseconds(100),
-                  [self = shared_from_this(), id] { self->Look(id); });
+  timer_.After(std::chrono::milliseconds(100),
+               [self = shared_from_this(), id] { self->Look(id); });
 }
 
 void Requests::Close() {

@@ -13,7 +13,7 @@
 
 #include "backend/backend.h"
 #include "backend/util/mutex.h"
-#include "fs/notifier.h"
+#include "backend/util/timer.h"
 
 namespace sbxfs {
 
@@ -40,7 +40,7 @@ class Request : public std::enable_shared_from_this<Request> {
   void OnFailure(std::function<void(const Error&)> failed) {
     failed_ = std::move(failed);
   }
-  // Held until the answer is sent.
+  // Held until the answer.
   void Hold(std::shared_ptr<void> held) { held_ = std::move(held); }
   // Lets a signal that would end the caller call `cancel`. To be called before
   // any other thread can answer.
@@ -64,7 +64,7 @@ using RequestPtr = std::shared_ptr<Request>;
 // and when the mount ends. Shared by its requests, which may outlive a mount.
 class Requests : public std::enable_shared_from_this<Requests> {
  public:
-  explicit Requests(Notifier& notifier) : notifier_(notifier) {}
+  explicit Requests(Timer& timer) : timer_(timer) {}
 
   [[nodiscard]] RequestPtr Begin(fuse_req_t raw) EXCLUDES(mutex_);
   // From libfuse's callback, which holds locks of libfuse.
@@ -85,7 +85,7 @@ class Requests : public std::enable_shared_from_this<Requests> {
   bool Take(uint64_t id) EXCLUDES(mutex_);
   void Sent() EXCLUDES(mutex_);
 
-  Notifier& notifier_;
+  Timer& timer_;
   Mutex mutex_;
   CondVar idle_;
   bool closed_ GUARDED_BY(mutex_) = false;

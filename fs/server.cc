@@ -8,10 +8,10 @@ namespace sbxfs {
 
 Server::Server(Backend& backend, TreeOptions options)
     : tree(std::make_shared<Tree>(
-          backend, std::move(options), notifier, [this] { pollers.Wake(); },
+          backend, std::move(options), *timer, [this] { pollers.Wake(); },
           [this](const std::string& uuid) { inodes.Retire(uuid + '/'); })),
       inodes(std::make_shared<RootDir>(tree)),
-      requests(std::make_shared<Requests>(notifier)) {
+      requests(std::make_shared<Requests>(*timer)) {
   backend.SetObserver(tree.get());
 }
 
@@ -19,7 +19,7 @@ Server::~Server() {
   tree->backend.SetObserver(nullptr);
   tree->Close();
   requests->Close();
-  notifier.Stop();
+  timer.reset();
   pollers.Clear();
   // Nodes keep the tree alive, and open files nodes.
   files.Clear();

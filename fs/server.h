@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "backend/util/timer.h"
 #include "fs/handle_table.h"
 #include "fs/inode_table.h"
-#include "fs/notifier.h"
 #include "fs/pollers.h"
 #include "fs/request.h"
 #include "fs/tree.h"
@@ -37,8 +37,8 @@ struct Server {
 
   std::function<void()> on_ready;
 
-  Notifier notifier;
-  Pollers pollers{notifier};
+  std::unique_ptr<Timer> timer = std::make_unique<Timer>();
+  Pollers pollers{*timer};
   const TreePtr tree;
   InodeTable inodes;
   HandleTable<OpenFile> files;

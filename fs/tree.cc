@@ -95,18 +95,18 @@ void Passing::Clear() {
   freed.swap(files_);
 }
 
-Tree::Tree(Backend& backend, TreeOptions options, Notifier& notifier,
+Tree::Tree(Backend& backend, TreeOptions options, Timer& timer,
            std::function<void()> changed,
            std::function<void(const std::string&)> gone)
     : backend(backend),
       options(std::move(options)),
-      notifier_(&notifier),
+      timer_(&timer),
       changed_(std::move(changed)),
       gone_(std::move(gone)) {}
 
 void Tree::After(std::chrono::milliseconds delay, std::function<void()> task) {
   MutexLock lock(mutex_);
-  if (!closed_) notifier_->After(delay, std::move(task));
+  if (!closed_) timer_->After(delay, std::move(task));
 }
 
 void Tree::Refresh(const std::string& uuid, Facet facet,

@@ -11,11 +11,11 @@
 
 #include "backend/backend.h"
 #include "backend/util/mutex.h"
+#include "backend/util/timer.h"
 #include "fs/error_book.h"
 #include "fs/event_log.h"
 #include "fs/layout.h"
 #include "fs/node.h"
-#include "fs/notifier.h"
 
 namespace sbxfs {
 
@@ -76,7 +76,7 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
  public:
   // `changed` is called when a poller may have something to read, `gone` with
   // the uuid of a sandbox that no longer exists; on any thread.
-  Tree(Backend& backend, TreeOptions options, Notifier& notifier,
+  Tree(Backend& backend, TreeOptions options, Timer& timer,
        std::function<void()> changed,
        std::function<void(const std::string&)> gone);
 
@@ -93,7 +93,7 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
   // Answers like `reply`, but with `late` when that takes longer.
   template <typename T>
   Reply<T> Within(std::chrono::milliseconds limit, Reply<T> reply, Error late) {
-    After(limit, [reply, late = std::move(late)] { reply.Fail(late); });
+    After(limit, [reply, late = std::move(late)] { reply.GiveUp(late); });
     return reply;
   }
   void After(std::chrono::milliseconds delay, std::function<void()> task);
@@ -124,7 +124,7 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
   bool closed_ GUARDED_BY(mutex_) = false;
   std::map<std::string, std::chrono::steady_clock::time_point> done_
       GUARDED_BY(mutex_);
-  Notifier* notifier_ GUARDED_BY(mutex_);
+  Timer* timer_ GUARDED_BY(mutex_);
   std::function<void()> changed_ GUARDED_BY(mutex_);
   std::function<void(const std::string&)> gone_ GUARDED_BY(mutex_);
 };

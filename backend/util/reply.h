@@ -54,9 +54,16 @@ class Reply {
   // Does nothing once answered. Does not keep the promise alive by itself.
   [[nodiscard]] std::function<void()> Canceller() const {
     return [weak = std::weak_ptr<State>(state_)] {
-      if (auto state = weak.lock()) state->Cancel();
+      if (auto state = weak.lock()) {
+        state->GiveUp(
+            Error(EINTR, "Stopped waiting: interrupted; the action goes on"));
+      }
     };
   }
+
+  // For the asker, who waits no longer (a time limit, say): answers `error`,
+  // then tells the worker through OnCancel.
+  void GiveUp(Error error) const { state_->GiveUp(std::move(error)); }
 
   // Runs `work` with the reply's errors taken care of: what it throws is the
   // answer. `work` answers success itself.
@@ -129,7 +136,7 @@ class Reply {
       gone();
     }
 
-    void Cancel() EXCLUDES(mutex_) {
+    void GiveUp(Error error) EXCLUDES(mutex_) {
       Asker asker;
       std::function<void()> gone;
       {
@@ -142,8 +149,7 @@ class Reply {
         gone = std::move(gone_);
         gone_ = nullptr;
       }
-      asker(Outcome<T>(
-          Error(EINTR, "Stopped waiting: interrupted; the action goes on")));
+      asker(Outcome<T>(std::move(error)));
       if (gone) gone();
     }
 

@@ -19,6 +19,14 @@ std::shared_ptr<File> RowNode(const TreePtr& tree, const Row& row,
   return std::make_shared<TextFile>(tree, row, uuid);
 }
 
+void OpenMade(const std::shared_ptr<File>& file, const Caller& caller,
+              int flags, const Reply<Made>& reply) {
+  const auto opened = reply.Then<OpenFilePtr>([file](OpenFilePtr open) {
+    return Made{file, std::move(open)};
+  });
+  opened.Guard([&] { file->Open(caller, flags, opened); });
+}
+
 std::shared_ptr<File> FurnishedDir::Built(const Caller& caller,
                                           const std::string& name) {
   const Row* row = FindRow(kind_, name);
@@ -118,19 +126,13 @@ void FurnishedDir::Create(const Caller& caller, const std::string& name,
   if (auto file = Built(caller, name)) {
     // Taken away before and now made anew.
     tree_->vacancies.Clear(Thing(name), caller.pid);
-    file->Open(caller, flags | O_TRUNC,
-               reply.Then<OpenFilePtr>([file](OpenFilePtr open) {
-                 return Made{file, open};
-               }));
+    OpenMade(file, caller, flags | O_TRUNC, reply);
     return;
   }
   if (!IsScratch(name, flags)) RefuseNew(name);
   auto scratch = std::make_shared<ScratchFile>(caller, subject, "");
   tree_->passing.Add(key, name, scratch);
-  scratch->Open(caller, flags,
-                reply.Then<OpenFilePtr>([scratch](OpenFilePtr open) {
-                  return Made{scratch, open};
-                }));
+  OpenMade(scratch, caller, flags, reply);
 }
 
 void FurnishedDir::Rename(const Caller& caller, const std::string& name,
@@ -154,7 +156,8 @@ void FurnishedDir::Rename(const Caller& caller, const std::string& name,
         self->tree_->passing.Remove(self->key, name, scratch.get());
         return Done{};
       };
-  target->Receive(caller, new_name, scratch, reply.Then<Done>(moved));
+  const auto received = reply.Then<Done>(moved);
+  received.Guard([&] { target->Receive(caller, new_name, scratch, received); });
 }
 
 void FurnishedDir::Receive(const Caller& caller, const std::string& name,
@@ -169,7 +172,8 @@ void FurnishedDir::Receive(const Caller& caller, const std::string& name,
       self->tree_->errors.Succeeded(self->subject);
       return Done{};
     };
-    file->StoreWhole(caller, text, reply.Then<Done>(stored));
+    const auto told = reply.Then<Done>(stored);
+    told.Guard([&] { file->StoreWhole(caller, text, told); });
     return;
   }
   if (!IsScratch(name, 0)) RefuseNew(name);

@@ -68,6 +68,10 @@ class FurnishedDir : public Dir {
 [[nodiscard]] std::shared_ptr<File> RowNode(const TreePtr& tree, const Row& row,
                                             const std::string& uuid);
 
+// Opens a file that was made.
+void OpenMade(const std::shared_ptr<File>& file, const Caller& caller,
+              int flags, const Reply<Made>& reply);
+
 }  // namespace sbxfs
 
 #endif  // SBXFS_FS_TREE_FURNISHED_DIR_H_

@@ -180,11 +180,6 @@ class OpenUpload : public OpenFile,
 
  private:
   void Finish(Reply<Done> reply) {
-    file_->tree().Within(
-        kFinishLimit, reply,
-        Error(ETIMEDOUT, fmt::format("Cannot finish image '{}': the hypervisor "
-                                     "did not answer; try again",
-                                     file_->name())));
     Reply<Done> told([self = shared_from_this(), reply](Outcome<Done> outcome) {
       const auto* error = std::get_if<Error>(&outcome);
       {
@@ -195,6 +190,11 @@ class OpenUpload : public OpenFile,
       if (error == nullptr) self->file_->Ended();
       reply.Give(std::move(outcome));
     });
+    file_->tree().Within(
+        kFinishLimit, told,
+        Error(ETIMEDOUT, fmt::format("Cannot finish image '{}': the hypervisor "
+                                     "did not answer; try again",
+                                     file_->name())));
     told.Guard([&] { file_->writer().Finish(told); });
   }
 

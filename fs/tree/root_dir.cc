@@ -144,10 +144,7 @@ void RootDir::Create(const Caller& caller, const std::string& name, int flags,
   }
   const auto document = std::make_shared<NewSandbox>(tree_, caller, sandbox);
   tree_->passing.Add(key, name, document);
-  document->Open(caller, flags,
-                 reply.Then<OpenFilePtr>([document](OpenFilePtr open) {
-                   return Made{document, open};
-                 }));
+  OpenMade(document, caller, flags, reply);
 }
 
 void RootDir::Rename(const Caller& caller, const std::string& name, Dir& to,

@@ -1,0 +1,122 @@
+#ifndef SBXFS_TESTS_SUPPORT_FAKE_BACKEND_H_
+#define SBXFS_TESTS_SUPPORT_FAKE_BACKEND_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/util/mutex.h"
+
+namespace sbxfs {
+
+// A hypervisor in memory that does what it is told, when it is told: calls
+// answer at once, unless they are held or made to fail. Thread-safe.
+class FakeBackend : public Backend {
+ public:
+  FakeBackend();
+
+  // Test's side. Calls are named "create", "remove", "purge", "rename",
+  // "owner", "act", "wait", "set", "forget", "refresh", "defaults", "keys",
+  // "uri", "open image", "create image", "write image", "finish image",
+  // "remove image".
+  std::string Add(const std::string& name);  // a stopped one; its uuid
+  void Update(const std::string& uuid, const std::function<void(Sandbox&)>& f);
+  void UpdateHost(const std::function<void(Host&)>& change);
+  void Tell(const Event& event);
+  void Erase(const std::string& uuid);
+
+  void Hold(const std::string& call);     // from now on they wait
+  void Release(const std::string& call);  // those waiting go on, new ones too
+  void Fail(const std::string& call, const Error& error);
+  void Succeed(const std::string& call);
+  [[nodiscard]] std::size_t Held(const std::string& call) const;
+  // What was asked for: "create box", "set box cpus 4", "act box start", …
+  [[nodiscard]] std::vector<std::string> Calls() const;
+  [[nodiscard]] std::string ImageBytes(const std::string& name) const;
+  void AddImage(const std::string& name, const std::string& bytes);
+
+  void SetObserver(Observer* observer) override;
+  std::vector<SandboxPtr> List() const override;
+  std::vector<SandboxPtr> ListTrash() const override;
+  SandboxPtr Find(std::string_view name) const override;
+  SandboxPtr FindTrash(std::string_view name) const override;
+  SandboxPtr Get(const std::string& uuid) const override;
+  HostPtr GetHost() const override;
+  void Create(const Caller& caller, const std::string& name,
+              const std::string& config, mode_t mode,
+              Reply<SandboxPtr> reply) override;
+  void Remove(const Caller& caller, const std::string& uuid,
+              Reply<Done> reply) override;
+  void Purge(const Caller& caller, const std::string& uuid,
+             Reply<Done> reply) override;
+  void Rename(const Caller& caller, const std::string& uuid,
+              const std::string& name, Reply<Done> reply) override;
+  void SetOwner(const Caller& caller, const std::string& uuid,
+                std::optional<uid_t> uid, std::optional<gid_t> gid,
+                std::optional<mode_t> mode, Reply<Done> reply) override;
+  void Act(const Caller& caller, const std::string& uuid, Verb verb, bool wait,
+           Reply<Done> reply) override;
+  void WaitFor(const std::string& uuid, State state,
+               Reply<Done> reply) override;
+  void Set(const Caller& caller, const std::string& uuid, Setting setting,
+           const std::string& value, Reply<Done> reply) override;
+  void ForgetRejected(const Caller& caller, const std::string& uuid,
+                      Reply<Done> reply) override;
+  void Refresh(const std::string& uuid, Facet facet,
+               Reply<Done> reply) override;
+  void SetDefaults(const Caller& caller, const std::string& text,
+                   Reply<Done> reply) override;
+  void SetAuthorizedKeys(const Caller& caller, const std::string& text,
+                         Reply<Done> reply) override;
+  void SetUri(const Caller& caller, const std::string& uri,
+              Reply<Done> reply) override;
+  void OpenImage(const std::string& name,
+                 Reply<std::shared_ptr<ImageReader>> reply) override;
+  void CreateImage(const Caller& caller, const std::string& name,
+                   Reply<std::shared_ptr<ImageWriter>> reply) override;
+  void RemoveImage(const Caller& caller, const std::string& name,
+                   Reply<Done> reply) override;
+
+ private:
+  friend class FakeImageWriter;
+  struct Waiter {
+    std::string uuid;
+    State state;
+    Reply<Done> reply;
+  };
+  struct Going {
+    std::string uuid;
+    Reply<Done> reply;
+  };
+
+  void Log(const std::string& call) EXCLUDES(mutex_);
+  std::string NameOf(const std::string& uuid) const EXCLUDES(mutex_);
+  // Runs `work` now, later, or not at all.
+  template <typename T>
+  void Do(const std::string& call, const Reply<T>& reply,
+          std::function<void()> work) EXCLUDES(mutex_);
+  void Changed(const std::string& uuid) EXCLUDES(mutex_);
+  void Enter(const std::string& uuid, State state);
+  void Overtake(const std::string& uuid) EXCLUDES(mutex_);
+
+  mutable Mutex mutex_;
+  Observer* observer_ GUARDED_BY(mutex_) = nullptr;
+  std::map<std::string, SandboxPtr> sandboxes_ GUARDED_BY(mutex_);
+  HostPtr host_ GUARDED_BY(mutex_);
+  std::map<std::string, std::string> images_ GUARDED_BY(mutex_);
+  int last_ GUARDED_BY(mutex_) = 0;
+  std::vector<std::string> calls_ GUARDED_BY(mutex_);
+  std::set<std::string> holding_ GUARDED_BY(mutex_);
+  std::multimap<std::string, std::function<void()>> held_ GUARDED_BY(mutex_);
+  std::map<std::string, Error> failing_ GUARDED_BY(mutex_);
+  std::vector<Waiter> waiters_ GUARDED_BY(mutex_);
+  std::vector<Going> going_ GUARDED_BY(mutex_);  // verbs under way
+};
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_TESTS_SUPPORT_FAKE_BACKEND_H_

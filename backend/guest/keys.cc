@@ -44,7 +44,9 @@ std::string PublicText(ssh_key key) {
 // A regular file's content. Errno otherwise; EINVAL for another kind of file.
 int ReadRegular(int directory, const char* path, std::string* content,
                 struct stat* status) {
-  // O_NONBLOCK: a FIFO of that name must not hold us.
+  // Opening alone can block, on a FIFO, or do something, on a device.
+  if (fstatat(directory, path, status, 0) != 0) return errno;
+  if (!S_ISREG(status->st_mode)) return EINVAL;
   const UniqueFd fd(
       openat(directory, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
   if (!fd.Valid() || fstat(fd.Get(), status) != 0) return errno;

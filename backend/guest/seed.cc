@@ -1,5 +1,6 @@
 #include "backend/guest/seed.h"
 
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <utility>
 

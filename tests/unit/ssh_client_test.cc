@@ -142,6 +142,15 @@ std::pair<int, std::string> Failure(const SshTarget& target,
   }
 }
 
+size_t OpenDescriptors() {
+  size_t count = 0;
+  for (const auto& entry : fs::directory_iterator("/proc/self/fd")) {
+    (void)entry;
+    ++count;
+  }
+  return count;
+}
+
 TEST_F(SshClient, RunsACommand) {
   const SshResult result =
       SshRun(Target(), "cat; echo err >&2; exit 7", "in\n", 20s);
@@ -203,6 +212,24 @@ TEST_F(SshClient, TheDeadlineIsOverall) {
     EXPECT_THAT(sentence, HasSubstr("longer than 1.5 s"));
   }
   EXPECT_LT(Clock::now() - begin, 9s);
+}
+
+TEST_F(SshClient, KeepsNoDescriptor) {
+  SshTarget stranger = Target();
+  stranger.host_key = MakeKeyPair().public_key;
+  SshTarget refused = Target();
+  refused.identity = MakeKeyPair();
+  SshTarget none = Target();
+  { none.port = Listener().Port(); }
+  const size_t before = OpenDescriptors();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(SshRun(Target(), "true", "", 20s).status, 0);
+    EXPECT_EQ(Failure(stranger, "true", 20s).first, EKEYREJECTED);
+    EXPECT_EQ(Failure(refused, "true", 20s).first, EACCES);
+    EXPECT_EQ(Failure(none, "true", 20s).first, EHOSTUNREACH);
+    EXPECT_EQ(Failure(Target(), "sleep 9", 500ms).first, ETIMEDOUT);
+  }
+  EXPECT_EQ(OpenDescriptors(), before);
 }
 
 TEST_F(SshClient, ALostConnection) {

@@ -155,6 +155,7 @@ TEST_F(Waiting, ThirtyWritersHoldNobodyUp) {
 
 TEST_F(Waiting, TheEndOfTheMountEndsTheWaiting) {
   const auto write = Start("start");
+  while (backend_.Held("act") == 0) usleep(1000);
   fuse_.StopSession();
   EXPECT_EQ(fuse_.Wait(write).error, EINTR);
 }

@@ -177,6 +177,16 @@ void Tree::ActionEnded(const std::string& uuid, const Error* error) {
   Tell();
 }
 
+void CheckRefused(Tree& tree, const Caller& caller, const std::string& dir,
+                  const std::string& name) {
+  if (!tree.refusals.Has(dir, caller.pid)) return;
+  throw Error(EPERM,
+              fmt::format("Cannot remove '{}': the same process was just "
+                          "refused another removal there, as rm -r would be; "
+                          "rmdir of a sandbox takes the whole of it",
+                          name));
+}
+
 bool IsFailure(const Error& error) {
   return error.Errno() != EINTR && error.Errno() != ECANCELED;
 }

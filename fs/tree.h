@@ -130,6 +130,11 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
 };
 using TreePtr = std::shared_ptr<Tree>;
 
+// Throws Error(EPERM) when the caller's process was just refused to remove a
+// thing in the directory of that key.
+void CheckRefused(Tree& tree, const Caller& caller, const std::string& dir,
+                  const std::string& name);
+
 // Whether a failure is one of the sandbox, and not of the waiting for it.
 [[nodiscard]] bool IsFailure(const Error& error);
 

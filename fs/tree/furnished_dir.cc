@@ -90,19 +90,9 @@ std::vector<Dir::Entry> FurnishedDir::List(const Caller& reader) {
   return entries;
 }
 
-void FurnishedDir::CheckRefused(const Caller& caller,
-                                const std::string& name) const {
-  if (!tree_->refusals.Has(key, caller.pid)) return;
-  throw Error(EPERM,
-              fmt::format("Cannot remove '{}': the same process was just "
-                          "refused another removal here, as rm -r would be; "
-                          "rmdir of the sandbox takes the whole of it",
-                          name));
-}
-
 void FurnishedDir::Unlink(const Caller& caller, const std::string& name,
                           Reply<Done> reply) {
-  CheckRefused(caller, name);
+  CheckRefused(*tree_, caller, key, name);
   if (Built(caller, name)) {
     const Row* row = FindRow(kind_, name);
     if (row != nullptr && UnlinkRow(caller, *row, reply)) return;

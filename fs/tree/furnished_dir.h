@@ -56,7 +56,6 @@ class FurnishedDir : public Dir {
   const DirKind kind_;
 
  private:
-  void CheckRefused(const Caller& caller, const std::string& name) const;
   // A finished text comes in from elsewhere.
   void Receive(const Caller& caller, const std::string& name,
                const std::shared_ptr<File>& scratch, Reply<Done> reply);

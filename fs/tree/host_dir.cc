@@ -61,6 +61,7 @@ void TrashDir::RemoveDir(const Caller& caller, const std::string& name,
                                     "trash",
                                     name));
   }
+  CheckRefused(*tree_, caller, sandbox->uuid + '/', name);
   tree_->backend.Purge(caller, sandbox->uuid, std::move(reply));
 }
 

@@ -237,13 +237,7 @@ std::vector<Dir::Entry> ImagesDir::List(const Caller&) {
 void ImagesDir::Unlink(const Caller& caller, const std::string& name,
                        Reply<Done> reply) {
   // `rm -r .host` was refused a file of it just before.
-  if (tree_->refusals.Has(".host/", caller.pid)) {
-    throw Error(EPERM,
-                fmt::format("Cannot remove image '{}': the same process was "
-                            "just refused another removal in .host, as rm -r "
-                            "would be",
-                            name));
-  }
+  CheckRefused(*tree_, caller, ".host/", name);
   if (!FindImage(*tree_, name)) {
     throw Error(EBUSY, fmt::format("Cannot remove image '{}': it is still "
                                    "being uploaded; stop that",

@@ -132,6 +132,8 @@ void RootDir::RemoveDir(const Caller& caller, const std::string& name,
     Dir::RemoveDir(caller, name, std::move(reply));
     return;
   }
+  // find -delete and its like go on to rmdir when they could not empty it.
+  CheckRefused(*tree_, caller, sandbox->uuid + '/', name);
   tree_->backend.Remove(caller, sandbox->uuid, std::move(reply));
 }
 

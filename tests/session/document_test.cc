@@ -187,10 +187,13 @@ TEST_F(Document, RmRTakesNothing) {
   }
   EXPECT_NE(backend_.Get(uuid_)->rejected, "");
   EXPECT_THAT(fuse_.Cat("box/error"), HasSubstr("rmdir of the sandbox"));
+  // find -delete goes on to rmdir.
+  EXPECT_EQ(fuse_.Rmdir("box"), EPERM);
   // Another process may.
   const Other other;
   fuse_.caller.pid = other.pid;
   EXPECT_EQ(fuse_.Unlink("box/config.yaml.rejected"), 0);
+  EXPECT_EQ(fuse_.Rmdir("box"), 0);
 }
 
 TEST_F(Document, HostsDocuments) {

@@ -100,7 +100,7 @@ bool WriteAll(int fd, const char* bytes, ssize_t size) {
 
 // One read and its write; false at the end.
 bool Pass(int from, int to) {
-  std::array<char, 64 * 1024> buffer;
+  std::array<char, 65536> buffer;
   const ssize_t got = read(from, buffer.data(), buffer.size());
   if (got < 0 && (errno == EINTR || errno == EAGAIN)) return true;
   return got > 0 && WriteAll(to, buffer.data(), got);

@@ -19,14 +19,16 @@ std::string Line(std::string text) {
 }
 
 std::string Age(Time since) {
-  using std::chrono::seconds;
-  const auto age = std::chrono::duration_cast<seconds>(
-                       std::chrono::system_clock::now() - since)
-                       .count();
-  if (age < 60) return fmt::format("{}s", std::max<long>(age, 0));
-  if (age < 60 * 60) return fmt::format("{}m", age / 60);
-  if (age < 2 * 24 * 60 * 60) return fmt::format("{}h", age / (60 * 60));
-  return fmt::format("{}d", age / (24 * 60 * 60));
+  constexpr std::int64_t kMinute = 60;
+  constexpr std::int64_t kHour = 60 * kMinute;
+  constexpr std::int64_t kDay = 24 * kHour;
+  const std::int64_t age = std::chrono::duration_cast<std::chrono::seconds>(
+                               std::chrono::system_clock::now() - since)
+                               .count();
+  if (age < kMinute) return fmt::format("{}s", std::max<std::int64_t>(age, 0));
+  if (age < kHour) return fmt::format("{}m", age / kMinute);
+  if (age < 2 * kDay) return fmt::format("{}h", age / kHour);
+  return fmt::format("{}d", age / kDay);
 }
 
 std::string OrDash(std::string text) {

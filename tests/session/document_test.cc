@@ -186,7 +186,7 @@ TEST_F(Document, RmRTakesNothing) {
     EXPECT_EQ(fuse_.Unlink("box/" + name), EPERM) << name;
   }
   EXPECT_NE(backend_.Get(uuid_)->rejected, "");
-  EXPECT_THAT(fuse_.Cat("box/error"), HasSubstr("rmdir of the sandbox"));
+  EXPECT_THAT(fuse_.Cat("box/error"), HasSubstr("rmdir of a sandbox"));
   // find -delete goes on to rmdir.
   EXPECT_EQ(fuse_.Rmdir("box"), EPERM);
   // Another process may.

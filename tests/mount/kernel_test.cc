@@ -1,0 +1,136 @@
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <csignal>
+#include <thread>
+
+#include "tests/support/mounted.h"
+
+// What the kernel makes of the tree: waiting, signals, poll, other users.
+
+namespace sbxfs {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::HasSubstr;
+
+class Kernel : public Mounted {
+ protected:
+  std::string Options() const override {
+    return "loglevel=info,allow_other,stop_timeout=20";
+  }
+  std::string Path(const std::string& name) const { return Dir() / name; }
+};
+
+TEST_F(Kernel, AResizedWindowDoesNotEndAWait) {
+  Do("mkdir box");
+  Writer writer(Path("box/status"), "wait running\n");
+  ASSERT_TRUE(Eventually([&] { return writer.Waits(); }));
+  writer.Signal(SIGWINCH);
+  EXPECT_FALSE(writer.Ended(milliseconds(500)));
+  writer.Signal(SIGCHLD);
+  EXPECT_FALSE(writer.Ended(milliseconds(300)));
+  Do("echo start > box/status");
+  const auto verdict = writer.Ended();
+  ASSERT_TRUE(verdict);
+  EXPECT_EQ(verdict->error, 0);
+}
+
+TEST_F(Kernel, AKilledWriterGoesAtOnce) {
+  Do("mkdir box");
+  Writer writer(Path("box/status"), "wait running\n");
+  ASSERT_TRUE(Eventually([&] { return writer.Waits(); }));
+  writer.Signal(SIGKILL);
+  EXPECT_TRUE(writer.EndedBySignal(SIGKILL));
+}
+
+TEST_F(Kernel, AnotherWriterIsLetIn) {
+  Do("mkdir box");
+  Writer first(Path("box/status"), "wait running\n");
+  ASSERT_TRUE(Eventually([&] { return first.Waits(); }));
+  Writer second(Path("box/status"), "wait running\n");
+  ASSERT_TRUE(Eventually([&] { return second.Waits(); }));
+  Do("timeout 5 bash -c 'echo start > box/status'");
+  EXPECT_EQ(first.Ended()->error, 0);
+  EXPECT_EQ(second.Ended()->error, 0);
+}
+
+TEST_F(Kernel, PollWakesReaders) {
+  Do("mkdir box");
+  const UniqueFd status(open(Path("box/status").c_str(), O_RDONLY));
+  const UniqueFd events(open(Path(".host/events").c_str(), O_RDONLY));
+  char buffer[4096];
+  EXPECT_EQ(pread(status.Get(), buffer, sizeof(buffer), 0), 8);
+  while (read(events.Get(), buffer, sizeof(buffer)) > 0) {
+  }
+  pollfd fds[] = {{status.Get(), POLLPRI, 0}, {events.Get(), POLLIN, 0}};
+  EXPECT_EQ(poll(fds, 2, 0), 0);
+  std::thread starter([&] {
+    std::this_thread::sleep_for(milliseconds(200));
+    Do("echo start > box/status");
+  });
+  EXPECT_GE(poll(fds, 1, 5000), 1);
+  starter.join();
+  EXPECT_EQ(poll(fds, 2, 1000), 2);
+  EXPECT_EQ(pread(status.Get(), buffer, sizeof(buffer), 0), 8);
+  EXPECT_EQ(std::string(buffer, 8), "running\n");
+  EXPECT_GT(read(events.Get(), buffer, sizeof(buffer)), 0);
+}
+
+TEST_F(Kernel, OthersSeeWhatTheyMay) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root, to be somebody else";
+  std::filesystem::permissions(Dir().parent_path(),
+                               std::filesystem::perms(0755));
+  const std::string other =
+      "setpriv --reuid 61235 --regid 61235 --clear-groups ";
+  Do("mkdir box");
+  EXPECT_EQ(Do("stat -c %a ."), "1777\n");
+  EXPECT_THAT(Sh(other + "cat box/status").err, HasSubstr("Permission denied"));
+  EXPECT_THAT(Sh(other + "rmdir box").err,
+              HasSubstr("Operation not permitted"));
+  Do(other + "mkdir theirs");
+  EXPECT_EQ(Do("stat -c '%u %a' theirs"), "61235 700\n");
+  EXPECT_EQ(Do(other + "cat theirs/status"), "stopped\n");
+  EXPECT_EQ(Do(other + "cat .host/ssh_config | grep ^Host"),
+            "Host sbx-theirs\n");
+  EXPECT_THAT(Sh(other + "sh -c 'echo x > .host/defaults.yaml'").err,
+              HasSubstr("Permission denied"));
+  Do("chmod 755 box");
+  EXPECT_EQ(Do(other + "cat box/status"), "stopped\n");
+  EXPECT_NE(Sh(other + "sh -c 'echo start > box/status'").status, 0);
+  Do("chown 61235:61235 box");
+  Do(other + "sh -c 'echo start > box/status'");
+  EXPECT_EQ(Do("cat box/status"), "running\n");
+  EXPECT_NE(Sh(other + "cat box/../.host/authorized_keys").status, 0);
+}
+
+TEST_F(Kernel, SshTakesTheConfiguration) {
+  Do("mkdir box");
+  for (const char* config : {"box/ssh_config", ".host/ssh_config"}) {
+    const std::string told =
+        Do("ssh -F " + std::string(config) + " -G sbx-box");
+    EXPECT_THAT(told, HasSubstr("hostname 127.0.0.1"));
+    EXPECT_THAT(told, HasSubstr("hostkeyalias sbx-box"));
+    EXPECT_THAT(told, HasSubstr("stricthostkeychecking true"));
+    EXPECT_THAT(told, HasSubstr("--connect \"" + Path("box") + "\""));
+  }
+  // There is nobody behind the port of a test machine.
+  const Ended ended = Sh("ssh -F box/ssh_config sbx-box true");
+  EXPECT_EQ(ended.status, 255);
+  EXPECT_THAT(ended.err, HasSubstr("Connection refused"));
+  EXPECT_EQ(Do("cat box/status"), "running\n");
+}
+
+TEST_F(Kernel, AHundredSandboxesAreReadQuickly) {
+  Do("for i in $(seq 100); do mkdir box$i; done");
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(Do("ls -l | wc -l; cat */status | sort -u"), "101\nstopped\n");
+  EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(3000));
+}
+
+}  // namespace
+}  // namespace sbxfs

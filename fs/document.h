@@ -74,6 +74,7 @@ class ScratchFile : public File {
   void Open(const Caller& caller, int flags, Reply<OpenFilePtr> reply) override
       EXCLUDES(mutex_);
 
+  [[nodiscard]] bool Transient() const override { return true; }
   [[nodiscard]] std::string Text() EXCLUDES(mutex_);
   void Write(uint64_t offset, const std::string& bytes, bool append)
       EXCLUDES(mutex_);

@@ -52,6 +52,7 @@ void InodeTable::Forget(uint64_t number, uint64_t count) {
   if (entry.lookups != 0) return;
   freed = std::move(entry.node);
   entries_.erase(found);
+  if (freed->Transient()) numbers_.erase(freed->key);
 }
 
 void InodeTable::Retire(const std::string& key) {

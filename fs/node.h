@@ -70,6 +70,9 @@ class Node : public std::enable_shared_from_this<Node> {
   // Whether a new lookup gets another inode while a write waits, since the
   // kernel lets one writer into an inode at a time.
   [[nodiscard]] virtual bool Overtakable() const { return false; }
+  // Whether it passes with this mount, so that its number need not be kept
+  // once the kernel has forgotten it.
+  [[nodiscard]] virtual bool Transient() const { return false; }
   virtual void Change(const Caller& caller, const Changes& changes,
                       Reply<Done> reply) = 0;
 };

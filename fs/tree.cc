@@ -164,7 +164,10 @@ void Tree::SandboxChanged(const std::string& uuid) {
 void Tree::HostChanged() { Tell(); }
 
 void Tree::Happened(const Event& event) {
-  events.Add(event);
+  Event kept = event;
+  // The last word on a sandbox that is gone has no file of its own any more.
+  if (!event.uuid.empty() && !backend.Get(event.uuid)) kept.uuid.clear();
+  events.Add(kept);
   Tell();
 }
 

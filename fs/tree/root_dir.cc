@@ -37,6 +37,7 @@ class NewSandbox : public DocumentFile {
     stat.st_gid = maker_.gid;
     return stat;
   }
+  bool Transient() const override { return true; }
   std::string Text(const Caller&) override { return {}; }
 
   void StoreWhole(const Caller& caller, const std::string& text,

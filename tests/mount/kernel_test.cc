@@ -1,7 +1,9 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -123,6 +125,43 @@ TEST_F(Kernel, SshTakesTheConfiguration) {
   EXPECT_EQ(ended.status, 255);
   EXPECT_THAT(ended.err, HasSubstr("Connection refused"));
   EXPECT_EQ(Do("cat box/status"), "running\n");
+}
+
+TEST_F(Kernel, ConnectPassesBothWaysToTheirEnds) {
+  Do("mkdir box");
+  const UniqueFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  at.sin_port =
+      htons(static_cast<uint16_t>(std::stoi(ReadLine(Path("box/ssh_port")))));
+  const int on = 1;
+  setsockopt(listener.Get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  ASSERT_EQ(
+      bind(listener.Get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)),
+      0);
+  ASSERT_EQ(listen(listener.Get(), 1), 0);
+  // A guest that answers once it has heard all.
+  std::thread guest([&] {
+    const UniqueFd peer(accept(listener.Get(), nullptr, nullptr));
+    size_t heard = 0;
+    char buffer[4096];
+    ssize_t got = 0;
+    while ((got = read(peer.Get(), buffer, sizeof(buffer))) > 0) {
+      heard += static_cast<size_t>(got);
+    }
+    const std::string answer = std::to_string(heard) + " bytes\n";
+    EXPECT_EQ(write(peer.Get(), answer.data(), answer.size()),
+              static_cast<ssize_t>(answer.size()));
+  });
+  EXPECT_EQ(
+      Do("head -c 300000 /dev/zero | " SBXFS_BIN_DIR "/sbxfs --connect box"),
+      "300000 bytes\n");
+  guest.join();
+  EXPECT_EQ(Do("cat box/status"), "running\n");
+  const Ended none = Sh(SBXFS_BIN_DIR "/sbxfs --connect nobox");
+  EXPECT_EQ(none.status, 255);
+  EXPECT_THAT(none.err, HasSubstr("Cannot connect to"));
 }
 
 TEST_F(Kernel, AHundredSandboxesAreReadQuickly) {

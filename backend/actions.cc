@@ -101,10 +101,11 @@ void Actions::Act(const std::string& uuid, Verb verb, bool wait,
   std::string told;
   ActionPtr action;
   reply.Guard([&] {
-    const SandboxPtr sandbox = core_.Reachable(
-        uuid, fmt::format("Cannot {} the sandbox", VerbName(verb)));
+    const SandboxPtr known = core_.catalog.Get(uuid);
     const std::string what =
-        fmt::format("Cannot {} '{}'", VerbName(verb), sandbox->name);
+        fmt::format("Cannot {} '{}'", VerbName(verb),
+                    known == nullptr ? "the sandbox" : known->name);
+    const SandboxPtr sandbox = core_.Reachable(uuid, what);
     if (sandbox->trashed) {
       throw Error(EPERM, what + ": it is in the trash; mv it out first");
     }
@@ -214,16 +215,20 @@ void Actions::MustGoOn(const Action& action) const {
 void Actions::Await(Action& action,
                     const std::function<bool(const Sandbox*)>& done,
                     Clock::time_point until, const std::string& late) {
+  // Asked first: to `done`, what cannot be reached may look like an end.
+  const auto lost = [](const Sandbox* sandbox) {
+    return sandbox != nullptr && sandbox->state == State::kUnreachable;
+  };
   if (core_.catalog.WaitUntil(
           action.uuid,
           [&](const Sandbox* sandbox) {
-            return action.overtaken || stopping_ || done(sandbox) ||
-                   (sandbox != nullptr &&
-                    sandbox->state == State::kUnreachable);
+            return action.overtaken || stopping_ || lost(sandbox) ||
+                   done(sandbox);
           },
           until, stopping_)) {
     MustGoOn(action);
-    if (!done(core_.catalog.Get(action.uuid).get())) {
+    const SandboxPtr now = core_.catalog.Get(action.uuid);
+    if (lost(now.get()) || !done(now.get())) {
       throw Error(EHOSTDOWN, action.what +
                                  ": the connection to libvirt was lost "
                                  "meanwhile; see .host/connection");
@@ -379,6 +384,8 @@ void Actions::WaitReady(Action& action, Clock::time_point until) {
   const SandboxPtr sandbox = core_.Reachable(action.uuid, action.what);
   if (!sandbox->ours) return;
   Doing(action, std::nullopt, "step 4 of 4: waiting for the guest");
+  // While it was `starting` nobody looked for its readiness.
+  core_.ReadSoon(action.uuid);
   Await(
       action,
       [](const Sandbox* now) {

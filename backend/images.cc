@@ -470,6 +470,7 @@ void Images::Create(const std::string& name,
 void Images::Remove(const std::string& name, Reply<Done> reply) {
   core_.workers.Run([this, name, reply] {
     reply.Guard([&] {
+      (void)core_.connection.Get(fmt::format("Cannot remove image '{}'", name));
       if (core_.ImagesInUse().contains(name)) {
         throw Error(EBUSY, fmt::format("Cannot remove image '{}': a sandbox "
                                        "stands on it; rmdir that first (and "

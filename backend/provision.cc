@@ -177,6 +177,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
 
   const std::string uuid = NewUuid();
   Undo undo;
+  undo.Add([this, uuid] { TakeBack(uuid); });
   meta.ssh_port = ports_.Reserve(uuid, spec.ssh_port, what);
   Undo release;  // in the catalog the sandbox itself holds it
   release.Add([this, port = meta.ssh_port] { ports_.Release(port); });
@@ -184,7 +185,6 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
   bool uefi = false;
   if (!core_.test_driver) {
     const std::string console = uuid + ".console";
-    undo.Add([this, console] { core_.storage.Delete(console); });
     core_.storage.Write(console, "");
     meta.console_volume = console;
     MustBeWanted(reply.Answered());
@@ -192,21 +192,13 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
         images_.Find(spec.images, spec.arch.empty() ? core_.arch : spec.arch);
     MustBeWanted(reply.Answered());
     if (base) {
-      undo.Add([this, uuid] { core_.storage.Delete(uuid + ".disk"); });
       MakeDisk(meta, uuid, spec, *base, what);
       MustBeWanted(reply.Answered());
     }
     uefi = NeedsUefi(spec, base ? &base->facts : nullptr);
-    undo.Add([this, uuid] { core_.storage.Delete(uuid + ".seed"); });
     MakeSeedVolume(meta, uuid, name, spec);
     MustBeWanted(reply.Answered());
   }
-  undo.Add([this, uuid, what] {
-    const DomainPtr domain = core_.Domain(uuid, what);
-    virDomainUndefineFlags(domain.get(),
-                           core_.test_driver ? 0 : VIR_DOMAIN_UNDEFINE_NVRAM);
-    core_.ReadSoon(uuid);
-  });
   Define(uuid, name, meta, spec, uefi, what);
   MustBeWanted(reply.Answered());
   core_.Read(uuid);
@@ -224,6 +216,34 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
     });
   }
   return made;
+}
+
+void Provision::TakeBack(const std::string& uuid) {
+  try {
+    const std::string what = "Cannot undo the making of " + uuid;
+    try {
+      const DomainPtr domain = core_.Domain(uuid, what);
+      if (virDomainUndefineFlags(
+              domain.get(), core_.test_driver ? 0 : VIR_DOMAIN_UNDEFINE_NVRAM) <
+          0) {
+        ThrowLibvirt(what);
+      }
+      core_.ReadSoon(uuid);
+    } catch (const Error& error) {
+      if (error.Errno() != ENOENT) throw;
+    }
+    if (core_.test_driver) return;
+    for (const char* part : {".console", ".disk", ".seed"}) {
+      core_.storage.Delete(uuid + part);
+    }
+  } catch (const Error& error) {
+    // libvirt went away in the middle: what it has of this is taken back once
+    // it answers again.
+    spdlog::warn("{}; trying again", error.Sentence());
+    core_.timer.After(std::chrono::seconds(1), [this, uuid] {
+      core_.workers.Run([this, uuid] { TakeBack(uuid); });
+    });
+  }
 }
 
 bool Provision::NeedsUefi(const Spec& spec, const ImageFacts* facts) const {

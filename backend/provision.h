@@ -65,6 +65,9 @@ class Provision {
                                      const std::string& name,
                                      const std::string& config, mode_t mode,
                                      const Reply<SandboxPtr>& reply);
+  // Removes all of a sandbox that was not finished, now or when libvirt
+  // answers.
+  void TakeBack(const std::string& uuid);
   void CheckName(const std::string& uuid, const std::string& name,
                  std::string_view what) EXCLUDES(mutex_);
   // Defines the domain from `meta` and `spec`.

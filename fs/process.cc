@@ -68,7 +68,9 @@ bool IsKilled(pid_t tid) {
 
 bool WantsOut(const Process& process) {
   constexpr std::uint64_t kHarmless =
-      Bit(SIGWINCH) | Bit(SIGCHLD) | Bit(SIGURG) | Bit(SIGCONT);
+      Bit(SIGWINCH) | Bit(SIGCHLD) | Bit(SIGURG) | Bit(SIGCONT) |
+      // A job that is stopped means to go on; the kernel stops it afterwards.
+      Bit(SIGSTOP) | Bit(SIGTSTP) | Bit(SIGTTIN) | Bit(SIGTTOU);
   return !process.known || (process.pending & ~kHarmless) != 0;
 }
 

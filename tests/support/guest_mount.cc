@@ -153,9 +153,10 @@ void PrintTo(const Verdict& verdict, std::ostream* out) {
 }
 
 Verdict WriteText(const stdfs::path& path, const std::string& text, int flags) {
-  UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC | flags));
+  flags |= O_CLOEXEC | O_TRUNC;  // as a shell's > does
+  UniqueFd fd(open(path.c_str(), O_RDWR | flags));
   if (!fd.Valid() && errno == EACCES) {
-    fd.Reset(open(path.c_str(), O_WRONLY | O_CLOEXEC | flags));
+    fd.Reset(open(path.c_str(), O_WRONLY | flags));
   }
   if (!fd.Valid()) return {errno, ""};
   Verdict verdict;

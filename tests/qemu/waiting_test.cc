@@ -1,0 +1,194 @@
+// Verbs that wait: their end, their interruption, and who overtakes them.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <vector>
+
+#include "tests/support/guest_mount.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+class WaitingTest : public BlankGuests {
+ protected:
+  [[nodiscard]] std::string StatusFile(const std::string& name) const {
+    return Dir() / name / "status";
+  }
+  [[nodiscard]] Verdict Verb(const std::string& name,
+                             const std::string& verb) const {
+    return WriteText(StatusFile(name), verb + "\n");
+  }
+};
+
+TEST_F(WaitingTest, AGuestThatIgnoresStopEndsInATimeout) {
+  Mkdir("box");
+  Boot("box");
+  const Verdict timeout = {
+      ETIMEDOUT,
+      "Cannot stop 'box': the guest did not shut down within 2 s; write kill "
+      "to end it at once"};
+  EXPECT_EQ(Verb("box", "stop"), timeout);
+  EXPECT_EQ(ReadLine(Dir() / "box/error"), timeout.sentence);
+  EXPECT_EQ(Status("box"), "running");
+  EXPECT_EQ(Verb("box", "kill"), Verdict{});
+  EXPECT_EQ(ReadText(Dir() / "box/error"), "");
+}
+
+TEST_F(WaitingTest, AGuestWithoutSshIsNeverReady) {
+  Mkdir("box");
+  EXPECT_EQ(Verb("box", "start"),
+            (Verdict{ETIMEDOUT,
+                     "Cannot start 'box': it runs, but could not be used "
+                     "within 4 s; see its ready and console.log, or write "
+                     "kill"}));
+  EXPECT_EQ(Status("box"), "running");
+  EXPECT_EQ(ReadLine(Dir() / "box/ready"),
+            "no: ssh on port " + ReadLine(Dir() / "box/ssh_port"));
+}
+
+TEST_F(WaitingTest, PauseOvertakesAStartThatOnlyWaits) {
+  Mkdir("box");
+  Writer start(StatusFile("box"), "start\n");
+  ASSERT_TRUE(Becomes("box", "running"));
+  // While libvirt still starts it, it is busy with that.
+  Verdict paused;
+  ASSERT_TRUE(Eventually([&] {
+    paused = Verb("box", "pause");
+    return paused.error != EBUSY;
+  }));
+  EXPECT_EQ(paused, Verdict{});
+  const auto verdict = start.Ended();
+  ASSERT_TRUE(verdict.has_value());
+  EXPECT_EQ(*verdict,
+            (Verdict{ECANCELED, "Cannot start 'box': pause overtook it"}));
+  EXPECT_EQ(Status("box"), "paused");
+  EXPECT_EQ(Verb("box", "resume"), Verdict{});
+  EXPECT_EQ(Status("box"), "running");
+}
+
+TEST_F(WaitingTest, WaitEndsWhenTheStateIsThere) {
+  Mkdir("box");
+  Writer wait(StatusFile("box"), "wait running\n");
+  EXPECT_FALSE(wait.Ended(300ms).has_value());
+  Virsh({"start", "box"});
+  const auto verdict = wait.Ended();
+  ASSERT_TRUE(verdict.has_value());
+  EXPECT_EQ(*verdict, Verdict{});
+}
+
+class LongStopTest : public WaitingTest {
+ protected:
+  [[nodiscard]] std::string Options() const override {
+    return "stop_timeout=120,start_timeout=120";
+  }
+};
+
+TEST_F(LongStopTest, OnlyWhatWouldEndTheCallerEndsItsWaiting) {
+  Mkdir("box");
+  Boot("box");
+  ASSERT_TRUE(Eventually([&] {
+    return WriteText(StatusFile("box"), "stop\n", O_NONBLOCK).error == 0;
+  }));
+  ASSERT_TRUE(Becomes("box", "stopping"));
+  Writer stop(StatusFile("box"), "stop\n");  // joins
+  for (const int harmless : {SIGWINCH, SIGCHLD, SIGSTOP, SIGCONT}) {
+    stop.Signal(harmless);
+    EXPECT_FALSE(stop.Ended(200ms).has_value()) << strsignal(harmless);
+  }
+  stop.Signal(SIGTERM);
+  EXPECT_TRUE(stop.EndedBySignal(SIGTERM));
+  EXPECT_EQ(Status("box"), "stopping");  // the action goes on
+
+  const Ended timeout =
+      RunProgram({"timeout", "0.5", "sh", "-c", "echo stop > \"$1\"", "sh",
+                  StatusFile("box")});
+  EXPECT_EQ(timeout.status, 124) << timeout.err;
+  EXPECT_EQ(Status("box"), "stopping");
+
+  Writer again(StatusFile("box"), "stop\n");
+  EXPECT_FALSE(again.Ended(200ms).has_value());
+  EXPECT_EQ(WriteText(StatusFile("box"), "pause\n", O_NONBLOCK),
+            (Verdict{EBUSY,
+                     "Cannot pause 'box': it is busy with stop; wait for "
+                     "that, or write kill"}));
+  Virsh({"destroy", "box"});  // as if the guest had shut down at last
+  const auto verdict = again.Ended();
+  ASSERT_TRUE(verdict.has_value());
+  EXPECT_EQ(*verdict, Verdict{});
+  EXPECT_EQ(Status("box"), "stopped");
+}
+
+// Thirty guests that ignore the button, each with a writer in `stop`.
+TEST_F(LongStopTest, ReadersDoNotWaitForWritersAndKillOvertakesThem) {
+  constexpr int kGuests = 30;
+  auto name = [](int i) { return fmt::format("box{}", i); };
+  for (int i = 0; i < kGuests; ++i) Mkdir(name(i));
+  for (int i = 0; i < kGuests; ++i) {
+    ASSERT_EQ(WriteText(StatusFile(name(i)), "start\n", O_NONBLOCK), Verdict{});
+  }
+  for (int i = 0; i < kGuests; ++i) {
+    ASSERT_TRUE(Becomes(name(i), "running", 60s)) << name(i);
+  }
+  std::vector<Writer> writers;
+  for (int i = 0; i < kGuests; ++i) {
+    writers.emplace_back(StatusFile(name(i)), "stop\n");
+  }
+  for (int i = 0; i < kGuests; ++i) {
+    ASSERT_TRUE(Becomes(name(i), "stopping")) << name(i);
+  }
+
+  auto before = Clock::now();
+  const Ended ls = RunProgram({"ls", "-l", Dir().string()});
+  const auto list_time = Clock::now() - before;
+  EXPECT_EQ(std::count(ls.out.begin(), ls.out.end(), '\n'), kGuests + 1);
+  before = Clock::now();
+  const Ended cat =
+      RunProgram({"sh", "-c", "cat \"$1\"/*/status", "sh", Dir().string()});
+  const auto read_time = Clock::now() - before;
+  std::string all;
+  for (int i = 0; i < kGuests; ++i) all += "stopping\n";
+  EXPECT_EQ(cat.out, all);
+  EXPECT_LT(list_time, 5s);
+  EXPECT_LT(read_time, 5s);
+
+  Clock::duration longest{};
+  for (int i = 0; i < kGuests; ++i) {
+    before = Clock::now();
+    EXPECT_EQ(WriteText(StatusFile(name(i)), "kill\n", O_NONBLOCK), Verdict{});
+    longest = std::max(longest, Clock::now() - before);
+    const auto verdict = writers[static_cast<std::size_t>(i)].Ended();
+    ASSERT_TRUE(verdict.has_value()) << name(i);
+    EXPECT_EQ(*verdict,
+              (Verdict{ECANCELED, fmt::format("Cannot stop '{}': kill overtook "
+                                              "it",
+                                              name(i))}));
+  }
+  EXPECT_LT(longest, 3s);
+  for (int i = 0; i < kGuests; ++i) {
+    EXPECT_TRUE(Becomes(name(i), "stopped", 60s)) << name(i);
+  }
+  auto milliseconds = [](Clock::duration time) {
+    return static_cast<int>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(time).count());
+  };
+  RecordProperty("ls_ms", milliseconds(list_time));
+  RecordProperty("cat_ms", milliseconds(read_time));
+  RecordProperty("longest_kill_ms", milliseconds(longest));
+  fmt::print("ls {} ms, cat {} ms, longest kill {} ms\n",
+             milliseconds(list_time), milliseconds(read_time),
+             milliseconds(longest));
+}
+
+}  // namespace
+}  // namespace sbxfs

@@ -106,6 +106,14 @@ void MountTest::SetUpTestSuite() {
   for (const char* program : {"sbxfs", "mount.sbxfs"}) {
     fs::copy_file(fs::path(SBXFS_BIN_DIR) / program, root_ / "bin" / program);
   }
+  fs::create_directory(root_ / "reports");
+  fs::permissions(root_ / "reports", fs::perms(0777));
+  // A daemon has no stderr on which a sanitizer could complain.
+  const std::string reports =
+      "log_path=" + (root_ / "reports" / "report").string();
+  for (const char* name : {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"}) {
+    setenv(name, reports.c_str(), 1);
+  }
   fs::create_directory(root_ / "home");
   if (chown((root_ / "home").c_str(), kUser, kUser) != 0) std::abort();
   // The first line for a name counts: root's keys shall not be touched.
@@ -151,6 +159,10 @@ void MountTest::TearDown() {
   }
   EXPECT_TRUE(DaemonsEnd());
   for (const pid_t daemon : Daemons()) kill(daemon, SIGKILL);
+  for (const auto& report : fs::directory_iterator(root_ / "reports")) {
+    ADD_FAILURE() << ReadAll(report);
+    fs::remove(report);
+  }
   fs::remove(dir_);
 }
 

@@ -24,7 +24,12 @@ void SandboxDir::Change(const Caller& caller, const Changes& changes,
 bool SandboxDir::UnlinkRow(const Caller& caller, const Row& row,
                            Reply<Done>& reply) {
   if (row.present == nullptr) return false;
-  tree_->backend.ForgetRejected(caller, subject, reply);
+  tree_->backend.ForgetRejected(
+      caller, subject,
+      reply.Then<Done>([tree = tree_, uuid = subject](Done done) {
+        tree->errors.Succeeded(uuid);
+        return done;
+      }));
   return true;
 }
 

@@ -160,6 +160,7 @@ struct Connection::State : std::enable_shared_from_this<State> {
 
   void Adopt(ConnPtr fresh, bool tell) EXCLUDES(mutex);
   void Subscribe(virConnectPtr fresh, uint64_t number) EXCLUDES(mutex);
+  static void OnClose(virConnectPtr, int reason, void* data);
   void Lost(uint64_t number, int reason) EXCLUDES(mutex);
   void Retry(bool now) EXCLUDES(mutex);
   void TryOnce() EXCLUDES(mutex);
@@ -169,6 +170,16 @@ struct Connection::State : std::enable_shared_from_this<State> {
     return closing;
   }
 };
+
+void Connection::State::OnClose(virConnectPtr, int reason, void* data) {
+  auto* watch = static_cast<Watch*>(data);
+  auto state = watch->state.lock();
+  if (state == nullptr || state->Closing()) return;
+  // On the event loop's thread: the rest is a worker's.
+  state->workers.Run([state, number = watch->generation, reason] {
+    state->Lost(number, reason);
+  });
+}
 
 // Registers what is told to us: all callbacks hold weak references, since
 // libvirt may run one while we are being destroyed.
@@ -204,21 +215,12 @@ void Connection::State::Subscribe(virConnectPtr fresh, uint64_t number) {
       state->listener.pool(virStoragePoolGetName(pool));
     }
   };
-  struct Close {
-    static void Call(virConnectPtr, int reason, void* data) {
-      auto* watch = static_cast<Watch*>(data);
-      auto state = watch->state.lock();
-      if (state == nullptr || state->Closing()) return;
-      // On the event loop's thread: the rest is a worker's.
-      state->workers.Run([state, number = watch->generation, reason] {
-        state->Lost(number, reason);
-      });
-    }
-    static void Free(void* data) { delete static_cast<Watch*>(data); }
-  };
-  if (virConnectRegisterCloseCallback(fresh, &Close::Call,
-                                      new Watch{weak_from_this(), number},
-                                      &Close::Free) < 0) {
+  // Drivers without a connection that could close refuse, and do not free.
+  auto* watch = new Watch{weak_from_this(), number};
+  if (virConnectRegisterCloseCallback(fresh, &OnClose, watch, [](void* data) {
+        delete static_cast<Watch*>(data);
+      }) < 0) {
+    delete watch;
     virResetLastError();
   }
   std::vector<int> events;
@@ -253,7 +255,7 @@ void Connection::State::Unsubscribe(virConnectPtr old) {
     if (id >= 0) virConnectDomainEventDeregisterAny(old, id);
   }
   if (pool >= 0) virConnectStoragePoolEventDeregisterAny(old, pool);
-  virConnectUnregisterCloseCallback(old, nullptr);
+  virConnectUnregisterCloseCallback(old, &OnClose);
   virResetLastError();
 }
 

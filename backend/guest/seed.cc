@@ -11,8 +11,10 @@ using Json = nlohmann::ordered_json;
 
 // What runs early in each boot, before cloud-init makes users and manages
 // /etc/hosts. Templates under /etc/cloud are left alone: a package upgrade
-// would ask about them.
+// would ask about them. cloud-init adds the guest's name and would leave the
+// one from before a rename, which may be another sandbox's by now.
 constexpr char kHosts[] =
+    "sed -i -E '/^127\\.0\\.[01]\\.1[[:space:]]+lima-/d' /etc/hosts; "
     "for line in '127.0.0.1 localhost' '192.168.5.2 host.lima.internal'; do "
     "grep -qsF \"${line#* }\" /etc/hosts || echo \"$line\" >>/etc/hosts; done";
 // Debian's useradd gives /bin/sh where its adduser, and people, take bash.

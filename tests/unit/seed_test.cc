@@ -86,6 +86,7 @@ TEST(Seed, UserData) {
                   {"ssh_authorized_keys",
                    {"ssh-ed25519 AAAA ann@home", "ssh-rsa BBBB"}}}));
   EXPECT_THAT(data["bootcmd"].dump(), HasSubstr("host.lima.internal"));
+  EXPECT_THAT(data["bootcmd"].dump(), HasSubstr("lima-/d"));
 }
 
 TEST(Seed, OptionalParts) {

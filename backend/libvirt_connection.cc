@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <future>
+#include <map>
 #include <random>
 #include <utility>
 
@@ -153,10 +154,17 @@ struct Connection::State : std::enable_shared_from_this<State> {
   int pool_event GUARDED_BY(mutex) = -1;
 
   using Weak = std::weak_ptr<State>;
+  // Whom a close callback means: by number, since it may come late.
   struct Watch {
     Weak state;
     uint64_t generation;
   };
+  struct Watches {
+    Mutex mutex;
+    uintptr_t last GUARDED_BY(mutex) = 0;
+    std::map<uintptr_t, Watch> all GUARDED_BY(mutex);
+  };
+  static Watches& TheWatches();
 
   void Adopt(ConnPtr fresh, bool tell) EXCLUDES(mutex);
   void Subscribe(virConnectPtr fresh, uint64_t number) EXCLUDES(mutex);
@@ -171,14 +179,25 @@ struct Connection::State : std::enable_shared_from_this<State> {
   }
 };
 
+Connection::State::Watches& Connection::State::TheWatches() {
+  static Watches watches;
+  return watches;
+}
+
 void Connection::State::OnClose(virConnectPtr, int reason, void* data) {
-  auto* watch = static_cast<Watch*>(data);
-  auto state = watch->state.lock();
+  std::shared_ptr<State> state;
+  uint64_t number = 0;
+  {
+    Watches& watches = TheWatches();
+    MutexLock lock(watches.mutex);
+    const auto found = watches.all.find(reinterpret_cast<uintptr_t>(data));
+    if (found == watches.all.end()) return;
+    state = found->second.state.lock();
+    number = found->second.generation;
+  }
   if (state == nullptr || state->Closing()) return;
   // On the event loop's thread: the rest is a worker's.
-  state->workers.Run([state, number = watch->generation, reason] {
-    state->Lost(number, reason);
-  });
+  state->workers.Run([state, number, reason] { state->Lost(number, reason); });
 }
 
 // Registers what is told to us: all callbacks hold weak references, since
@@ -215,12 +234,17 @@ void Connection::State::Subscribe(virConnectPtr fresh, uint64_t number) {
       state->listener.pool(virStoragePoolGetName(pool));
     }
   };
-  // Drivers without a connection that could close refuse, and do not free.
-  auto* watch = new Watch{weak_from_this(), number};
-  if (virConnectRegisterCloseCallback(fresh, &OnClose, watch, [](void* data) {
-        delete static_cast<Watch*>(data);
-      }) < 0) {
-    delete watch;
+  // Drivers whose connection cannot close (test:///) take the callback, never
+  // call it and never free its data, so the data is a number.
+  Watches& watches = TheWatches();
+  uintptr_t id = 0;
+  {
+    MutexLock lock(watches.mutex);
+    id = ++watches.last;
+    watches.all.emplace(id, Watch{weak_from_this(), number});
+  }
+  if (virConnectRegisterCloseCallback(
+          fresh, &OnClose, reinterpret_cast<void*>(id), nullptr) < 0) {
     virResetLastError();
   }
   std::vector<int> events;
@@ -256,6 +280,14 @@ void Connection::State::Unsubscribe(virConnectPtr old) {
   }
   if (pool >= 0) virConnectStoragePoolEventDeregisterAny(old, pool);
   virConnectUnregisterCloseCallback(old, &OnClose);
+  {
+    Watches& watches = TheWatches();
+    MutexLock lock(watches.mutex);
+    std::erase_if(watches.all, [this](const auto& watch) {
+      const auto state = watch.second.state.lock();
+      return state == nullptr || state.get() == this;
+    });
+  }
   virResetLastError();
 }
 

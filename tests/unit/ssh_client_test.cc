@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,6 +18,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iostream>
 #include <thread>
 
 #include "backend/util/error.h"
@@ -84,10 +87,6 @@ class SshClient : public testing::Test {
     dir_ = mkdtemp(name.data());
     host_key_ = LoadOrMakeKeyPair(dir_ / "host");
     identity_ = LoadOrMakeKeyPair(dir_ / "id");
-    // sshd insists on it as root, where its package's service would make it.
-    if (geteuid() == 0) {
-      made_run_ = mkdir("/run/sshd", 0755) == 0;
-    }
     { port_ = Listener().Port(); }
     std::ofstream(dir_ / "config")
         << "ListenAddress 127.0.0.1:" << port_ << "\nHostKey "
@@ -97,6 +96,7 @@ class SshClient : public testing::Test {
     sshd_ = fork();
     if (sshd_ == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
+      MakeRunDirectory();
       const std::string log = dir_ / "log";
       const std::string config = dir_ / "config";
       execl(kSshd, kSshd, "-D", "-E", log.c_str(), "-f", config.c_str(),
@@ -114,8 +114,18 @@ class SshClient : public testing::Test {
       kill(sshd_, SIGTERM);
       waitpid(sshd_, nullptr, 0);
     }
-    if (made_run_) rmdir("/run/sshd");
+    if (HasFailure()) std::cerr << std::ifstream(dir_ / "log").rdbuf();
     if (!dir_.empty()) fs::remove_all(dir_);
+  }
+
+  // As root sshd insists on /run/sshd, where another test's sshd may need it
+  // too: a /run of its own, which nobody has to clean up.
+  static void MakeRunDirectory() {
+    if (geteuid() == 0 && unshare(CLONE_NEWNS) == 0 &&
+        mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0) {
+      mount("none", "/run", "tmpfs", 0, "mode=755");
+    }
+    mkdir("/run/sshd", 0755);
   }
 
   [[nodiscard]] SshTarget Target() const {
@@ -127,7 +137,6 @@ class SshClient : public testing::Test {
   KeyPair host_key_, identity_;
   int port_ = 0;
   pid_t sshd_ = 0;
-  bool made_run_ = false;
 };
 
 // The errno of a run that fails, and its sentence.

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <new>
@@ -88,6 +89,8 @@ SessionOptions SessionOptionsOf(const Options& options, const std::string& dir,
 
 // The life of the process that serves the mount.
 void Serve(const Options& options, const std::string& dir, StartUp& start_up) {
+  // libvirt writes to its socket without a care for who still reads.
+  std::signal(SIGPIPE, SIG_IGN);
   StartLog({options.LogTarget(), options.log_level});
   const auto backend = OpenLibvirt(BackendOptionsOf(options));
   const std::string source =

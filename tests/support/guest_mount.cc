@@ -400,6 +400,12 @@ void BlankGuests::SetUp() {
 
 void BlankGuests::TearDown() {
   if (mount_ == nullptr) return;
+  std::error_code dead;
+  if (!stdfs::exists(Host(), dead)) {
+    ADD_FAILURE() << "the daemon is gone: " << dead.message();
+    mount_->Crash();
+    mount_->Start();
+  }
   Clear(Dir());
   mount_->Stop();
   EXPECT_TRUE(Eventually([this] { return World::Now() == before_; }, 5s));

@@ -75,7 +75,9 @@ TEST_F(ImageTest, WhatIsNoImageIsRefusedAndNothingIsKept) {
       {"header", whole.substr(0, 100)},
       {"gzip", std::string("\x1f\x8b\x08\0", 4) + std::string(2000, 'z')},
   };
-  for (const auto& [name, bytes] : kNone) {
+  for (const auto& none : kNone) {
+    const std::string& name = none.first;
+    const std::string& bytes = none.second;
     const Ended cp = Copy(File(name, bytes), name);
     EXPECT_NE(cp.status, 0) << name;
     EXPECT_NE(cp.err.find("Invalid argument"), std::string::npos)

@@ -15,10 +15,6 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-bool IsOff(State state) {
-  return state == State::kStopped || state == State::kCrashed;
-}
-
 bool IsOn(State state) {
   return state == State::kRunning || state == State::kPaused ||
          state == State::kStopping || state == State::kStarting;
@@ -325,7 +321,7 @@ void Actions::Boot(Action& action) {
       const Spec spec = core_.SpecOf(meta.config, meta.user);
       Doing(action, State::kStarting, "step 2 of 4: fetching the image");
       const auto base = images_.Fetch(
-          spec.images, spec.arch.empty() ? core_.arch : spec.arch, meta.uid,
+          spec.images, core_.ArchOf(spec), meta.uid,
           [&](const std::string& words) {
             Doing(action, State::kStarting, "step 2 of 4: " + words);
           },

@@ -53,6 +53,9 @@ std::string_view StateName(State state) { return NameOf(kStates, state); }
 std::optional<State> ParseState(std::string_view name) {
   return ValueOf<State>(kStates, name);
 }
+bool IsOff(State state) {
+  return state == State::kStopped || state == State::kCrashed;
+}
 std::string_view VerbName(Verb verb) { return NameOf(kVerbs, verb); }
 std::optional<Verb> ParseVerb(std::string_view name) {
   return ValueOf<Verb>(kVerbs, name);

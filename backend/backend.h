@@ -37,6 +37,8 @@ enum class State {
 };
 [[nodiscard]] std::string_view StateName(State state);
 [[nodiscard]] std::optional<State> ParseState(std::string_view name);
+// Whether nothing of it runs or is saved: it may be redefined and removed.
+[[nodiscard]] bool IsOff(State state);
 
 // What can be written to NAME/status.
 enum class Verb {

@@ -38,9 +38,7 @@ SandboxPtr Catalog::Get(const std::string& uuid) const {
 bool Catalog::IsOff(const std::string& uuid) const {
   MutexLock lock(mutex_);
   const auto found = entries_.find(uuid);
-  return found == entries_.end() ||
-         found->second.base.state == State::kStopped ||
-         found->second.base.state == State::kCrashed;
+  return found == entries_.end() || sbxfs::IsOff(found->second.base.state);
 }
 
 std::vector<SandboxPtr> Catalog::All() const {
@@ -143,8 +141,7 @@ void Catalog::Put(Sandbox base) {
       if (old != names.end() && old->second == uuid) names.erase(old);
     }
     entry.base = std::move(base);
-    if (entry.base.state == State::kStopped ||
-        entry.base.state == State::kCrashed) {
+    if (sbxfs::IsOff(entry.base.state)) {
       entry.overlay.addresses.clear();
       entry.overlay.ready_for.clear();
     }
@@ -243,20 +240,6 @@ void Catalog::ChangeHost(const std::function<void(Host&)>& change) {
                              connection, GetHost()->why});
   }
   observer->HostChanged();
-}
-
-void Catalog::Report(const std::string& uuid, std::string what,
-                     std::string detail) {
-  const SandboxPtr one = Get(uuid);
-  Observer* observer = nullptr;
-  {
-    MutexLock lock(mutex_);
-    observer = observer_;
-  }
-  if (observer == nullptr) return;
-  observer->Happened(Event{std::chrono::system_clock::now(), uuid,
-                           one == nullptr ? "" : one->name, std::move(what),
-                           std::move(detail)});
 }
 
 void Catalog::ReportEnd(const std::string& uuid, const Error* error) {

@@ -55,8 +55,6 @@ class Catalog {
   void Change(const std::string& uuid,
               const std::function<void(Overlay&)>& change) EXCLUDES(mutex_);
   void ChangeHost(const std::function<void(Host&)>& change) EXCLUDES(mutex_);
-  void Report(const std::string& uuid, std::string what, std::string detail)
-      EXCLUDES(mutex_);
   void ReportEnd(const std::string& uuid, const Error* error) EXCLUDES(mutex_);
 
   // Blocks until `done` is true of the sandbox (null when it is gone), `stop`

@@ -308,18 +308,7 @@ void Core::ReadSoon(const std::string& uuid) {
         MutexLock lock(mutex_);
         queued_.erase(uuid);
       }
-      const ConnPtr conn = connection.Get("Cannot read a domain");
-      const DomainPtr domain(
-          virDomainLookupByUUIDString(conn.get(), uuid.c_str()));
-      if (domain != nullptr) {
-        ReadDomain(domain.get());
-      } else if (LastLibvirtErrorIs(VIR_ERR_NO_DOMAIN)) {
-        {
-          MutexLock lock(mutex_);
-          facts_.erase(uuid);
-        }
-        catalog.Erase(uuid);
-      }
+      ReadNow(uuid);
     } catch (const Error& error) {
       MutexLock lock(mutex_);
       queued_.erase(uuid);
@@ -331,6 +320,10 @@ void Core::ReadSoon(const std::string& uuid) {
 
 void Core::Read(const std::string& uuid) {
   const Turns::Turn turn = turns.Take("read " + uuid, "read a domain", 10s);
+  ReadNow(uuid);
+}
+
+void Core::ReadNow(const std::string& uuid) {
   const ConnPtr conn = connection.Get("Cannot read a domain");
   const DomainPtr domain(virDomainLookupByUUIDString(conn.get(), uuid.c_str()));
   if (domain == nullptr) {

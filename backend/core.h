@@ -68,6 +68,11 @@ class Core {
   [[nodiscard]] Spec SpecOf(const std::string& config, const std::string& user)
       EXCLUDES(mutex_);
 
+  // The architecture that a spec comes to here.
+  [[nodiscard]] const std::string& ArchOf(const Spec& spec) const {
+    return spec.arch.empty() ? arch : spec.arch;
+  }
+
   // The last known sandbox, or Error(ENOENT); EHOSTDOWN while unreachable.
   [[nodiscard]] SandboxPtr Reachable(const std::string& uuid,
                                      std::string_view what);
@@ -101,6 +106,8 @@ class Core {
 
  private:
   [[nodiscard]] Sandbox Describe(virDomainPtr domain, DomainFacts& facts);
+  // With the domain's reading turn held.
+  void ReadNow(const std::string& uuid) EXCLUDES(mutex_);
   void ReadDomain(virDomainPtr domain);
 
   Mutex mutex_;

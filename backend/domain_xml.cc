@@ -356,8 +356,7 @@ DomainFacts ParseDomain(std::string_view xml) {
 }
 
 std::string MacFor(std::string_view uuid) {
-  uint32_t hash = 2166136261U;  // FNV-1a
-  for (const unsigned char c : uuid) hash = (hash ^ c) * 16777619U;
+  uint32_t hash = Hash32(uuid);
   hash ^= hash >> 24;
   return fmt::format("52:54:00:{:02x}:{:02x}:{:02x}", hash >> 16 & 0xff,
                      hash >> 8 & 0xff, hash & 0xff);

@@ -72,10 +72,7 @@ std::string NameFor(const ImageSource& source) {
     const auto byte = static_cast<unsigned char>(c);
     if (std::isalnum(byte) == 0 && c != '.' && c != '-' && c != '_') c = '-';
   }
-  uint32_t hash = 2166136261u;  // FNV-1a
-  for (const unsigned char c : source.location + "\n" + source.digest) {
-    hash = (hash ^ c) * 16777619u;
-  }
+  const uint32_t hash = Hash32(source.location + "\n" + source.digest);
   return fmt::format("{}-{:08x}", base.empty() ? "image" : base, hash);
 }
 

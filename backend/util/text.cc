@@ -241,4 +241,10 @@ std::optional<std::string> Base64Decode(std::string_view text) {
   return bytes;
 }
 
+std::uint32_t Hash32(std::string_view text) {
+  std::uint32_t hash = 2166136261U;
+  for (const unsigned char c : text) hash = (hash ^ c) * 16777619U;
+  return hash;
+}
+
 }  // namespace sbxfs

@@ -49,6 +49,9 @@ namespace sbxfs {
 // White space is skipped; nullopt for any other stranger or a wrong length.
 [[nodiscard]] std::optional<std::string> Base64Decode(std::string_view text);
 
+// FNV-1a: a short, stable name for a text; no protection against anyone.
+[[nodiscard]] std::uint32_t Hash32(std::string_view text);
+
 }  // namespace sbxfs
 
 #endif  // SBXFS_BACKEND_UTIL_TEXT_H_

@@ -1,0 +1,233 @@
+// Provision's part for what can be set of a sandbox that is there:
+// config.yaml, its single keys, its authorized keys.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "backend/guest/keys.h"
+#include "backend/provision.h"
+#include "backend/util/text.h"
+
+namespace sbxfs {
+namespace {
+
+using Clock = std::chrono::system_clock;
+
+// What spec.cc says of a value, without the place in a text that the writer of
+// a single value never saw.
+std::string WithoutPlace(const std::string& sentence) {
+  const auto column = sentence.find(", column ");
+  const auto end = sentence.find(": ", column);
+  if (column == std::string::npos || end == std::string::npos) return sentence;
+  return sentence.substr(end + 2);
+}
+
+}  // namespace
+
+void Provision::Set(const std::string& uuid, Setting setting,
+                    const std::string& value, Reply<Done> reply) {
+  const std::string name = NameOf(uuid);
+  auto one = [&](const char* key, const char* file) {
+    const std::string what =
+        fmt::format("Cannot set {} of '{}' to '{}'", file, name, value);
+    Work(uuid, what, reply,
+         [this, uuid, key, value, what] { SetOneKey(uuid, key, value, what); });
+  };
+  switch (setting) {
+    case Setting::kConfig: {
+      const std::string what =
+          fmt::format("Cannot change config.yaml of '{}'", name);
+      Work(uuid, what, reply, [this, uuid, value, what] {
+        SetConfig(uuid, value, /*keep_rejected=*/true, what);
+      });
+      return;
+    }
+    case Setting::kCpus:
+      return one("cpus", "cpus");
+    case Setting::kMemory:
+      return one("memory", "memory");
+    case Setting::kDisk:
+      return one("disk", "disk");
+    case Setting::kDescription:
+      return one("description", "description");
+    case Setting::kAutostart:
+      return one("autostart", "autostart");
+    case Setting::kSshPort:
+      return one("ssh.localPort", "ssh_port");
+    case Setting::kAuthorizedKeys: {
+      const std::string what =
+          fmt::format("Cannot change authorized_keys of '{}'", name);
+      Work(uuid, what, reply, [this, uuid, value, what] {
+        CheckAuthorizedKeys(value);
+        core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
+          meta.authorized_keys = value;
+          meta.used = Clock::now();
+        });
+        core_.Read(uuid);
+        if (on_keys) on_keys(uuid);
+      });
+      return;
+    }
+  }
+}
+
+void Provision::SetOneKey(const std::string& uuid, const char* key,
+                          const std::string& value, const std::string& what) {
+  const Metadata meta = core_.Meta(uuid, what);
+  std::string text;
+  try {
+    text = SetKey(meta.config, key, value);
+    (void)core_.SpecOf(text, meta.user);
+  } catch (const Error& error) {
+    throw Error(error.Errno(),
+                fmt::format("{}: {}", what, WithoutPlace(error.Sentence())));
+  }
+  SetConfig(uuid, text, /*keep_rejected=*/false, what);
+}
+
+// What a text asks for that this sandbox, at this moment, cannot have.
+void Provision::CheckChange(const std::string& uuid, const Metadata& meta,
+                            const Spec& spec, std::string_view what) {
+  if (spec.ssh_port != 0 && spec.ssh_port != meta.ssh_port) {
+    ports_.Release(ports_.Reserve(uuid, spec.ssh_port, what));
+  }
+  if (!meta.booted || meta.disk_volume.empty()) return;
+  const uint64_t size = core_.storage.Get(meta.disk_volume).capacity;
+  if (spec.disk < size) {
+    throw Error(EINVAL,
+                fmt::format("{}: disk: {} is smaller than its disk, which has "
+                            "{}; a disk only grows",
+                            what, FormatSize(spec.disk), FormatSize(size)));
+  }
+}
+
+void Provision::SetConfig(const std::string& uuid, const std::string& text,
+                          bool keep_rejected, const std::string& what) {
+  core_.Read(uuid);
+  const Metadata before = core_.Meta(uuid, what);
+  if (text == before.config && before.rejected.empty()) return;
+  Spec spec;
+  try {
+    spec = core_.SpecOf(text, before.user);
+    CheckChange(uuid, before, spec, what);
+  } catch (const Error& error) {
+    if (keep_rejected) {
+      core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
+        meta.rejected = text;
+        meta.rejected_reason = error.Sentence();
+      });
+      core_.Read(uuid);
+    }
+    throw;
+  }
+  Undo undo;
+  undo.Add([&] {
+    core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
+      meta.config = before.config;
+      meta.config_time = before.config_time;
+    });
+    core_.Read(uuid);
+  });
+  core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
+    meta.config = text;
+    meta.config_time = meta.used = Clock::now();
+    if (keep_rejected) {
+      meta.rejected.clear();
+      meta.rejected_reason.clear();
+    }
+  });
+  core_.Read(uuid);
+  if (IsOff(core_.Reachable(uuid, what)->state)) {
+    Apply(uuid, what);
+  } else if (!core_.test_driver) {
+    // These two mean nothing to the guest, so they hold at once.
+    const DomainPtr domain = core_.Domain(uuid, what);
+    virDomainSetAutostart(domain.get(), spec.autostart ? 1 : 0);
+    virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_DESCRIPTION,
+                         spec.description.c_str(), nullptr, nullptr,
+                         VIR_DOMAIN_AFFECT_CONFIG);
+    core_.Read(uuid);
+  }
+  undo.Keep();
+}
+
+void Provision::Apply(const std::string& uuid, std::string_view what) {
+  Metadata meta = core_.Meta(uuid, what);
+  if (meta.applied == meta.config) return;
+  const Spec spec = core_.SpecOf(meta.config, meta.user);
+  std::vector<std::string> changed;
+  try {
+    changed = Differences(core_.SpecOf(meta.applied, meta.user), spec);
+  } catch (const Error&) {
+    changed = {"images", "user"};  // the old text counts no more
+  }
+  auto differs = [&changed](std::string_view key) {
+    return std::any_of(changed.begin(), changed.end(), [key](const auto& one) {
+      return one == key || one.starts_with(std::string(key) + ".");
+    });
+  };
+  Undo release;
+  if (spec.ssh_port != 0 && spec.ssh_port != meta.ssh_port) {
+    meta.ssh_port = ports_.Reserve(uuid, spec.ssh_port, what);
+    release.Add([this, port = meta.ssh_port] { ports_.Release(port); });
+  }
+  const auto facts = core_.Facts(uuid);
+  const std::string name = facts ? facts->name : NameOf(uuid);
+  bool uefi = facts && facts->uefi;
+  if (!core_.test_driver) {
+    std::optional<Images::Base> base;
+    const std::string arch = core_.ArchOf(spec);
+    if (!meta.booted && (differs("images") || differs("disk") ||
+                         differs("arch") || meta.disk_volume.empty())) {
+      base = images_.Find(spec.images, arch);
+      if (base) {
+        MakeDisk(meta, uuid, spec, *base, what);
+      } else {
+        if (!meta.disk_volume.empty()) core_.storage.Delete(meta.disk_volume);
+        meta.disk_volume.clear();
+        meta.image.clear();
+      }
+    } else if (differs("disk") && !meta.disk_volume.empty()) {
+      core_.storage.Resize(meta.disk_volume, spec.disk);
+    }
+    if (!base && !meta.image.empty()) {
+      base = images_.Find({ImageSource{meta.image, "", ""}}, arch);
+    }
+    if (!meta.booted && (differs("user") || differs("ssh"))) {
+      MakeSeedVolume(meta, uuid, name, spec);
+    }
+    if (base) uefi = NeedsUefi(spec, &base->facts);
+  }
+  meta.applied = meta.config;
+  Define(uuid, name, meta, spec, uefi, what);
+  core_.Read(uuid);
+}
+
+void Provision::GiveDisk(const std::string& uuid, const Images::Base& base,
+                         std::string_view what) {
+  Metadata meta = core_.Meta(uuid, what);
+  if (!meta.disk_volume.empty()) return;
+  const Spec spec = core_.SpecOf(meta.config, meta.user);
+  const auto facts = core_.Facts(uuid);
+  MakeDisk(meta, uuid, spec, base, what);
+  Undo undo;
+  undo.Add([this, volume = meta.disk_volume] { core_.storage.Delete(volume); });
+  Define(uuid, facts->name, meta, spec, NeedsUefi(spec, &base.facts), what);
+  undo.Keep();
+  core_.Read(uuid);
+}
+
+void Provision::ForgetRejected(const std::string& uuid, Reply<Done> reply) {
+  const std::string what =
+      fmt::format("Cannot remove config.yaml.rejected of '{}'", NameOf(uuid));
+  Work(uuid, what, reply, [this, uuid, what] {
+    core_.ChangeMeta(uuid, what, [](Metadata& meta) {
+      meta.rejected.clear();
+      meta.rejected_reason.clear();
+    });
+    core_.Read(uuid);
+  });
+}
+
+}  // namespace sbxfs

@@ -24,7 +24,7 @@ struct Accelerator {
 // /dev/kvm opens, and libvirt lists kvm, on machines whose processors have no
 // virtualisation left to give: guests then hang after the boot loader. The
 // processor's own features are the sign to go by.
-Accelerator Probe(virConnectPtr conn) {
+Accelerator ProbeAccelerator(virConnectPtr conn) {
   const std::string caps = TakeString(virConnectGetCapabilities(conn));
   const std::string arch = XmlText(caps, "/capabilities/host/cpu/arch");
   if (arch.empty()) ThrowLibvirt("Cannot ask for the hypervisor's abilities");
@@ -89,7 +89,7 @@ void Core::LearnHost(virConnectPtr conn) {
     learned.notes =
         "note: test driver: no disk, seed, image or document is kept\n";
   } else {
-    const Accelerator accelerator = Probe(conn);
+    const Accelerator accelerator = ProbeAccelerator(conn);
     kvm = accelerator.kvm;
     arch = accelerator.arch;
     learned.accelerator = accelerator.text;

@@ -16,6 +16,70 @@ struct ImageSource {
   std::string digest;    // "sha256:…", or empty
 };
 
+// How a host directory comes into the guest.
+enum class MountType { kAuto, kReverseSshfs, k9p, kVirtiofs };
+
+struct MountSpec {
+  std::string name;         // in mounts/; `name`, else the location's last part
+  std::string location;     // absolute, on the machine that mounts the tree
+  std::string mount_point;  // absolute, in the guest
+  bool writable = false;
+  uint64_t msize = 0;               // 9p.msize, bytes; 0: chosen
+  std::string ninep_cache;          // 9p.cache; empty: chosen
+  std::string ninep_security;       // 9p.securityModel; empty: chosen
+  std::string ninep_version;        // 9p.protocolVersion; empty: chosen
+  std::optional<bool> sshfs_cache;  // sshfs.cache
+  std::optional<bool> sshfs_follow_symlinks;
+  bool operator==(const MountSpec&) const = default;
+};
+
+struct ProvisionStep {
+  enum class Mode { kSystem, kUser, kBoot, kDependency, kData };
+  Mode mode = Mode::kSystem;
+  std::string script;  // templates expanded; starts with its "#!"
+  // Of mode data:
+  std::string path, content, owner, permissions;
+  bool overwrite = true;
+  bool operator==(const ProvisionStep&) const = default;
+};
+
+struct Probe {
+  std::string description;
+  std::string script;
+  std::string hint;
+  bool operator==(const Probe&) const = default;
+};
+
+// A rule of portForwards; the first that fits a guest port decides.
+struct PortForward {
+  std::string guest_ip;  // empty: 127.0.0.1 and 0.0.0.0, as in Lima
+  bool guest_ip_must_be_zero = false;
+  std::string host_ip = "127.0.0.1";
+  int guest_first = 1, guest_last = 65535;
+  int host_first = 1, host_last = 65535;
+  std::string guest_socket, host_socket;  // paths; instead of ports
+  enum class Proto { kAny, kTcp, kUdp } proto = Proto::kAny;
+  bool reverse = false;
+  bool ignore = false;
+  bool operator==(const PortForward&) const = default;
+};
+
+struct NetworkSpec {
+  std::string name;  // shared, host, bridged, user-v2, or a libvirt network's
+  std::string mac_address;
+  std::string interface;
+  unsigned metric = 0;
+  bool operator==(const NetworkSpec&) const = default;
+};
+
+struct DiskSpec {
+  std::string name;
+  bool format = true;
+  std::string fs_type;
+  std::vector<std::string> fs_args;
+  bool operator==(const DiskSpec&) const = default;
+};
+
 // What config.yaml and its layers come to. Lima's names and meanings.
 struct Spec {
   std::vector<ImageSource> images;  // in order of preference
@@ -37,6 +101,30 @@ struct Spec {
   std::string cpu_type;
   std::string description;
   bool autostart = false;
+
+  std::vector<MountSpec> mounts;
+  MountType mount_type = MountType::kAuto;
+  std::vector<PortForward> port_forwards;
+  std::vector<ProvisionStep> provision;  // in the order they are run
+  std::vector<Probe> probes;
+  std::map<std::string, std::string> env;
+  bool propagate_proxy_env = true;
+  std::map<std::string, std::string> param;  // {{.Param.x}}
+  std::vector<std::string> dns;              // addresses
+  std::map<std::string, std::string> hosts;  // hostResolver.hosts
+  bool remove_default_ca_certs = false;
+  std::vector<std::string> ca_certs;  // PEM
+  std::string timezone;
+  bool upgrade_packages = false;
+  bool forward_agent = false;  // ssh.forwardAgent
+  bool forward_x11 = false, forward_x11_trusted = false;
+  std::string message;
+  bool plain = false;  // no mounts, ports, provisioning of Lima's kind
+  std::string video_display;
+  bool tpm = false;
+  bool nested_virtualization = false;
+  std::vector<NetworkSpec> networks;
+  std::vector<DiskSpec> additional_disks;
 };
 
 // One text of several, weakest first. `name` stands in sentences and is what

@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "backend/libvirt_backend.h"
+#include "backend/mount/server.h"
 #include "backend/util/error.h"
 #include "backend/util/exit_code.h"
 #include "backend/util/log.h"
@@ -144,6 +145,11 @@ int Main(int argc, char** argv) {
 }  // namespace sbxfs
 
 int main(int argc, char** argv) {
+  // The servers of mounts are this program too, so that they are always of one
+  // version with the daemon.
+  if (argc > 0 && std::string_view(argv[0]) == sbxfs::kMountServer) {
+    return sbxfs::ServeMount(argc, argv);
+  }
   try {
     return sbxfs::Main(argc, argv);
   } catch (...) {

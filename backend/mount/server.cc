@@ -1,0 +1,282 @@
+#include "backend/mount/server.h"
+
+#include <endian.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <spawn.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+#include <utility>
+
+#include "backend/util/error.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+
+// Where the process finds what it is given.
+constexpr int kRoot = 3, kLock = 4, kLog = 5;
+
+[[noreturn]] void FailStart(std::string_view step, int error) {
+  throw Error(error, fmt::format("Cannot start the server of a mount: {}: {}",
+                                 step, std::strerror(error)));
+}
+
+UniqueFd OpenSlip(const std::filesystem::path& slip, int flags) {
+  return UniqueFd(open(slip.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600));
+}
+
+// Files for a child to be, made so that none stands where another is to go.
+class FileActions {
+ public:
+  FileActions() { posix_spawn_file_actions_init(&actions_); }
+  ~FileActions() { posix_spawn_file_actions_destroy(&actions_); }
+  FileActions(const FileActions&) = delete;
+  FileActions& operator=(const FileActions&) = delete;
+  void Give(int fd, int number) {
+    constexpr int kAbove = 64;
+    kept_.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, kAbove));
+    if (!kept_.back().Valid()) FailStart("a descriptor", errno);
+    posix_spawn_file_actions_adddup2(&actions_, kept_.back().Get(), number);
+  }
+  [[nodiscard]] posix_spawn_file_actions_t* Get() { return &actions_; }
+
+ private:
+  posix_spawn_file_actions_t actions_{};
+  std::vector<UniqueFd> kept_;
+};
+
+std::vector<char*> Pointers(std::vector<std::string>& words) {
+  std::vector<char*> pointers;
+  for (auto& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// Starts a program in a session of its own, with the usual signals.
+pid_t Spawn(const char* program, std::vector<std::string> arguments,
+            FileActions& files) {
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  sigset_t signals;
+  sigemptyset(&signals);
+  posix_spawnattr_setsigmask(&attributes, &signals);
+  sigfillset(&signals);
+  posix_spawnattr_setsigdefault(&attributes, &signals);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK |
+                                            POSIX_SPAWN_SETSIGDEF |
+                                            POSIX_SPAWN_SETSID);
+  pid_t pid = -1;
+  const int error = posix_spawnp(&pid, program, files.Get(), &attributes,
+                                 Pointers(arguments).data(), environ);
+  posix_spawnattr_destroy(&attributes);
+  if (error != 0) FailStart(program, error);
+  return pid;
+}
+
+// In the server's process.
+
+// ssh, with the key of the mount and so with the daemon's rights, and our end
+// of its stdin and stdout.
+std::pair<UniqueFd, pid_t> StartSsh(const std::vector<std::string>& words) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    FailStart("a socket", errno);
+  }
+  UniqueFd ours(ends[0]);
+  const UniqueFd theirs(ends[1]);
+  FileActions files;
+  files.Give(theirs.Get(), STDIN_FILENO);
+  files.Give(theirs.Get(), STDOUT_FILENO);
+  files.Give(kLog, STDERR_FILENO);
+  return {std::move(ours), Spawn(words.at(0).c_str(), words, files)};
+}
+
+void BecomeUser(const Rights& rights) {
+  if (geteuid() != 0 || rights.uid == 0) return;
+  if (setgroups(rights.groups.size(), rights.groups.data()) != 0 ||
+      setresgid(rights.gid, rights.gid, rights.gid) != 0 ||
+      setresuid(rights.uid, rights.uid, rights.uid) != 0) {
+    FailStart("its user's rights", errno);
+  }
+}
+
+// A guest may have many files open at once.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+bool ReadAll(int fd, char* data, size_t size) {
+  while (size > 0) {
+    const ssize_t count = read(fd, data, size);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return false;
+    data += count;
+    size -= static_cast<size_t>(count);
+  }
+  return true;
+}
+
+bool WriteAll(int fd, std::string_view data) {
+  while (!data.empty()) {
+    const ssize_t count = send(fd, data.data(), data.size(), MSG_NOSIGNAL);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return false;
+    data.remove_prefix(static_cast<size_t>(count));
+  }
+  return true;
+}
+
+void Serve(int fd, SftpServer& server) {
+  uint32_t size = 0;
+  while (ReadAll(fd, reinterpret_cast<char*>(&size), sizeof size)) {
+    std::string request(be32toh(size), '\0');
+    if (request.size() > SftpServer::kMaxPacket) return;
+    if (!ReadAll(fd, request.data(), request.size())) return;
+    std::string reply = server.Answer(request);
+    size = htobe32(static_cast<uint32_t>(reply.size()));
+    reply.insert(0, reinterpret_cast<const char*>(&size), sizeof size);
+    if (!WriteAll(fd, reply)) return;
+  }
+}
+
+json ToJson(const MountServer& server) {
+  return {{"digest", server.digest},        {"writable", server.writable},
+          {"uid", server.rights.uid},       {"gid", server.rights.gid},
+          {"groups", server.rights.groups}, {"guest_uid", server.guest_uid},
+          {"guest_gid", server.guest_gid},  {"ssh", server.ssh}};
+}
+
+MountServer FromJson(const json& from) {
+  MountServer server;
+  server.digest = from.at("digest");
+  server.root = UniqueFd(kRoot);
+  server.writable = from.at("writable");
+  server.rights = {from.at("uid"), from.at("gid"), from.at("groups")};
+  server.guest_uid = from.at("guest_uid");
+  server.guest_gid = from.at("guest_gid");
+  server.ssh = from.at("ssh").get<std::vector<std::string>>();
+  return server;
+}
+
+}  // namespace
+
+int ServeMount(int argc, char** argv) {
+  if (argc != 3) return 1;
+  try {
+    for (const int fd : {kRoot, kLock, kLog}) fcntl(fd, F_SETFD, FD_CLOEXEC);
+    close_range(kLog + 1, ~0U, 0);
+    MountServer server = FromJson(json::parse(argv[2]));
+    // The daemon waits for the first process alone; what is left of the second
+    // is nobody's to take in.
+    const pid_t pid = fork();
+    if (pid < 0) FailStart("its process", errno);
+    if (pid > 0) {
+      const std::string slip = fmt::format("{} {}\n", pid, server.digest);
+      const bool written = pwrite(kLock, slip.data(), slip.size(), 0) > 0;
+      if (!written) kill(pid, SIGKILL);
+      _exit(written ? 0 : 1);
+    }
+    prctl(PR_SET_NAME, kMountServer);
+    RaiseFileLimit();
+    const auto [connection, ssh] = StartSsh(server.ssh);
+    close(kLog);
+    BecomeUser(server.rights);
+    umask(0);
+    ConfineByLandlock(kRoot);
+    auto groups = server.rights.groups;
+    groups.push_back(server.rights.gid);
+    SftpServer sftp(Jail(std::move(server.root), server.writable),
+                    {server.rights.uid, std::move(groups), server.guest_uid,
+                     server.guest_gid});
+    Serve(connection.Get(), sftp);
+    return 0;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "sbxfs-mount: {}\n", error.what());
+    return 1;
+  }
+}
+
+std::optional<MountSlip> ReadSlip(const std::filesystem::path& slip) {
+  const UniqueFd fd = OpenSlip(slip, O_RDWR);
+  if (!fd.Valid()) return std::nullopt;
+  if (flock(fd.Get(), LOCK_SH | LOCK_NB) == 0) return std::nullopt;
+  char text[256];
+  const ssize_t size = pread(fd.Get(), text, sizeof text, 0);
+  MountSlip found;
+  if (size > 0) {
+    std::istringstream words(std::string(text, static_cast<size_t>(size)));
+    words >> found.pid >> found.digest;
+  }
+  return found;
+}
+
+void StartMountServer(const std::filesystem::path& slip, MountServer server) {
+  const UniqueFd lock = OpenSlip(slip, O_RDWR | O_CREAT);
+  if (!lock.Valid()) FailStart(slip.native(), errno);
+  if (flock(lock.Get(), LOCK_EX | LOCK_NB) != 0) {
+    FailStart(slip.native(), errno == EWOULDBLOCK ? EEXIST : errno);
+  }
+  if (ftruncate(lock.Get(), 0) != 0) FailStart(slip.native(), errno);
+  const UniqueFd log =
+      OpenSlip(slip.native() + ".log", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND);
+  if (!log.Valid()) FailStart(slip.native() + ".log", errno);
+  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  FileActions files;
+  files.Give(null.Get(), STDIN_FILENO);
+  files.Give(null.Get(), STDOUT_FILENO);
+  files.Give(log.Get(), STDERR_FILENO);
+  files.Give(server.root.Get(), kRoot);
+  files.Give(lock.Get(), kLock);
+  files.Give(log.Get(), kLog);
+  const pid_t pid =
+      Spawn("/proc/self/exe",
+            {kMountServer, server.label, ToJson(server).dump()}, files);
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (status != 0) FailStart("its process", ECHILD);
+}
+
+void StopMountServer(const std::filesystem::path& slip) {
+  const auto until = std::chrono::steady_clock::now() + 5s;
+  int signal = SIGTERM;
+  while (const auto found = ReadSlip(slip)) {
+    // Without a pid it is only just starting.
+    if (found->pid > 1) kill(found->pid, signal);
+    std::this_thread::sleep_for(20ms);
+    const auto now = std::chrono::steady_clock::now();
+    if (now > until - 2s) signal = SIGKILL;
+    if (now > until) {
+      throw Error(ETIMEDOUT,
+                  fmt::format("Cannot end the server of a mount: process {} "
+                              "does not end; kill it",
+                              found->pid));
+    }
+  }
+  std::error_code ignored;
+  std::filesystem::remove(slip, ignored);
+  std::filesystem::remove(slip.native() + ".log", ignored);
+}
+
+}  // namespace sbxfs

@@ -307,6 +307,9 @@ struct BackendOptions {
   std::chrono::seconds trash{86400};  // 0: rmdir deletes at once
   bool start = false;                 // boot at mkdir
   bool all = false;                   // show domains made by others
+  // How long a volume of an unfinished mkdir, rmdir or document must have been
+  // left alone before it is taken for abandoned.
+  std::chrono::seconds orphan_age{600};
 };
 
 }  // namespace sbxfs

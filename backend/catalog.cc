@@ -251,6 +251,17 @@ void Catalog::ReportEnd(const std::string& uuid, const Error* error) {
   if (observer != nullptr) observer->ActionEnded(uuid, error);
 }
 
+void Catalog::Report(const std::string& what, const std::string& detail) {
+  Observer* observer = nullptr;
+  {
+    MutexLock lock(mutex_);
+    observer = observer_;
+  }
+  if (observer == nullptr) return;
+  observer->Happened(
+      Event{std::chrono::system_clock::now(), "", "", what, detail});
+}
+
 bool Catalog::WaitUntil(const std::string& uuid,
                         const std::function<bool(const Sandbox*)>& done,
                         std::chrono::steady_clock::time_point deadline,

@@ -56,6 +56,9 @@ class Catalog {
               const std::function<void(Overlay&)>& change) EXCLUDES(mutex_);
   void ChangeHost(const std::function<void(Host&)>& change) EXCLUDES(mutex_);
   void ReportEnd(const std::string& uuid, const Error* error) EXCLUDES(mutex_);
+  // A line of .host/events that follows from no change of what is shown.
+  void Report(const std::string& what, const std::string& detail)
+      EXCLUDES(mutex_);
 
   // Blocks until `done` is true of the sandbox (null when it is gone), `stop`
   // is set and WakeAll was called, or `deadline` has passed. Tells the last

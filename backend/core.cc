@@ -157,6 +157,21 @@ std::string DataDirectory() {
   return base + "/.local/share/sbxfs";
 }
 
+std::vector<DomainPtr> ListDomains(virConnectPtr connection) {
+  virDomainPtr* raw = nullptr;
+  const int count = virConnectListAllDomains(connection, &raw, 0);
+  if (count < 0) ThrowLibvirt("Cannot list the domains");
+  std::vector<DomainPtr> domains(raw, raw + count);
+  std::free(raw);
+  return domains;
+}
+
+std::string UuidOf(virDomainPtr domain) {
+  char uuid[VIR_UUID_STRING_BUFLEN] = "";
+  virDomainGetUUIDString(domain, uuid);
+  return uuid;
+}
+
 std::string GuestUser(uid_t uid) {
   const std::string name = LookUp(uid).name;
   const bool good = !name.empty() && name.size() <= 32 && name != "root" &&
@@ -430,19 +445,12 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
 }
 
 void Core::ReadAll(virConnectPtr conn) {
-  virDomainPtr* raw = nullptr;
-  const int count = virConnectListAllDomains(conn, &raw, 0);
-  if (count < 0) ThrowLibvirt("Cannot list the domains");
-  std::vector<DomainPtr> domains(raw, raw + count);
-  std::free(raw);
   std::vector<std::string> uuids;
-  for (const auto& domain : domains) {
-    char uuid[VIR_UUID_STRING_BUFLEN];
-    if (virDomainGetUUIDString(domain.get(), uuid) < 0) continue;
-    uuids.emplace_back(uuid);
+  for (const auto& domain : ListDomains(conn)) {
+    const std::string uuid = UuidOf(domain.get());
+    uuids.push_back(uuid);
     try {
-      const Turns::Turn turn =
-          turns.Take(std::string("read ") + uuid, "read a domain", 10s);
+      const Turns::Turn turn = turns.Take("read " + uuid, "read a domain", 10s);
       ReadDomain(domain.get());
     } catch (const Error& error) {
       // Undefined since the listing, most likely; its event follows.

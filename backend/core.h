@@ -10,6 +10,7 @@
 #include <string_view>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "backend/backend.h"
 #include "backend/catalog.h"
@@ -115,6 +116,10 @@ class Core {
   std::set<std::string> queued_ GUARDED_BY(mutex_);
   std::map<std::string, Spec> specs_ GUARDED_BY(mutex_);
 };
+
+// Every domain there is. Throws Error.
+[[nodiscard]] std::vector<DomainPtr> ListDomains(virConnectPtr connection);
+[[nodiscard]] std::string UuidOf(virDomainPtr domain);
 
 // The directory of this user's data for sbxfs, from XDG_DATA_HOME or the
 // passwd database (mount(8) empties the environment).

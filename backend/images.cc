@@ -18,6 +18,7 @@
 
 #include "backend/image/download.h"
 #include "backend/util/log.h"
+#include "backend/util/process_mark.h"
 #include "backend/util/text.h"
 #include "backend/util/unique_fd.h"
 
@@ -126,24 +127,19 @@ class Images::Incoming {
       : images_(images),
         storage_(images.core_.storage),
         name_(std::move(name)) {
-    if (storage_.Has(VolumeOf(name_)) && !storage_.Has(MarkOf(name_))) {
-      throw Error(EEXIST, fmt::format("Cannot create image '{}': there is one "
-                                      "of that name; rm it first",
-                                      name_));
+    TakeName();
+    try {
+      storage_.Write(VolumeOf(name_), "");
+      upload_ = storage_.Upload(VolumeOf(name_));
+    } catch (...) {
+      Discard();
+      throw;
     }
-    storage_.Write(MarkOf(name_), "");
-    storage_.Write(VolumeOf(name_), "");
-    upload_ = storage_.Upload(VolumeOf(name_));
   }
   ~Incoming() {
     if (finished_) return;
     upload_.reset();
-    try {
-      storage_.Delete(VolumeOf(name_));
-      storage_.Delete(MarkOf(name_));
-    } catch (const Error& error) {
-      spdlog::error("{}", error.Sentence());
-    }
+    Discard();
   }
   Incoming(const Incoming&) = delete;
   Incoming& operator=(const Incoming&) = delete;
@@ -181,6 +177,39 @@ class Images::Incoming {
   }
 
  private:
+  void TakeName() {
+    const bool there = storage_.Has(VolumeOf(name_));
+    if (!storage_.Has(MarkOf(name_))) {
+      if (there) {
+        throw Error(EEXIST, fmt::format("Cannot create image '{}': there is "
+                                        "one of that name; rm it first",
+                                        name_));
+      }
+      try {
+        storage_.WriteNew(MarkOf(name_), ThisProcessMark());
+        return;
+      } catch (const Error& error) {
+        if (error.Errno() != EEXIST) throw;
+      }
+    }
+    if (!IsMarkOfTheDead(storage_.Read(MarkOf(name_), 0, 0))) {
+      throw Error(EBUSY, fmt::format("Cannot create image '{}': it is being "
+                                     "written just now; wait for its end, or "
+                                     "choose another name",
+                                     name_));
+    }
+    storage_.Write(MarkOf(name_), ThisProcessMark());
+  }
+  void Discard() {
+    try {
+      storage_.Delete(VolumeOf(name_));
+      storage_.Delete(MarkOf(name_));
+    } catch (const Error& error) {
+      // The sweep takes it once libvirt answers again and we have ended.
+      spdlog::error("{}", error.Sentence());
+    }
+  }
+
   Images& images_;
   Storage& storage_;
   const std::string name_;
@@ -323,6 +352,35 @@ void Images::Refresh() {
     host.pool_size = pool.size;
     host.pool_available = pool.available;
   });
+}
+
+bool Images::IsMark(const std::string& volume) {
+  return volume.starts_with(kPartial);
+}
+
+std::vector<std::string> Images::Abandoned(
+    const std::vector<std::string>& volumes, Time now) {
+  // A writer elsewhere that cannot be seen from here may rest a night.
+  constexpr std::chrono::hours kUnseen(24);
+  std::vector<std::string> abandoned;
+  for (const auto& mark : volumes) {
+    if (!IsMark(mark)) continue;
+    const std::string image = VolumeOf(mark.substr(kPartial.size()));
+    const bool there =
+        std::find(volumes.begin(), volumes.end(), image) != volumes.end();
+    const std::string writer = core_.storage.Read(mark, 0, 0);
+    if (!IsMarkOfTheDead(writer)) {
+      Time last = core_.storage.Get(mark).modified;
+      if (there) last = std::max(last, core_.storage.Get(image).modified);
+      // One without a word was cut off while it was made.
+      const std::chrono::seconds patience =
+          writer.ends_with('\n') ? kUnseen : core_.options.orphan_age;
+      if (now - last < patience) continue;
+    }
+    if (there) abandoned.push_back(image);
+    abandoned.push_back(mark);
+  }
+  return abandoned;
 }
 
 Images::Base Images::Inspect(const std::string& name) {

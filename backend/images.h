@@ -15,8 +15,9 @@
 namespace sbxfs {
 
 // Base images: volumes `image.NAME` of the pool. Beside one that is being
-// written stands an empty volume `partial.NAME`, so that an upload cut short
-// by a crash is never taken for an image: volumes cannot be renamed.
+// written stands a volume `partial.NAME` that names its writer, so that an
+// upload cut short by a crash is never taken for an image: volumes cannot be
+// renamed.
 class Images {
  public:
   explicit Images(Core& core) : core_(core) {}
@@ -39,6 +40,13 @@ class Images {
                            const std::string& arch, uid_t uid,
                            const std::function<void(std::string)>& progress,
                            const std::function<bool()>& go_on);
+
+  // Whether a volume is the mark beside an unfinished image.
+  [[nodiscard]] static bool IsMark(const std::string& volume);
+  // Blocks: among the pool's `volumes`, those of uploads that nobody goes on
+  // with, in the order to delete them in. `now` is the hypervisor's time.
+  [[nodiscard]] std::vector<std::string> Abandoned(
+      const std::vector<std::string>& volumes, Time now);
 
   void Open(const std::string& name, Reply<std::shared_ptr<ImageReader>> reply);
   void Create(const std::string& name,

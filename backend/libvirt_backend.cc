@@ -5,13 +5,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <utility>
 
 #include "backend/actions.h"
 #include "backend/core.h"
+#include "backend/documents.h"
 #include "backend/facets.h"
 #include "backend/guest/keys.h"
+#include "backend/housekeeping.h"
 #include "backend/images.h"
 #include "backend/libvirt_error.h"
 #include "backend/provision.h"
@@ -23,9 +24,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Documents of the hypervisor are volumes `doc.NAME.N`: a new text is written
-// whole under the next number before the old one goes, so that a crash leaves
-// one of the two.
 constexpr char kDefaults[] = "defaults.yaml";
 constexpr char kKeys[] = "authorized_keys";
 
@@ -45,7 +43,8 @@ class LibvirtBackend : public Backend {
         images_(core_),
         provision_(core_, images_),
         readiness_(core_, provision_),
-        actions_(core_, images_, provision_) {
+        actions_(core_, images_, provision_),
+        housekeeping_(core_, documents_, images_, provision_) {
     core_.on_read = [this](const std::string& uuid) { readiness_.Look(uuid); };
     provision_.on_keys = [this](const std::string& uuid) {
       readiness_.PushKeysSoon(uuid);
@@ -99,7 +98,7 @@ class LibvirtBackend : public Backend {
   void Remove(const Caller& caller, const std::string& uuid,
               Reply<Done> reply) override {
     provision_.Remove(caller, uuid, reply.Then<Done>([this](Done done) {
-      PlanTrash();
+      housekeeping_.PlanTrash();
       return done;
     }));
   }
@@ -194,7 +193,8 @@ class LibvirtBackend : public Backend {
     for (const auto& sandbox : core_.catalog.List(false)) {
       readiness_.Look(sandbox->uuid);
     }
-    PlanTrash();
+    housekeeping_.PlanTrash();
+    if (!core_.test_driver) housekeeping_.PlanSweep();
   }
 
   void Disconnected(const std::string& why) {
@@ -218,54 +218,17 @@ class LibvirtBackend : public Backend {
     });
   }
 
-  void PlanTrash() {
-    core_.workers.Run([this] {
-      const auto next = provision_.ExpireTrash();
-      if (next) {
-        // A minute's slack: expiry is no alarm clock.
-        core_.timer.After(std::min(*next + 1s, std::chrono::milliseconds(1h)),
-                          [this] { PlanTrash(); });
-      }
-    });
-  }
-
-  struct Stored {
-    std::string volume;
-    int number = 0;
-    Time modified;
-  };
-  Stored FindDocument(const std::string& name) {
-    const std::string prefix = "doc." + name + ".";
-    Stored best;
-    for (const auto& volume : core_.storage.List()) {
-      if (!volume.name.starts_with(prefix)) continue;
-      int number = 0;
-      std::from_chars(volume.name.data() + prefix.size(),
-                      volume.name.data() + volume.name.size(), number);
-      if (number > best.number) {
-        best = {volume.name, number, volume.modified};
-      }
-    }
-    return best;
-  }
-
   void ReadDocuments() {
-    const Stored defaults = FindDocument(kDefaults);
-    const Stored keys = FindDocument(kKeys);
-    auto read = [this](const Stored& stored) {
-      return stored.number == 0 ? std::string()
-                                : core_.storage.Read(stored.volume, 0, 0);
-    };
-    const std::string defaults_text = read(defaults);
-    const std::string keys_text = read(keys);
+    const auto defaults = documents_.Read(kDefaults);
+    const auto keys = documents_.Read(kKeys);
     const HostPtr host = core_.catalog.GetHost();
-    if (host->defaults == defaults_text && host->authorized_keys == keys_text) {
+    if (host->defaults == defaults.text && host->authorized_keys == keys.text) {
       return;
     }
     core_.catalog.ChangeHost([&](Host& changed) {
-      changed.defaults = defaults_text;
+      changed.defaults = defaults.text;
       changed.defaults_time = defaults.modified;
-      changed.authorized_keys = keys_text;
+      changed.authorized_keys = keys.text;
     });
   }
 
@@ -281,10 +244,7 @@ class LibvirtBackend : public Backend {
                       what + ": the test driver keeps no documents");
         }
         const Turns::Turn turn = core_.Turn("doc " + name, what);
-        const Stored old = FindDocument(name);
-        core_.storage.Write(fmt::format("doc.{}.{}", name, old.number + 1),
-                            text);
-        if (old.number != 0) core_.storage.Delete(old.volume);
+        documents_.Write(name, text);
         ReadDocuments();
         core_.storage.Announce();
         const ConnPtr conn = core_.connection.Get(what);
@@ -300,10 +260,12 @@ class LibvirtBackend : public Backend {
   }
 
   Core core_;
+  Documents documents_{core_.storage};
   Images images_;
   Provision provision_;
   Readiness readiness_;
   Actions actions_;
+  Housekeeping housekeeping_;
   std::atomic<bool> pool_queued_ = false;
 };
 

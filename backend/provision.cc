@@ -218,10 +218,7 @@ void Provision::TakeBack(const std::string& uuid) {
     } catch (const Error& error) {
       if (error.Errno() != ENOENT) throw;
     }
-    if (core_.test_driver) return;
-    for (const char* part : {".console", ".disk", ".seed"}) {
-      core_.storage.Delete(uuid + part);
-    }
+    DeleteVolumes(uuid);
   } catch (const Error& error) {
     // libvirt went away in the middle: what it has of this is taken back once
     // it answers again.
@@ -229,6 +226,15 @@ void Provision::TakeBack(const std::string& uuid) {
     core_.timer.After(std::chrono::seconds(1), [this, uuid] {
       core_.workers.Run([this, uuid] { TakeBack(uuid); });
     });
+  }
+}
+
+// Not what the metadata names: anyone with virsh can write that, and a daemon
+// killed between a volume and its definition has not.
+void Provision::DeleteVolumes(const std::string& uuid) {
+  if (core_.test_driver) return;
+  for (const auto& volume : core_.storage.Names()) {
+    if (volume.starts_with(uuid + ".")) core_.storage.Delete(volume);
   }
 }
 
@@ -406,14 +412,8 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what) {
   const SandboxPtr sandbox = core_.Reachable(uuid, what);
   MustBeOurs(*sandbox, what);
   if (sandbox->state != State::kSaved) MustBeOff(*sandbox, what);
-  const Metadata meta = core_.Meta(uuid, what);
   const DomainPtr domain = core_.Domain(uuid, what);
-  for (const auto& volume :
-       {meta.disk_volume, meta.seed_volume, meta.console_volume}) {
-    // Anyone with virsh can write our metadata: only volumes named after this
-    // sandbox are this sandbox's to delete.
-    if (volume.starts_with(uuid + ".")) core_.storage.Delete(volume);
-  }
+  DeleteVolumes(uuid);
   unsigned flags =
       VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
   if (!core_.test_driver) {
@@ -425,27 +425,11 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what) {
   if (!core_.test_driver) images_.Refresh();
 }
 
-std::optional<std::chrono::milliseconds> Provision::ExpireTrash() {
-  std::optional<std::chrono::milliseconds> next;
-  for (const auto& sandbox : core_.catalog.List(true)) {
-    const auto age = Clock::now() - *sandbox->trashed;
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        core_.options.trash - age);
-    if (left.count() > 0) {
-      next = std::min(next.value_or(left), left);
-      continue;
-    }
-    const std::string what =
-        fmt::format("Cannot empty the trash of '{}'", sandbox->name);
-    try {
-      const Turns::Turn turn = core_.Turn(sandbox->uuid, what);
-      PurgeNow(sandbox->uuid, what);
-    } catch (const Error& error) {
-      spdlog::error("{}", error.Sentence());
-      next = std::chrono::minutes(10);
-    }
-  }
-  return next;
+void Provision::Expire(const std::string& uuid) {
+  const std::string what =
+      fmt::format("Cannot empty the trash of '{}'", NameOf(uuid));
+  const Turns::Turn turn = core_.Turn(uuid, what);
+  PurgeNow(uuid, what);
 }
 
 // --- mv, chown, chmod ---

@@ -48,9 +48,8 @@ class Provision {
       const std::vector<std::string>& keys);
   [[nodiscard]] Ports& ports() { return ports_; }
 
-  // Blocks: deletes for good what has been in the trash for too long. Tells
-  // when to come again; nothing when the trash is empty.
-  std::optional<std::chrono::milliseconds> ExpireTrash();
+  // Blocks: deletes for good what has been in the trash for too long.
+  void Expire(const std::string& uuid);
 
   // Told when a running guest should get its keys anew.
   std::function<void(const std::string& uuid)> on_keys;
@@ -86,6 +85,8 @@ class Provision {
   void CheckChange(const std::string& uuid, const Metadata& meta,
                    const Spec& spec, std::string_view what);
   void PurgeNow(const std::string& uuid, const std::string& what);
+  // All that are named after it.
+  void DeleteVolumes(const std::string& uuid);
   void RemoveNow(const std::string& uuid, const Reply<Done>& reply);
   // Runs `work` on a worker with its turn held; what it throws is the answer.
   void Work(const std::string& uuid, const std::string& what, Reply<Done> reply,

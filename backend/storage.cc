@@ -48,6 +48,7 @@ Volume Describe(virStorageVolPtr volume, std::string_view what) {
   if (described.size == 0) described.size = info.capacity;
   described.modified =
       ParseTimestamp(XmlText(xml, "/volume/target/timestamps/mtime"));
+  described.backing = XmlText(xml, "/volume/backingStore/path");
   return described;
 }
 
@@ -132,15 +133,28 @@ PoolInfo Storage::Info() {
   return {info.capacity, info.available};
 }
 
-std::vector<Volume> Storage::List() {
-  constexpr char kWhat[] = "Cannot list the pool";
-  const ConnPtr connection = connection_.Get(kWhat);
-  const PoolPtr pool = Open(connection.get(), kWhat);
+std::vector<VolumePtr> Storage::ListAll(std::string_view what) {
+  const ConnPtr connection = connection_.Get(what);
+  const PoolPtr pool = Open(connection.get(), what);
   virStorageVolPtr* raw = nullptr;
   const int count = virStoragePoolListAllVolumes(pool.get(), &raw, 0);
-  if (count < 0) ThrowLibvirt(kWhat);
-  std::vector<VolumePtr> owned(raw, raw + count);
+  if (count < 0) ThrowLibvirt(what);
+  std::vector<VolumePtr> volumes(raw, raw + count);
   std::free(raw);
+  return volumes;
+}
+
+std::vector<std::string> Storage::Names() {
+  std::vector<std::string> names;
+  for (const auto& volume : ListAll("Cannot list the pool")) {
+    names.emplace_back(virStorageVolGetName(volume.get()));
+  }
+  return names;
+}
+
+std::vector<Volume> Storage::List() {
+  constexpr char kWhat[] = "Cannot list the pool";
+  const auto owned = ListAll(kWhat);
   std::vector<Volume> list;
   for (const auto& volume : owned) {
     try {
@@ -193,6 +207,10 @@ void Storage::Create(const std::string& name, const std::string& format,
 void Storage::Write(const std::string& name, std::string_view bytes) {
   // A shorter upload into an existing raw volume would keep the old tail.
   Delete(name);
+  WriteNew(name, bytes);
+}
+
+void Storage::WriteNew(const std::string& name, std::string_view bytes) {
   Create(name, "raw", bytes.size());
   if (bytes.empty()) return;
   try {

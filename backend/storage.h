@@ -18,8 +18,9 @@ struct Volume {
   std::string name;
   uint64_t capacity = 0;
   uint64_t allocation = 0;
-  uint64_t size = 0;  // bytes of the file
-  Time modified;
+  uint64_t size = 0;    // bytes of the file
+  Time modified;        // by the hypervisor's clock
+  std::string backing;  // path of what it is an overlay of, or empty
 };
 
 struct PoolInfo {
@@ -60,6 +61,8 @@ class Storage {
   [[nodiscard]] const std::string& Pool() const { return pool_; }
   [[nodiscard]] PoolInfo Info();
   [[nodiscard]] std::vector<Volume> List();
+  // One call, whatever their number.
+  [[nodiscard]] std::vector<std::string> Names();
   [[nodiscard]] bool Has(const std::string& name);
   [[nodiscard]] Volume Get(const std::string& name);
   [[nodiscard]] std::string Path(const std::string& name);
@@ -69,6 +72,8 @@ class Storage {
               const std::string& backing_format = "");
   // Makes a raw volume with these bytes; one that exists is replaced.
   void Write(const std::string& name, std::string_view bytes);
+  // The same for a name that must be free: EEXIST.
+  void WriteNew(const std::string& name, std::string_view bytes);
   // Up to `length` bytes from `offset`; 0 is all.
   [[nodiscard]] std::string Read(const std::string& name, uint64_t offset,
                                  uint64_t length);
@@ -81,6 +86,7 @@ class Storage {
   void Announce();
 
  private:
+  [[nodiscard]] std::vector<VolumePtr> ListAll(std::string_view what);
   [[nodiscard]] PoolPtr Open(virConnectPtr connection, std::string_view what);
   [[nodiscard]] VolumePtr Lookup(const std::string& name,
                                  std::string_view what);

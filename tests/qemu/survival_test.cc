@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <thread>
@@ -160,10 +159,7 @@ TEST_F(SurvivalTest, AWaitingVerbEndsWithTheConnection) {
 // left once libvirtd is back.
 TEST_F(SurvivalTest, LibvirtdKilledInTheMiddleOfMkdirLeavesNothingBehind) {
   mount_->ExpectLoggedErrors();
-  const int rounds =
-      std::getenv("SBXFS_LONG") != nullptr && *std::getenv("SBXFS_LONG") != '\0'
-          ? 60
-          : 12;
+  const int rounds = LongRun() ? 60 : 12;
   const World empty = World::Now();
   int made = 0;
   for (int round = 0; round < rounds; ++round) {

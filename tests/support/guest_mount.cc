@@ -375,6 +375,11 @@ std::string BlankDisk() {
   return disk;
 }
 
+bool LongRun() {
+  const char* set = std::getenv("SBXFS_LONG");
+  return set != nullptr && *set != '\0';
+}
+
 std::string NoGuestsBecause() {
   if (std::getenv("SBXFS_INSIDE") == nullptr) {
     return "needs a libvirtd of its own: run it in tests/support/inside";

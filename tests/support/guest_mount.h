@@ -147,6 +147,8 @@ void Clear(const std::filesystem::path& dir);
 
 // A disk whose boot sector halts the processor.
 [[nodiscard]] std::string BlankDisk();
+// Whether the long counts are wanted: SBXFS_LONG is set.
+[[nodiscard]] bool LongRun();
 // Why tests with guests cannot run here; empty when they can.
 [[nodiscard]] std::string NoGuestsBecause();
 

@@ -1,0 +1,63 @@
+#ifndef SBXFS_BACKEND_HOUSEKEEPING_H_
+#define SBXFS_BACKEND_HOUSEKEEPING_H_
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backend/core.h"
+#include "backend/documents.h"
+#include "backend/images.h"
+#include "backend/provision.h"
+
+namespace sbxfs {
+
+// What is done in the background on a hypervisor, by one mount at a time:
+// emptying the trash of what lay there for too long, and removing what daemons
+// and libvirtds that were killed left in the pool.
+class Housekeeping {
+ public:
+  Housekeeping(Core& core, Documents& documents, Images& images,
+               Provision& provision)
+      : core_(core),
+        documents_(documents),
+        images_(images),
+        provision_(provision) {}
+
+  // These return at once; the work comes again by itself as long as there is
+  // some.
+  void PlanTrash() { Plan(kTrash, std::chrono::milliseconds(0)); }
+  void PlanSweep() { Plan(kSweep, std::chrono::milliseconds(200)); }
+
+ private:
+  enum Chore { kTrash, kSweep };
+  // When to come again; nothing when there is nothing to come for.
+  using Next = std::optional<std::chrono::milliseconds>;
+
+  void Plan(Chore chore, std::chrono::milliseconds delay) EXCLUDES(mutex_);
+  [[nodiscard]] Next EmptyTrash();
+  [[nodiscard]] Next Sweep();
+  // Runs `work` with the time on the hypervisor while no other mount does the
+  // like; false when one does.
+  [[nodiscard]] bool WithLease(const std::function<void(Time)>& work);
+  [[nodiscard]] bool TakeLease() EXCLUDES(mutex_);
+  // Volumes of sandboxes that libvirt has no domain of.
+  [[nodiscard]] std::vector<std::string> WithoutDomain(
+      const std::vector<std::string>& volumes);
+
+  Core& core_;
+  Documents& documents_;
+  Images& images_;
+  Provision& provision_;
+  Mutex mutex_;
+  Timer::Id due_[2] GUARDED_BY(mutex_) = {0, 0};  // of each chore
+  // The lease of another mount: when it was made, and when we first saw it.
+  std::optional<std::pair<Time, std::chrono::steady_clock::time_point>> theirs_
+      GUARDED_BY(mutex_);
+};
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_HOUSEKEEPING_H_

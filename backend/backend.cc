@@ -47,6 +47,12 @@ std::optional<Key> ValueOf(const Table& table, std::string_view word) {
   return std::nullopt;
 }
 
+constexpr std::array<std::pair<Collection, std::string_view>, 3> kCollections{{
+    {Collection::kMounts, "mounts"},
+    {Collection::kPorts, "ports"},
+    {Collection::kSecrets, "secrets"},
+}};
+
 }  // namespace
 
 std::string_view StateName(State state) { return NameOf(kStates, state); }
@@ -59,6 +65,9 @@ bool IsOff(State state) {
 std::string_view VerbName(Verb verb) { return NameOf(kVerbs, verb); }
 std::optional<Verb> ParseVerb(std::string_view name) {
   return ValueOf<Verb>(kVerbs, name);
+}
+std::string_view CollectionName(Collection collection) {
+  return NameOf(kCollections, collection);
 }
 std::string VerbList() {
   std::string list;

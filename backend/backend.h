@@ -6,8 +6,10 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -116,6 +118,11 @@ struct Sandbox {
   std::string host_key;         // "ssh-ed25519 AAAA…", or empty
   std::string authorized_keys;  // one a line, this sandbox's own
 
+  // The entries of its collections: name to value, as it reads back.
+  std::map<std::string, std::string> mounts;
+  std::map<std::string, std::string> ports;
+  std::set<std::string> secrets;  // their values are never shown
+
   std::vector<std::string> addresses;
   Usage usage;
   std::shared_ptr<const std::string> console;  // null until refreshed
@@ -213,6 +220,10 @@ enum class Setting {
   kAuthorizedKeys,
 };
 
+// Directories of a sandbox with a file for each entry, which holds its value.
+enum class Collection { kMounts, kPorts, kSecrets };
+[[nodiscard]] std::string_view CollectionName(Collection collection);
+
 // What Refresh brings up to date.
 enum class Facet { kUsage, kAddresses, kConsole, kDomainXml };
 
@@ -273,6 +284,11 @@ class Backend {
   virtual void Set(const Caller& caller, const std::string& uuid,
                    Setting setting, const std::string& value,
                    Reply<Done> reply) = 0;
+  // Makes the entry, or changes its value; an empty value removes it. EINVAL
+  // for a name or value not acceptable, EADDRINUSE, EACCES, EPERM.
+  virtual void SetItem(const Caller& caller, const std::string& uuid,
+                       Collection collection, const std::string& name,
+                       const std::string& value, Reply<Done> reply) = 0;
   // rm config.yaml.rejected.
   virtual void ForgetRejected(const Caller& caller, const std::string& uuid,
                               Reply<Done> reply) = 0;

@@ -127,6 +127,21 @@ class LibvirtBackend : public Backend {
            const std::string& value, Reply<Done> reply) override {
     provision_.Set(uuid, setting, value, std::move(reply));
   }
+  void SetItem(const Caller& caller, const std::string& uuid,
+               Collection collection, const std::string& name,
+               const std::string& value, Reply<Done> reply) override {
+    switch (collection) {
+      case Collection::kMounts:
+        SetMount(caller, uuid, name, value, std::move(reply));
+        return;
+      case Collection::kPorts:
+        SetPort(caller, uuid, name, value, std::move(reply));
+        return;
+      case Collection::kSecrets:
+        SetSecret(caller, uuid, name, value, std::move(reply));
+        return;
+    }
+  }
   void ForgetRejected(const Caller&, const std::string& uuid,
                       Reply<Done> reply) override {
     provision_.ForgetRejected(uuid, std::move(reply));
@@ -180,6 +195,24 @@ class LibvirtBackend : public Backend {
   }
 
  private:
+  void SetMount(const Caller&, const std::string&, const std::string& name,
+                const std::string&, Reply<Done>) {
+    throw Error(EOPNOTSUPP,
+                fmt::format("Cannot mount '{}': not with this backend", name));
+  }
+  void SetPort(const Caller&, const std::string&, const std::string& name,
+               const std::string&, Reply<Done>) {
+    throw Error(
+        EOPNOTSUPP,
+        fmt::format("Cannot forward port '{}': not with this backend", name));
+  }
+  void SetSecret(const Caller&, const std::string&, const std::string& name,
+                 const std::string&, Reply<Done>) {
+    throw Error(
+        EOPNOTSUPP,
+        fmt::format("Cannot set secret '{}': not with this backend", name));
+  }
+
   void Connected(virConnectPtr conn) {
     core_.LearnHost(conn);
     if (!core_.test_driver) ReadDocuments();

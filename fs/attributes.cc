@@ -39,6 +39,7 @@ Time TimeOf(const View& view, const Row& row) {
 
 mode_t FileMode(mode_t row, mode_t dir) {
   mode_t mask = 0700;
+  mask |= dir & 0011;  // of directories
   if ((dir & 0050) != 0) mask |= 0040;
   if ((dir & 0020) != 0) mask |= 0020;
   if ((dir & 0005) != 0) mask |= 0004;

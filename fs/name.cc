@@ -58,6 +58,15 @@ bool Name::Valid(std::string_view text) {
   return text.size() <= kLongest && Flaw(text).empty();
 }
 
+bool LooksScratch(std::string_view text) {
+  if (text.starts_with('.') || text.starts_with('#')) return true;
+  if (text.find(".tmp") != std::string_view::npos) return true;
+  for (const std::string_view end : {"~", ".bak", ".new", ".orig", ".swp"}) {
+    if (text.ends_with(end)) return true;
+  }
+  return false;
+}
+
 std::string StripYaml(std::string_view text) {
   if (!EndsInYaml(text)) return {};
   text.remove_suffix(kYaml.size());

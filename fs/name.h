@@ -26,6 +26,10 @@ class Name {
   std::string text_;
 };
 
+// Whether it is such as programs give to files they are not done with, or keep
+// a copy in: .x, #x, x~, x.bak, x.new, x.orig, x.swp, x.tmp and x.tmp.1234.
+[[nodiscard]] bool LooksScratch(std::string_view text);
+
 // "box" out of "box.yaml" when that is a valid name, else empty.
 [[nodiscard]] std::string StripYaml(std::string_view text);
 

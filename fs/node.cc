@@ -53,6 +53,12 @@ void Dir::Rename(const Caller&, const std::string& name, Dir&,
                                  "the tree and keeps its place",
                                  name, new_name));
 }
+void Dir::Receive(const Caller&, const std::string& name,
+                  const std::shared_ptr<File>&, Reply<Done>) {
+  throw Error(EPERM, fmt::format("Cannot rename to '{}': no file can be put "
+                                 "here; see README for what there is",
+                                 name));
+}
 void Dir::RefuseOther(const std::string& name) {
   throw Error(EPERM, fmt::format("Cannot make '{}': the tree has directories "
                                  "and plain files alone",

@@ -119,6 +119,9 @@ class Dir : public Node {
                       Reply<Made> reply);
   virtual void Rename(const Caller& caller, const std::string& name, Dir& to,
                       const std::string& new_name, Reply<Done> reply);
+  // A finished scratch file is renamed to `name` in here, from wherever.
+  virtual void Receive(const Caller& caller, const std::string& name,
+                       const std::shared_ptr<File>& scratch, Reply<Done> reply);
   // symlink, link, mknod of this name.
   [[noreturn]] virtual void RefuseOther(const std::string& name);
 

@@ -15,31 +15,6 @@ namespace {
 constexpr std::chrono::milliseconds kFresh{500};
 constexpr std::chrono::milliseconds kConsoleEvery{200};
 
-// The one line in `bytes`.
-std::string OneLine(std::string_view noun, std::string_view bytes) {
-  std::string_view line = bytes;
-  if (line.ends_with('\n')) line.remove_suffix(1);
-  if (line.size() >= TextFile::kLongestLine) {
-    throw Error(E2BIG, fmt::format("Cannot write '{}': a line has less than "
-                                   "{} bytes",
-                                   noun, TextFile::kLongestLine));
-  }
-  if (line.find('\n') != std::string_view::npos) {
-    throw Error(EINVAL, fmt::format("Cannot write '{}': these are several "
-                                    "lines, and a line is a command; write "
-                                    "one at a time",
-                                    noun));
-  }
-  for (const char c : line) {
-    if (c != '\t' && c != '\r' && static_cast<unsigned char>(c) < ' ') {
-      throw Error(EINVAL, fmt::format("Cannot write '{}': there is a control "
-                                      "character in it; write plain text",
-                                      noun));
-    }
-  }
-  return std::string(line);
-}
-
 uint64_t SizeOf(const View& view, const Row& row) {
   switch (row.form) {
     case Form::kLog: {
@@ -65,11 +40,7 @@ void CheckWritable(const View& view, const Row& row) {
     throw Error(EACCES,
                 fmt::format("Cannot write '{}': it is read-only", row.name));
   }
-  if (view.sandbox && view.sandbox->trashed) {
-    throw Error(EACCES, fmt::format("Cannot write '{}': sandbox '{}' is in the "
-                                    "trash; mv it out first",
-                                    row.name, view.sandbox->name));
-  }
+  CheckNotTrashed(view, row.name);
 }
 
 struct stat TextFile::Stat(const Caller& reader) {
@@ -112,11 +83,6 @@ void TextFile::Command(const Caller& caller, const std::string& bytes,
   CheckWritable(view, row_);
   row_.store({*tree_, caller, view.sandbox, OneLine(row_.name, bytes), wait},
              std::move(reply));
-}
-
-void TextFile::StoreWhole(const Caller& caller, const std::string& text,
-                          Reply<Done> reply) {
-  Command(caller, text, true, std::move(reply));
 }
 
 void TextFile::Open(const Caller& caller, int flags, Reply<OpenFilePtr> reply) {

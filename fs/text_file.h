@@ -6,21 +6,18 @@
 #include "fs/layout.h"
 #include "fs/node.h"
 #include "fs/tree.h"
+#include "fs/value_file.h"
 
 namespace sbxfs {
 
 // The key of a row's node.
 [[nodiscard]] std::string RowKey(const Row& row, const std::string& uuid);
 
-// A file of the table that is no document: shown as it was at open (logs go
-// on growing), and a line written to it is a command whose verdict is the
-// write's.
-class TextFile : public File {
+// A file of the table that is no document; those that are logs go on growing.
+class TextFile : public ValueFile {
  public:
-  static constexpr std::size_t kLongestLine = 4096;
-
   TextFile(TreePtr tree, const Row& row, const std::string& uuid)
-      : File(RowKey(row, uuid), uuid), tree_(std::move(tree)), row_(row) {}
+      : ValueFile(std::move(tree), RowKey(row, uuid), uuid), row_(row) {}
 
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
   void FreshStat(const Caller& reader, Reply<struct stat> reply) override;
@@ -28,25 +25,20 @@ class TextFile : public File {
   void Change(const Caller& caller, const Changes& changes,
               Reply<Done> reply) override;
   void Open(const Caller& caller, int flags, Reply<OpenFilePtr> reply) override;
-  void StoreWhole(const Caller& caller, const std::string& text,
-                  Reply<Done> reply) override;
-
-  [[nodiscard]] View ViewFor(const Caller& reader) {
-    return tree_->ViewFor(reader, subject);
+  [[nodiscard]] std::string Show(const View& view) override {
+    return row_.show(view);
   }
-  [[nodiscard]] const Row& row() const { return row_; }
-  [[nodiscard]] Tree& tree() const { return *tree_; }
-
-  // One write of `bytes`.
+  [[nodiscard]] bool Polled() const override { return row_.poll; }
   void Command(const Caller& caller, const std::string& bytes, bool wait,
-               Reply<Done> reply);
+               Reply<Done> reply) override;
+
+  [[nodiscard]] const Row& row() const { return row_; }
 
  private:
   [[nodiscard]] std::shared_ptr<TextFile> Self() {
     return std::static_pointer_cast<TextFile>(shared_from_this());
   }
 
-  const TreePtr tree_;
   const Row& row_;
 };
 

@@ -81,12 +81,13 @@ bool Passing::Remove(const std::string& dir, const std::string& name,
 }
 
 void Passing::Drop(const std::string& dir) {
-  std::map<std::string, NodePtr> freed;
+  std::vector<std::map<std::string, NodePtr>> freed;
   MutexLock lock(mutex_);
-  const auto in = files_.find(dir);
-  if (in == files_.end()) return;
-  freed.swap(in->second);
-  files_.erase(in);
+  for (auto in = files_.lower_bound(dir);
+       in != files_.end() && in->first.starts_with(dir);) {
+    freed.push_back(std::move(in->second));
+    in = files_.erase(in);
+  }
 }
 
 void Passing::Clear() {

@@ -61,6 +61,7 @@ class Passing {
   // Only if it is still `node`, unless that is null.
   bool Remove(const std::string& dir, const std::string& name,
               const Node* node = nullptr) EXCLUDES(mutex_);
+  // That directory and those below it.
   void Drop(const std::string& dir) EXCLUDES(mutex_);
   void Clear() EXCLUDES(mutex_);
 

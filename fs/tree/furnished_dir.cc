@@ -7,6 +7,7 @@
 
 #include "backend/util/text.h"
 #include "fs/document.h"
+#include "fs/name.h"
 #include "fs/text_file.h"
 
 namespace sbxfs {
@@ -27,6 +28,28 @@ void OpenMade(const std::shared_ptr<File>& file, const Caller& caller,
   opened.Guard([&] { file->Open(caller, flags, opened); });
 }
 
+Reply<Done> Clearing(const TreePtr& tree, const std::string& uuid,
+                     const Reply<Done>& reply) {
+  return reply.Then<Done>([tree, uuid](Done done) {
+    tree->errors.Succeeded(uuid);
+    return done;
+  });
+}
+
+bool MoveScratch(const TreePtr& tree, const Caller& caller,
+                 const std::string& from, const std::string& name, Dir& to,
+                 const std::string& new_name, const Reply<Done>& reply) {
+  const auto scratch =
+      std::dynamic_pointer_cast<ScratchFile>(tree->passing.Find(from, name));
+  if (!scratch) return false;
+  const auto moved = reply.Then<Done>([=](Done done) {
+    tree->passing.Remove(from, name, scratch.get());
+    return done;
+  });
+  moved.Guard([&] { to.Receive(caller, new_name, scratch, moved); });
+  return true;
+}
+
 std::shared_ptr<File> FurnishedDir::Built(const Caller& caller,
                                           const std::string& name) {
   const Row* row = FindRow(kind_, name);
@@ -45,8 +68,9 @@ bool FurnishedDir::IsDocument(const std::string& name) const {
 
 bool FurnishedDir::IsScratch(const std::string& name, int flags) const {
   if ((flags & O_EXCL) != 0) return true;
+  const bool looks = LooksScratch(name);
   for (const Row& row : Rows(kind_)) {
-    if (row.form == Form::kDocument &&
+    if (row.store != nullptr && (looks || row.form == Form::kDocument) &&
         name.find(row.name) != std::string::npos) {
       return true;
     }
@@ -133,21 +157,8 @@ void FurnishedDir::Rename(const Caller& caller, const std::string& name,
     reply.Ok();
     return;
   }
-  const auto scratch =
-      std::dynamic_pointer_cast<ScratchFile>(tree_->passing.Find(key, name));
-  auto* target = dynamic_cast<FurnishedDir*>(&to);
-  if (!scratch || target == nullptr) {
-    Dir::Rename(caller, name, to, new_name, std::move(reply));
-    return;
-  }
-  const auto moved =
-      [self = std::static_pointer_cast<FurnishedDir>(shared_from_this()), name,
-       scratch](Done) {
-        self->tree_->passing.Remove(self->key, name, scratch.get());
-        return Done{};
-      };
-  const auto received = reply.Then<Done>(moved);
-  received.Guard([&] { target->Receive(caller, new_name, scratch, received); });
+  if (MoveScratch(tree_, caller, key, name, to, new_name, reply)) return;
+  Dir::Rename(caller, name, to, new_name, std::move(reply));
 }
 
 void FurnishedDir::Receive(const Caller& caller, const std::string& name,
@@ -157,12 +168,7 @@ void FurnishedDir::Receive(const Caller& caller, const std::string& name,
     tree_->vacancies.Clear(Thing(name), caller.pid);
     const std::string text =
         std::static_pointer_cast<ScratchFile>(scratch)->Text();
-    const auto stored = [self = std::static_pointer_cast<FurnishedDir>(
-                             shared_from_this())](Done) {
-      self->tree_->errors.Succeeded(self->subject);
-      return Done{};
-    };
-    const auto told = reply.Then<Done>(stored);
+    const auto told = Clearing(tree_, subject, reply);
     told.Guard([&] { file->StoreWhole(caller, text, told); });
     return;
   }

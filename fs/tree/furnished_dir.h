@@ -29,6 +29,9 @@ class FurnishedDir : public Dir {
               Reply<Made> reply) override;
   void Rename(const Caller& caller, const std::string& name, Dir& to,
               const std::string& new_name, Reply<Done> reply) override;
+  void Receive(const Caller& caller, const std::string& name,
+               const std::shared_ptr<File>& scratch,
+               Reply<Done> reply) override;
 
  protected:
   // The node of a row's directory.
@@ -56,9 +59,6 @@ class FurnishedDir : public Dir {
   const DirKind kind_;
 
  private:
-  // A finished text comes in from elsewhere.
-  void Receive(const Caller& caller, const std::string& name,
-               const std::shared_ptr<File>& scratch, Reply<Done> reply);
   void TakeAway(const Caller& caller, const std::string& name, Dir& to,
                 const std::string& new_name);
 };
@@ -66,6 +66,16 @@ class FurnishedDir : public Dir {
 // A node for a row that is a file.
 [[nodiscard]] std::shared_ptr<File> RowNode(const TreePtr& tree, const Row& row,
                                             const std::string& uuid);
+
+// Renames the scratch file `name` of the directory of key `from`, wherever to;
+// false when there is none.
+bool MoveScratch(const TreePtr& tree, const Caller& caller,
+                 const std::string& from, const std::string& name, Dir& to,
+                 const std::string& new_name, const Reply<Done>& reply);
+
+// `reply`, whose success empties the error file of the sandbox.
+[[nodiscard]] Reply<Done> Clearing(const TreePtr& tree, const std::string& uuid,
+                                   const Reply<Done>& reply);
 
 // Opens a file that was made.
 void OpenMade(const std::shared_ptr<File>& file, const Caller& caller,

@@ -1,6 +1,9 @@
 #include "fs/tree/sandbox_dir.h"
 
+#include <algorithm>
+
 #include "fs/attributes.h"
+#include "fs/tree/value_dir.h"
 
 namespace sbxfs {
 
@@ -8,6 +11,10 @@ struct stat SandboxDir::Stat(const Caller& reader) {
   const View view = tree_->ViewFor(reader, subject);
   struct stat stat = SandboxStat(*view.sandbox);
   if (view.sandbox->trashed) stat.st_mode &= ~mode_t{0222};
+  const auto rows = Rows(kind_);
+  stat.st_nlink += static_cast<nlink_t>(std::count_if(
+      rows.begin(), rows.end(),
+      [](const Row& row) { return row.form == Form::kDirectory; }));
   return stat;
 }
 
@@ -21,15 +28,15 @@ void SandboxDir::Change(const Caller& caller, const Changes& changes,
                           changes.mode, std::move(reply));
 }
 
+NodePtr SandboxDir::SubDir(const Row& row) {
+  return std::make_shared<ValueDir>(tree_, row, subject);
+}
+
 bool SandboxDir::UnlinkRow(const Caller& caller, const Row& row,
                            Reply<Done>& reply) {
   if (row.present == nullptr) return false;
-  tree_->backend.ForgetRejected(
-      caller, subject,
-      reply.Then<Done>([tree = tree_, uuid = subject](Done done) {
-        tree->errors.Succeeded(uuid);
-        return done;
-      }));
+  tree_->backend.ForgetRejected(caller, subject,
+                                Clearing(tree_, subject, reply));
   return true;
 }
 

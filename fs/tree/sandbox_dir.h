@@ -19,6 +19,7 @@ class SandboxDir : public FurnishedDir {
               Reply<Done> reply) override;
 
  protected:
+  NodePtr SubDir(const Row& row) override;
   bool UnlinkRow(const Caller& caller, const Row& row,
                  Reply<Done>& reply) override;
 };

@@ -520,6 +520,33 @@ void FakeBackend::Set(const Caller&, const std::string& uuid, Setting setting,
   });
 }
 
+void FakeBackend::SetItem(const Caller&, const std::string& uuid,
+                          Collection collection, const std::string& name,
+                          const std::string& value, Reply<Done> reply) {
+  Log(fmt::format("item {} {} {} {}", NameOf(uuid), CollectionName(collection),
+                  name, value));
+  Do("item", reply, [=, this] {
+    if (value == "bad") {
+      throw Error(EINVAL, fmt::format("Cannot set '{}': '{}' is no value; "
+                                      "write another one",
+                                      name, value));
+    }
+    Update(uuid, [&](Sandbox& sandbox) {
+      if (collection == Collection::kSecrets) {
+        sandbox.secrets.erase(name);
+        if (!value.empty()) sandbox.secrets.insert(name);
+        return;
+      }
+      auto& items =
+          collection == Collection::kPorts ? sandbox.ports : sandbox.mounts;
+      items.erase(name);
+      if (!value.empty()) items[name] = value;
+      sandbox.config_time = Now();
+    });
+    reply.Ok();
+  });
+}
+
 void FakeBackend::ForgetRejected(const Caller&, const std::string& uuid,
                                  Reply<Done> reply) {
   Log("forget " + NameOf(uuid));

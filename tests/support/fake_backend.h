@@ -20,8 +20,8 @@ class FakeBackend : public Backend {
   FakeBackend();
 
   // Test's side. Calls are named "create", "remove", "purge", "rename",
-  // "owner", "act", "wait", "set", "forget", "refresh", "defaults", "keys",
-  // "uri", "open image", "create image", "write image", "finish image",
+  // "owner", "act", "wait", "set", "item", "forget", "refresh", "defaults",
+  // "keys", "uri", "open image", "create image", "write image", "finish image",
   // "remove image".
   std::string Add(const std::string& name);  // a stopped one; its uuid
   void Update(const std::string& uuid, const std::function<void(Sandbox&)>& f);
@@ -64,6 +64,9 @@ class FakeBackend : public Backend {
                Reply<Done> reply) override;
   void Set(const Caller& caller, const std::string& uuid, Setting setting,
            const std::string& value, Reply<Done> reply) override;
+  void SetItem(const Caller& caller, const std::string& uuid,
+               Collection collection, const std::string& name,
+               const std::string& value, Reply<Done> reply) override;
   void ForgetRejected(const Caller& caller, const std::string& uuid,
                       Reply<Done> reply) override;
   void Refresh(const std::string& uuid, Facet facet,

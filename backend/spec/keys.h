@@ -1,7 +1,9 @@
 #ifndef SBXFS_BACKEND_SPEC_KEYS_H_
 #define SBXFS_BACKEND_SPEC_KEYS_H_
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "backend/spec/spec.h"
 #include "backend/spec/yaml.h"
@@ -19,9 +21,15 @@ enum class ValueType { kText, kSize, kPlain };  // kPlain: a number, true, false
 // Whether it can be user.name.
 [[nodiscard]] bool IsLogin(std::string_view text);
 
-// Lays the document `root` over `spec`. `name` stands in the sentences.
-// Throws as ParseSpec does.
-void ApplyLayer(std::string_view name, const YamlNode& root, Spec& spec);
+// Why a key (list items as `[]`) has no effect here; empty when it has one.
+[[nodiscard]] std::string_view WhyIdle(std::string_view key);
+
+// What `base` names, in its order.
+[[nodiscard]] std::vector<std::string> ReadBase(const YamlNode& node);
+
+// What the document `root` says. Throws as ParseSpec does. `whole`: nothing
+// comes beside it, so that params it uses must be there.
+[[nodiscard]] Spec ReadKeys(const YamlNode& root, bool whole);
 
 }  // namespace sbxfs
 

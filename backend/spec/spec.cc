@@ -4,9 +4,9 @@
 #include <sys/utsname.h>
 
 #include <set>
-#include <tuple>
 
 #include "backend/spec/keys.h"
+#include "backend/spec/merge.h"
 #include "backend/spec/scalar.h"
 #include "backend/spec/yaml.h"
 #include "backend/util/text.h"
@@ -26,15 +26,6 @@ std::string OwnArch() {
 // A text as YAML, empty for an empty one.
 std::string Word(std::string_view text) {
   return text.empty() ? "" : FormatScalar(text, ValueType::kText, false, '\0');
-}
-
-bool SameImages(const Spec& a, const Spec& b) {
-  return std::equal(a.images.begin(), a.images.end(), b.images.begin(),
-                    b.images.end(),
-                    [](const ImageSource& x, const ImageSource& y) {
-                      return std::tie(x.location, x.arch, x.digest) ==
-                             std::tie(y.location, y.arch, y.digest);
-                    });
 }
 
 std::string ImagesSkeleton(const Spec& defaults) {
@@ -91,10 +82,14 @@ user:
 }
 
 Spec ParseSpec(const std::vector<Layer>& layers) {
-  Spec spec;
+  YamlNode merged;
   for (const Layer& layer : layers) {
-    ApplyLayer(layer.name, ReadYaml(layer.name, layer.text), spec);
+    const YamlNode root = ReadYaml(layer.name, layer.text);
+    // A fault is one, though a stronger layer hides it.
+    (void)ReadKeys(root, /*whole=*/false);
+    merged = MergeLayers(std::move(merged), root);
   }
+  Spec spec = ReadKeys(merged, /*whole=*/true);
   const auto type =
       spec.cpu_types.find(spec.arch.empty() ? OwnArch() : spec.arch);
   if (type != spec.cpu_types.end()) spec.cpu_type = type->second;
@@ -106,23 +101,51 @@ std::vector<std::string> Differences(const Spec& a, const Spec& b) {
   const auto compare = [&](const char* key, bool same) {
     if (!same) keys.insert(key);
   };
-  compare("images", SameImages(a, b));
+  compare("additionalDisks", a.additional_disks == b.additional_disks);
   compare("arch", a.arch == b.arch);
+  compare("autostart", a.autostart == b.autostart);
+  compare("caCerts", a.ca_certs == b.ca_certs && a.remove_default_ca_certs ==
+                                                     b.remove_default_ca_certs);
+  compare("cpuType", a.cpu_types == b.cpu_types && a.cpu_type == b.cpu_type);
   compare("cpus", a.cpus == b.cpus);
-  compare("memory", a.memory == b.memory);
+  compare("description", a.description == b.description);
   compare("disk", a.disk == b.disk);
-  compare("user.name", a.user == b.user);
-  compare("user.uid", a.uid == b.uid);
-  compare("user.home", a.home == b.home);
-  compare("user.shell", a.shell == b.shell);
-  compare("user.comment", a.comment == b.comment);
-  compare("ssh.localPort", a.ssh_port == b.ssh_port);
+  compare("dns", a.dns == b.dns);
+  compare("env", a.env == b.env);
+  compare("firmware.legacyBIOS", a.legacy_bios == b.legacy_bios);
+  compare("hostResolver.hosts", a.hosts == b.hosts);
+  compare("images", a.images == b.images);
+  compare("memory", a.memory == b.memory);
+  compare("message", a.message == b.message);
+  compare("mountType", a.mount_type == b.mount_type);
+  compare("mountTypesUnsupported",
+          a.mount_types_unsupported == b.mount_types_unsupported);
+  compare("mounts", a.mounts == b.mounts);
+  compare("nestedVirtualization",
+          a.nested_virtualization == b.nested_virtualization);
+  compare("networks", a.networks == b.networks);
+  compare("param", a.param == b.param);
+  compare("plain", a.plain == b.plain);
+  compare("portForwards", a.port_forwards == b.port_forwards);
+  compare("probes", a.probes == b.probes);
+  compare("propagateProxyEnv", a.propagate_proxy_env == b.propagate_proxy_env);
+  compare("provision", a.provision == b.provision);
+  compare("ssh.forwardAgent", a.forward_agent == b.forward_agent);
+  compare("ssh.forwardX11", a.forward_x11 == b.forward_x11);
+  compare("ssh.forwardX11Trusted",
+          a.forward_x11_trusted == b.forward_x11_trusted);
   compare("ssh.loadDotSSHPubKeys",
           a.load_dot_ssh_pub_keys == b.load_dot_ssh_pub_keys);
-  compare("firmware.legacyBIOS", a.legacy_bios == b.legacy_bios);
-  compare("cpuType", a.cpu_types == b.cpu_types && a.cpu_type == b.cpu_type);
-  compare("description", a.description == b.description);
-  compare("autostart", a.autostart == b.autostart);
+  compare("ssh.localPort", a.ssh_port == b.ssh_port);
+  compare("timezone", a.timezone == b.timezone);
+  compare("tpm", a.tpm == b.tpm);
+  compare("upgradePackages", a.upgrade_packages == b.upgrade_packages);
+  compare("user.comment", a.comment == b.comment);
+  compare("user.home", a.home == b.home);
+  compare("user.name", a.user == b.user);
+  compare("user.shell", a.shell == b.shell);
+  compare("user.uid", a.uid == b.uid);
+  compare("video.display", a.video_display == b.video_display);
   return {keys.begin(), keys.end()};
 }
 

@@ -14,14 +14,26 @@ struct ImageSource {
   std::string location;  // a name in images/, an absolute path or an https URL
   std::string arch;      // empty: any
   std::string digest;    // "sha256:…", or empty
+  // Of a direct boot; empty: the disk boots itself.
+  std::string kernel = {}, kernel_digest = {}, kernel_cmdline = {};
+  std::string initrd = {}, initrd_digest = {};
+  bool operator==(const ImageSource&) const = default;
+};
+
+// The layer that an entry of a list comes from. No part of what it says: equal
+// to any other.
+struct Origin {
+  std::string layer;
+  bool operator==(const Origin&) const { return true; }
 };
 
 // How a host directory comes into the guest.
 enum class MountType { kAuto, kReverseSshfs, k9p, kVirtiofs };
 
 struct MountSpec {
-  std::string name;         // in mounts/; `name`, else the location's last part
-  std::string location;     // absolute, on the machine that mounts the tree
+  std::string name;  // in mounts/; `name`, else the location's last part
+  // Absolute, on the machine that mounts the tree; "~" or "~/…" until Expand.
+  std::string location;
   std::string mount_point;  // absolute, in the guest
   bool writable = false;
   uint64_t msize = 0;               // 9p.msize, bytes; 0: chosen
@@ -30,13 +42,15 @@ struct MountSpec {
   std::string ninep_version;        // 9p.protocolVersion; empty: chosen
   std::optional<bool> sshfs_cache;  // sshfs.cache
   std::optional<bool> sshfs_follow_symlinks;
+  unsigned virtiofs_queue_size = 0;  // 0: chosen
+  Origin origin;
   bool operator==(const MountSpec&) const = default;
 };
 
 struct ProvisionStep {
   enum class Mode { kSystem, kUser, kBoot, kDependency, kData };
   Mode mode = Mode::kSystem;
-  std::string script;  // templates expanded; starts with its "#!"
+  std::string script;  // Lima's boot scripts alone may lack the "#!"
   // Of mode data:
   std::string path, content, owner, permissions;
   bool overwrite = true;
@@ -61,6 +75,7 @@ struct PortForward {
   enum class Proto { kAny, kTcp, kUdp } proto = Proto::kAny;
   bool reverse = false;
   bool ignore = false;
+  Origin origin;
   bool operator==(const PortForward&) const = default;
 };
 
@@ -68,7 +83,7 @@ struct NetworkSpec {
   std::string name;  // shared, host, bridged, user-v2, or a libvirt network's
   std::string mac_address;
   std::string interface;
-  unsigned metric = 0;
+  unsigned metric = 100;
   bool operator==(const NetworkSpec&) const = default;
 };
 
@@ -80,7 +95,8 @@ struct DiskSpec {
   bool operator==(const DiskSpec&) const = default;
 };
 
-// What config.yaml and its layers come to. Lima's names and meanings.
+// What config.yaml and its layers come to. Lima's names and meanings. Texts
+// that may have templates have them until Expand.
 struct Spec {
   std::vector<ImageSource> images;  // in order of preference
   std::string arch;                 // empty: the hypervisor's own
@@ -104,6 +120,7 @@ struct Spec {
 
   std::vector<MountSpec> mounts;
   MountType mount_type = MountType::kAuto;
+  std::vector<MountType> mount_types_unsupported;  // not to be chosen
   std::vector<PortForward> port_forwards;
   std::vector<ProvisionStep> provision;  // in the order they are run
   std::vector<Probe> probes;
@@ -127,6 +144,16 @@ struct Spec {
   std::vector<DiskSpec> additional_disks;
 };
 
+// What the templates of one sandbox stand for.
+struct Placeholders {
+  std::string name, hostname;
+  std::string dir;                             // {{.Dir}}
+  std::string uid, home;                       // of the guest's login
+  std::string host_user, host_uid, host_home;  // of who owns the sandbox
+  std::string host_arch;                       // as Go calls it: "amd64"
+  std::string ssh_port;
+};
+
 // One text of several, weakest first. `name` stands in sentences and is what
 // effective.yaml calls the layer ("built-in", "defaults.yaml", "config.yaml").
 struct Layer {
@@ -138,11 +165,20 @@ struct Layer {
 // no guest would take becomes "sandbox".
 [[nodiscard]] std::string BuiltInLayer(std::string_view user);
 
-// What the layers come to: a stronger one's maps are merged into the weaker
-// ones', its lists and values replace theirs, null sets nothing. Throws
+// What the layers come to. A stronger one's values replace the weaker ones',
+// its maps are merged into theirs and its lists joined with them, as sbxfs(5)
+// says for each; null sets nothing. Throws
 // Error(EINVAL): `Cannot accept 'config.yaml': line L, column C: …` with the
 // key, the value found, what is allowed, and the nearest known key.
 [[nodiscard]] Spec ParseSpec(const std::vector<Layer>& layers);
+
+// Puts in what the templates stand for, and the home for "~".
+void Expand(const Placeholders& placeholders, Spec& spec);
+
+// Whether it can name a mount in mounts/, or a disk.
+[[nodiscard]] bool IsMountName(std::string_view name);
+// The name of a mount that is given none: the last part of its location.
+[[nodiscard]] std::string MountNameOf(std::string_view location);
 
 // `text` with the dotted `key` set to `value` ("ssh.localPort", "2222"; an
 // empty value takes the key away), comments, order and style kept. `value` is

@@ -26,11 +26,14 @@ constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 // Tells lines and columns of bytes, quickly when they are asked in order.
 class Places {
  public:
-  explicit Places(std::string_view text) : text_(text) {}
+  Places(std::string_view name, std::string_view text) : text_(text) {
+    start_.document = name;
+    node_ = start_;
+  }
 
   [[nodiscard]] YamlNode At(std::size_t offset) {
     offset = std::min(offset, text_.size());
-    if (offset < node_.offset) node_ = YamlNode();
+    if (offset < node_.offset) node_ = start_;
     for (; node_.offset < offset; ++node_.offset) {
       const char c = text_[node_.offset];
       if (c == '\n') {
@@ -45,6 +48,7 @@ class Places {
 
  private:
   const std::string_view text_;
+  YamlNode start_;
   YamlNode node_;
 };
 
@@ -65,7 +69,7 @@ class Builder : public YAML::EventHandler {
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (seen_) {
-      throw YamlError(name_, NodeAt(mark),
+      throw YamlError(NodeAt(mark),
                       "another document begins here; leave one, and check the "
                       "indentation");
     }
@@ -85,7 +89,7 @@ class Builder : public YAML::EventHandler {
     node.value = value;
     node.quoted = tag == "!";
     if (!layout_.IsClosed(node)) {
-      throw YamlError(name_, node, "a quote that is opened here never closes");
+      throw YamlError(node, "a quote that is opened here never closes");
     }
     Add(std::move(node));
   }
@@ -113,10 +117,10 @@ class Builder : public YAML::EventHandler {
                  YAML::anchor_t anchor) {
     YamlNode node = NodeAt(mark);
     if (anchor != 0) {
-      throw YamlError(name_, node, kNoAnchors);
+      throw YamlError(node, kNoAnchors);
     }
     if (!tag.empty() && tag != "?" && tag != "!") {
-      throw YamlError(name_, node, "tags (!) are not supported; remove it");
+      throw YamlError(node, "tags (!) are not supported; remove it");
     }
     return node;
   }
@@ -124,14 +128,13 @@ class Builder : public YAML::EventHandler {
   void Open(YamlNode::Kind kind, YamlNode node,
             YAML::EmitterStyle::value style) {
     if (levels_.size() >= kMaxDepth) {
-      throw YamlError(name_, node,
+      throw YamlError(node,
                       fmt::format("more than {} levels of nesting", kMaxDepth));
     }
     node.kind = kind;
     node.flow = style == YAML::EmitterStyle::Flow;
     if (!layout_.IsClosed(node)) {
-      throw YamlError(name_, node,
-                      "a bracket that is opened here never closes");
+      throw YamlError(node, "a bracket that is opened here never closes");
     }
     levels_.push_back({std::move(node), std::nullopt, {}});
   }
@@ -163,12 +166,11 @@ class Builder : public YAML::EventHandler {
   void CheckKey(Level& level, const YamlNode& key) const {
     if (key.kind != YamlNode::Kind::kScalar) {
       throw YamlError(
-          name_, key,
-          "a key must be a word; check the brackets, colons and quotes");
+          key, "a key must be a word; check the brackets, colons and quotes");
     }
     const auto [known, fresh] = level.lines.emplace(key.value, key.line);
     if (fresh) return;
-    throw YamlError(name_, key,
+    throw YamlError(key,
                     fmt::format("duplicate key '{}', first on line {}; remove "
                                 "one of them",
                                 ForSentence(key.value), known->second));
@@ -177,7 +179,7 @@ class Builder : public YAML::EventHandler {
   // yaml-cpp takes a word alone for a key without a value.
   void CheckColon(const YamlNode& key, const YamlNode& value) const {
     if (value.kind != YamlNode::Kind::kNull || layout_.HasColon(key)) return;
-    throw YamlError(name_, key,
+    throw YamlError(key,
                     fmt::format("no ':' behind '{}'; write a key, a colon, a "
                                 "space and a value",
                                 ForSentence(key.value)));
@@ -186,7 +188,7 @@ class Builder : public YAML::EventHandler {
   const std::string_view name_;
   const std::string_view text_;
   const Layout layout_{text_};
-  Places places_{text_};
+  Places places_{name_, text_};
   const std::size_t skipped_;
   bool seen_ = false;
   YamlNode root_;
@@ -215,14 +217,14 @@ void CheckCharacters(std::string_view name, std::string_view text) {
                                     name, text.size(), kMaxYamlSize));
   }
   if (const auto bad = FindNotPlain(text); bad != std::string_view::npos) {
-    const YamlNode place = Places(text).At(bad);
+    const YamlNode place = Places(name, text).At(bad);
     const auto byte = static_cast<unsigned char>(text[bad]);
     throw YamlError(
-        name, place,
-        byte < 0x80 ? fmt::format("control character 0x{:02x}; remove it", byte)
-                    : fmt::format("byte 0x{:02x} is not UTF-8 text, or a "
-                                  "control character; save it as UTF-8",
-                                  byte));
+        place, byte < 0x80
+                   ? fmt::format("control character 0x{:02x}; remove it", byte)
+                   : fmt::format("byte 0x{:02x} is not UTF-8 text, or a "
+                                 "control character; save it as UTF-8",
+                                 byte));
   }
 }
 
@@ -279,9 +281,9 @@ YamlNode ReadYaml(std::string_view name, std::string_view text) {
   } catch (const YAML::Exception& error) {
     const YamlNode place = builder.NodeAt(error.mark);
     if (tab > place.offset) {
-      throw YamlError(name, place, Explain(error.msg));
+      throw YamlError(place, Explain(error.msg));
     }
-    throw YamlError(name, Places(text).At(tab),
+    throw YamlError(Places(name, text).At(tab),
                     "a tab indents this line; YAML takes spaces alone");
   }
 }
@@ -308,10 +310,10 @@ std::string ForSentence(std::string_view text) {
   return cut ? shown + "…" : shown;
 }
 
-Error YamlError(std::string_view name, const YamlNode& node,
-                std::string_view reason) {
-  return Error(EINVAL, fmt::format("Cannot accept '{}': line {}, column {}: {}",
-                                   name, node.line, node.column, reason));
+Error YamlError(const YamlNode& node, std::string_view reason) {
+  return Error(EINVAL,
+               fmt::format("Cannot accept '{}': line {}, column {}: {}",
+                           node.document, node.line, node.column, reason));
 }
 
 }  // namespace sbxfs

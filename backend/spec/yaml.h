@@ -26,6 +26,7 @@ struct YamlNode {
   bool flow = false;                 // of a list or map: in brackets
   std::size_t offset = 0;            // byte where it begins
   std::size_t line = 1, column = 1;  // the same for people, in characters
+  std::string document;              // the name of the text it is from
   std::vector<YamlNode> items;
   std::vector<YamlEntry> entries;  // in the text's order
 
@@ -55,8 +56,7 @@ struct YamlEntry {
 [[nodiscard]] std::string ForSentence(std::string_view text);
 
 // That sentence, for `reason` at `node`.
-[[nodiscard]] Error YamlError(std::string_view name, const YamlNode& node,
-                              std::string_view reason);
+[[nodiscard]] Error YamlError(const YamlNode& node, std::string_view reason);
 
 }  // namespace sbxfs
 

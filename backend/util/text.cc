@@ -26,11 +26,11 @@ std::string Lower(std::string_view text) {
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
-std::optional<std::uint64_t> Power(std::uint64_t base, char prefix) {
+std::optional<std::uint64_t> Power(char prefix) {
   const auto exponent = std::string_view("kmgtp").find(prefix);
   if (exponent == std::string_view::npos) return std::nullopt;
   std::uint64_t power = 1;
-  for (std::size_t i = 0; i <= exponent; ++i) power *= base;
+  for (std::size_t i = 0; i <= exponent; ++i) power *= 1024;
   return power;
 }
 
@@ -38,8 +38,10 @@ std::optional<std::uint64_t> Power(std::uint64_t base, char prefix) {
 std::optional<std::uint64_t> SizeUnit(std::string_view unit) {
   if (unit.empty() || unit == "b") return 1;
   const std::string_view rest = unit.substr(1);
-  if (rest.empty() || rest == "i" || rest == "ib") return Power(1024, unit[0]);
-  if (rest == "b") return Power(1000, unit[0]);
+  // Lima takes GB for GiB too.
+  if (rest.empty() || rest == "i" || rest == "ib" || rest == "b") {
+    return Power(unit[0]);
+  }
   return std::nullopt;
 }
 
@@ -174,7 +176,7 @@ std::optional<std::uint64_t> ParseSize(std::string_view text) {
 
 std::string FormatSize(std::uint64_t bytes) {
   for (const char prefix : {'P', 'T', 'G', 'M', 'K'}) {
-    const std::uint64_t unit = *Power(1024, Lower(prefix));
+    const std::uint64_t unit = *Power(Lower(prefix));
     if (bytes != 0 && bytes % unit == 0) {
       return fmt::format("{}{}iB", bytes / unit, prefix);
     }

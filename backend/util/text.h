@@ -32,7 +32,7 @@ namespace sbxfs {
 [[nodiscard]] std::string FormatDuration(std::chrono::seconds duration);
 
 // Bytes out of "4GiB", "512MB", "1.5G" or "1048576"; case does not count.
-// K to P with and without iB are powers of 1024, KB to PB powers of 1000.
+// K to P are powers of 1024, with iB, B or alone, as Lima has them.
 [[nodiscard]] std::optional<std::uint64_t> ParseSize(std::string_view text);
 
 // The largest binary unit that loses nothing: "4GiB", "1536MiB", "1000".

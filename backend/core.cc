@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend/libvirt_error.h"
+#include "backend/mounts.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
@@ -138,8 +139,11 @@ std::string PendingOf(const Metadata& meta, const Spec& now, Core& core) {
     keys = {"config.yaml"};
   }
   for (const auto& key : keys) {
-    // These two hold at once: the guest knows nothing of them.
-    if (key != "description" && key != "autostart") pending += key + "\n";
+    // The guest knows nothing of the first two; mounts are looked at below.
+    if (key != "description" && key != "autostart" && key != "mounts" &&
+        key != "mountType") {
+      pending += key + "\n";
+    }
   }
   return pending;
 }
@@ -426,6 +430,9 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
       sandbox.disk = spec.disk;
       sandbox.description = spec.description;
       sandbox.pending = PendingOf(meta, spec, *this);
+      if (!off && !test_driver && MountsDigest(spec) != NotedMounts(xml)) {
+        sandbox.pending += "mounts\n";
+      }
     } catch (const Error& error) {
       // Written behind our back, or defaults.yaml changed under it.
       sandbox.pending = "config.yaml\n";

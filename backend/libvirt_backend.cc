@@ -45,7 +45,10 @@ class LibvirtBackend : public Backend {
         readiness_(core_, provision_),
         actions_(core_, images_, provision_),
         housekeeping_(core_, documents_, images_, provision_) {
-    core_.on_read = [this](const std::string& uuid) { readiness_.Look(uuid); };
+    core_.on_read = [this](const std::string& uuid) {
+      readiness_.Look(uuid);
+      provision_.mounts().Look(uuid);
+    };
     provision_.on_keys = [this](const std::string& uuid) {
       readiness_.PushKeysSoon(uuid);
     };
@@ -123,9 +126,9 @@ class LibvirtBackend : public Backend {
                Reply<Done> reply) override {
     actions_.WaitFor(uuid, state, std::move(reply));
   }
-  void Set(const Caller&, const std::string& uuid, Setting setting,
+  void Set(const Caller& caller, const std::string& uuid, Setting setting,
            const std::string& value, Reply<Done> reply) override {
-    provision_.Set(uuid, setting, value, std::move(reply));
+    provision_.Set(caller, uuid, setting, value, std::move(reply));
   }
   void SetItem(const Caller& caller, const std::string& uuid,
                Collection collection, const std::string& name,
@@ -225,6 +228,7 @@ class LibvirtBackend : public Backend {
     // Readiness was not looked for while everything was unreachable.
     for (const auto& sandbox : core_.catalog.List(false)) {
       readiness_.Look(sandbox->uuid);
+      provision_.mounts().Look(sandbox->uuid);
     }
     housekeeping_.PlanTrash();
     if (!core_.test_driver) housekeeping_.PlanSweep();

@@ -153,6 +153,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
   meta.user = GuestUser(caller.uid);
   meta.config = config.empty() ? Skeleton(core_.SpecOf("", meta.user)) : config;
   const Spec spec = core_.SpecOf(meta.config, meta.user);
+  mounts_.Check(caller, {caller.uid, name}, Spec(), spec, what);
   meta.user = spec.user;
   meta.applied = meta.config;
   meta.uid = caller.uid;

@@ -9,6 +9,7 @@
 #include "backend/core.h"
 #include "backend/guest/seed.h"
 #include "backend/images.h"
+#include "backend/mounts.h"
 #include "backend/ports.h"
 
 namespace sbxfs {
@@ -19,7 +20,7 @@ namespace sbxfs {
 class Provision {
  public:
   Provision(Core& core, Images& images)
-      : core_(core), images_(images), ports_(core) {}
+      : core_(core), images_(images), ports_(core), mounts_(core) {}
 
   // As in Backend.
   void Create(const Caller& caller, const std::string& name,
@@ -31,8 +32,8 @@ class Provision {
   void SetOwner(const std::string& uuid, std::optional<uid_t> uid,
                 std::optional<gid_t> gid, std::optional<mode_t> mode,
                 Reply<Done> reply);
-  void Set(const std::string& uuid, Setting setting, const std::string& value,
-           Reply<Done> reply);
+  void Set(const Caller& caller, const std::string& uuid, Setting setting,
+           const std::string& value, Reply<Done> reply);
   void ForgetRejected(const std::string& uuid, Reply<Done> reply);
 
   // Blocking parts of a start, for a stopped sandbox. Callers hold its turn.
@@ -47,6 +48,7 @@ class Provision {
   [[nodiscard]] static std::string KeysDigest(
       const std::vector<std::string>& keys);
   [[nodiscard]] Ports& ports() { return ports_; }
+  [[nodiscard]] Mounts& mounts() { return mounts_; }
 
   // Blocks: deletes for good what has been in the trash for too long.
   void Expire(const std::string& uuid);
@@ -78,12 +80,17 @@ class Provision {
                 const Images::Base& base, std::string_view what);
   void MakeSeedVolume(Metadata& meta, const std::string& uuid,
                       const std::string& name, const Spec& spec);
-  void SetConfig(const std::string& uuid, const std::string& text,
-                 bool keep_rejected, const std::string& what);
-  void SetOneKey(const std::string& uuid, const char* key,
+  void SetConfig(const Caller& caller, const std::string& uuid,
+                 const std::string& text, bool keep_rejected,
+                 const std::string& what);
+  void SetOneKey(const Caller& caller, const std::string& uuid, const char* key,
                  const std::string& value, const std::string& what);
-  void CheckChange(const std::string& uuid, const Metadata& meta,
-                   const Spec& spec, std::string_view what);
+  void CheckMounts(const Caller& caller, const std::string& uuid,
+                   const Metadata& meta, const Spec& spec,
+                   std::string_view what);
+  void CheckChange(const Caller& caller, const std::string& uuid,
+                   const Metadata& meta, const Spec& spec,
+                   std::string_view what);
   void PurgeNow(const std::string& uuid, const std::string& what);
   // All that are named after it.
   void DeleteVolumes(const std::string& uuid);
@@ -96,6 +103,7 @@ class Provision {
   Core& core_;
   Images& images_;
   Ports ports_;
+  Mounts mounts_;
   Mutex mutex_;
   std::set<std::string> being_made_ GUARDED_BY(mutex_);  // host names
 };

@@ -7,6 +7,7 @@
 
 #include "backend/guest/keys.h"
 #include "backend/provision.h"
+#include "backend/util/log.h"
 #include "backend/util/text.h"
 
 namespace sbxfs {
@@ -25,21 +26,23 @@ std::string WithoutPlace(const std::string& sentence) {
 
 }  // namespace
 
-void Provision::Set(const std::string& uuid, Setting setting,
-                    const std::string& value, Reply<Done> reply) {
+void Provision::Set(const Caller& caller, const std::string& uuid,
+                    Setting setting, const std::string& value,
+                    Reply<Done> reply) {
   const std::string name = NameOf(uuid);
   auto one = [&](const char* key, const char* file) {
     const std::string what =
         fmt::format("Cannot set {} of '{}' to '{}'", file, name, value);
-    Work(uuid, what, reply,
-         [this, uuid, key, value, what] { SetOneKey(uuid, key, value, what); });
+    Work(uuid, what, reply, [this, caller, uuid, key, value, what] {
+      SetOneKey(caller, uuid, key, value, what);
+    });
   };
   switch (setting) {
     case Setting::kConfig: {
       const std::string what =
           fmt::format("Cannot change config.yaml of '{}'", name);
-      Work(uuid, what, reply, [this, uuid, value, what] {
-        SetConfig(uuid, value, /*keep_rejected=*/true, what);
+      Work(uuid, what, reply, [this, caller, uuid, value, what] {
+        SetConfig(caller, uuid, value, /*keep_rejected=*/true, what);
       });
       return;
     }
@@ -72,8 +75,9 @@ void Provision::Set(const std::string& uuid, Setting setting,
   }
 }
 
-void Provision::SetOneKey(const std::string& uuid, const char* key,
-                          const std::string& value, const std::string& what) {
+void Provision::SetOneKey(const Caller& caller, const std::string& uuid,
+                          const char* key, const std::string& value,
+                          const std::string& what) {
   const Metadata meta = core_.Meta(uuid, what);
   std::string text;
   try {
@@ -83,12 +87,28 @@ void Provision::SetOneKey(const std::string& uuid, const char* key,
     throw Error(error.Errno(),
                 fmt::format("{}: {}", what, WithoutPlace(error.Sentence())));
   }
-  SetConfig(uuid, text, /*keep_rejected=*/false, what);
+  SetConfig(caller, uuid, text, /*keep_rejected=*/false, what);
+}
+
+void Provision::CheckMounts(const Caller& caller, const std::string& uuid,
+                            const Metadata& meta, const Spec& spec,
+                            std::string_view what) {
+  const SandboxPtr sandbox = core_.Reachable(uuid, what);
+  Spec before;
+  try {
+    before = core_.SpecOf(meta.config, meta.user);
+  } catch (const Error& error) {
+    // Written behind our back: then all of it is new.
+    spdlog::debug("{}", error.Sentence());
+  }
+  mounts_.Check(caller, {sandbox->uid, sandbox->name}, before, spec, what);
 }
 
 // What a text asks for that this sandbox, at this moment, cannot have.
-void Provision::CheckChange(const std::string& uuid, const Metadata& meta,
-                            const Spec& spec, std::string_view what) {
+void Provision::CheckChange(const Caller& caller, const std::string& uuid,
+                            const Metadata& meta, const Spec& spec,
+                            std::string_view what) {
+  CheckMounts(caller, uuid, meta, spec, what);
   if (spec.ssh_port != 0 && spec.ssh_port != meta.ssh_port) {
     ports_.Release(ports_.Reserve(uuid, spec.ssh_port, what));
   }
@@ -102,15 +122,16 @@ void Provision::CheckChange(const std::string& uuid, const Metadata& meta,
   }
 }
 
-void Provision::SetConfig(const std::string& uuid, const std::string& text,
-                          bool keep_rejected, const std::string& what) {
+void Provision::SetConfig(const Caller& caller, const std::string& uuid,
+                          const std::string& text, bool keep_rejected,
+                          const std::string& what) {
   core_.Read(uuid);
   const Metadata before = core_.Meta(uuid, what);
   if (text == before.config && before.rejected.empty()) return;
   Spec spec;
   try {
     spec = core_.SpecOf(text, before.user);
-    CheckChange(uuid, before, spec, what);
+    CheckChange(caller, uuid, before, spec, what);
   } catch (const Error& error) {
     if (keep_rejected) {
       core_.ChangeMeta(uuid, what, [&](Metadata& meta) {

@@ -100,6 +100,12 @@ void Readiness::CheckNow(const Sandbox& sandbox, Clock::duration age) {
   waiting("cloud-init");
   if (RunInGuest(core_, uuid, kCloudInitDone, "", 20s).status != 0) return;
   PushKeys(uuid);
+  waiting("its mounts");
+  try {
+    provision_.mounts().Settle(uuid);
+  } catch (const Error& error) {
+    core_.catalog.ReportEnd(uuid, &error);
+  }
   const auto now = std::chrono::system_clock::now();
   const Time started = sandbox.usage.started.value_or(now);
   const double seconds = std::chrono::duration<double>(now - started).count();

@@ -1,0 +1,369 @@
+#include "backend/mounts.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include "backend/guest_shell.h"
+#include "backend/libvirt_error.h"
+#include "backend/mount/server.h"
+#include "backend/mount/sshfs.h"
+#include "backend/run_dir.h"
+#include "backend/util/log.h"
+#include "backend/util/text.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+namespace stdfs = std::filesystem;
+
+// An element of ours in the live definition alone: it goes with the guest, and
+// every mount of the tree sees it.
+constexpr char kNoteUri[] = "https://sbxfs.org/xmlns/mounts/1";
+constexpr char kNotePrefix[] = "sbxfs-mounts";
+
+constexpr char kSlipPrefix[] = "mount.";
+constexpr auto kPatience = 60s;  // for a mount to show in the guest
+
+// The names of those in a run directory; none when there is no directory.
+std::vector<std::string> Slips(const stdfs::path& dir) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : stdfs::directory_iterator(dir, error)) {
+    std::string name = entry.path().filename();
+    if (name.starts_with(kSlipPrefix) && !name.ends_with(".log")) {
+      names.push_back(std::move(name));
+    }
+  }
+  return names;
+}
+
+std::string SlipName(std::string_view mount_point) {
+  return fmt::format("{}{:08x}", kSlipPrefix, Hash32(mount_point));
+}
+
+const std::vector<MountSpec>& Wanted(const Spec& spec) {
+  static const std::vector<MountSpec> kNone;
+  return spec.plain ? kNone : spec.mounts;
+}
+
+std::string LastLine(const stdfs::path& path) {
+  std::ifstream file(path);
+  std::string last;
+  for (std::string line; std::getline(file, line);) {
+    if (!Trim(line).empty()) last = Trim(line);
+  }
+  return last.substr(0, 300);
+}
+
+std::string What(const Sandbox& sandbox, const MountSpec& mount) {
+  return fmt::format("Cannot mount '{}' in '{}'", mount.name, sandbox.name);
+}
+
+}  // namespace
+
+std::string MountsDigest(const Spec& spec) {
+  std::string all;
+  for (const auto& mount : Wanted(spec)) all += DigestOf(mount) + '\n';
+  return all.empty() ? "" : fmt::format("{:08x}", Hash32(all));
+}
+
+std::string NotedMounts(std::string_view domain_xml) {
+  return XmlText(domain_xml,
+                 "/domain/metadata/*[local-name()='mounts']/@digest");
+}
+
+void Mounts::Note(const std::string& uuid, const std::string& digest) {
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  if (sandbox == nullptr || NotedMounts(sandbox->domain_xml) == digest) return;
+  constexpr char kWhat[] = "Cannot note the guest's mounts";
+  const DomainPtr domain = core_.Domain(uuid, kWhat);
+  const std::string xml = fmt::format("<mounts digest='{}'/>", digest);
+  if (virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
+                           xml.c_str(), kNotePrefix, kNoteUri,
+                           VIR_DOMAIN_AFFECT_LIVE) < 0) {
+    ThrowLibvirt(kWhat);
+  }
+  core_.Read(uuid);
+}
+
+bool Mounts::Serves(const Sandbox* sandbox) const {
+  return sandbox != nullptr && sandbox->ours && !core_.test_driver &&
+         core_.local && sandbox->ssh_port != 0 &&
+         (geteuid() == 0 || geteuid() == sandbox->uid);
+}
+
+void Mounts::Check(const Caller& caller, const Owned& sandbox,
+                   const Spec& before, const Spec& wanted,
+                   std::string_view what) const {
+  std::set<std::string> points;
+  for (const auto& mount : Wanted(wanted)) {
+    if (!points.insert(mount.mount_point).second) {
+      throw Error(EINVAL, fmt::format("{}: two mounts have the mountPoint "
+                                      "'{}'; give one another",
+                                      what, mount.mount_point));
+    }
+    const auto& old = Wanted(before);
+    // Its name is no one's business but the tree's.
+    const bool had =
+        std::any_of(old.begin(), old.end(), [&mount](const MountSpec& one) {
+          return DigestOf(one) == DigestOf(mount);
+        });
+    if (had) continue;
+    if (!core_.local) {
+      throw Error(EOPNOTSUPP,
+                  fmt::format("{}: the hypervisor is another machine, which "
+                              "directories of this one do not reach",
+                              what));
+    }
+    if (caller.uid != sandbox.uid && caller.uid != 0) {
+      throw Error(EPERM,
+                  fmt::format("{}: mounts are served with the rights of user "
+                              "{}, who owns '{}'; let them write it",
+                              what, sandbox.uid, sandbox.name));
+    }
+    const Rights rights =
+        caller.uid == sandbox.uid
+            ? RightsOfProcess(caller.pid, caller.uid, caller.gid)
+            : RightsOfUser(sandbox.uid);
+    (void)OpenLocation(mount.location, mount.writable, rights, what);
+  }
+}
+
+void Mounts::Settle(const std::string& uuid) {
+  const Turns::Turn turn =
+      core_.turns.Take("mounts " + uuid, "change the mounts", kPatience);
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  if (!Serves(sandbox.get()) || sandbox->state != State::kRunning) return;
+  const Spec spec = core_.SpecOf(sandbox->config, sandbox->user);
+  const std::string digest = MountsDigest(spec);
+  try {
+    SettleTurn(*sandbox, spec);
+  } catch (...) {
+    Note(uuid, "-");
+    throw;
+  }
+  Note(uuid, digest);
+}
+
+void Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
+  const stdfs::path dir = MakeRunDirectory(sandbox.uuid);
+  // What was told to the last guest is of no use to this one.
+  const std::string run = fmt::format(
+      ".{:x}.{}",
+      sandbox.usage.started.value_or(Time()).time_since_epoch().count(),
+      sandbox.ssh_port);
+  std::map<std::string, const MountSpec*> wanted;  // by their slips' names
+  for (const auto& mount : Wanted(spec)) {
+    wanted.emplace(SlipName(mount.mount_point), &mount);
+  }
+  std::set<std::string> ended;
+  for (const std::string& name : Slips(dir)) {
+    const auto found = wanted.find(name);
+    const auto slip = ReadSlip(dir / name);
+    if (slip && found != wanted.end() &&
+        slip->digest == DigestOf(*found->second) + run) {
+      wanted.erase(found);
+    } else {
+      StopMountServer(dir / name);
+      ended.insert(name);
+    }
+  }
+  if (wanted.empty() && ended.empty()) return;
+  const Guest guest = AwaitEnd(sandbox, ended);
+  std::optional<Error> failure;
+  std::map<std::string, const MountSpec*> begun;
+  for (const auto& [name, mount] : wanted) {
+    // Another daemon of the same owner's serves it.
+    if (guest.mounted.count(mount->mount_point) != 0) continue;
+    try {
+      Start(sandbox, *mount, guest, dir / name, DigestOf(*mount) + run);
+      begun.emplace(name, mount);
+    } catch (const Error& error) {
+      if (!failure) failure = error;
+    }
+  }
+  for (const auto& [name, mount] : begun) {
+    try {
+      Await(sandbox, *mount, dir / name);
+    } catch (const Error& error) {
+      StopMountServer(dir / name);
+      if (!failure) failure = error;
+    }
+  }
+  if (failure) throw *failure;
+}
+
+// sshfs unmounts by itself when its connection ends.
+Mounts::Guest Mounts::AwaitEnd(const Sandbox& sandbox,
+                               const std::set<std::string>& ended) const {
+  for (int round = 0;; ++round) {
+    Guest guest = AskGuest(sandbox);
+    const auto still = std::find_if(
+        guest.mounted.begin(), guest.mounted.end(),
+        [&](const auto& point) { return ended.count(SlipName(point)) != 0; });
+    if (still == guest.mounted.end() || round == 20) return guest;
+    if (round == 10) {
+      (void)RunInGuest(core_, sandbox.uuid,
+                       fmt::format("s=; [ \"$(id -u)\" = 0 ] || s='sudo -n'; "
+                                   "$s umount -l {}",
+                                   Quote(*still)),
+                       "", 30s);
+    }
+    std::this_thread::sleep_for(200ms);
+  }
+}
+
+Mounts::Guest Mounts::AskGuest(const Sandbox& sandbox) const {
+  const ShellResult result = RunInGuest(
+      core_, sandbox.uuid,
+      fmt::format("id -u {0} && id -g {0} && "
+                  "{{ command -v sshfs >/dev/null && echo yes || echo no; }} "
+                  "&& cat /proc/mounts",
+                  Quote(sandbox.user)),
+      "", 30s);
+  Guest guest;
+  std::istringstream lines(result.output);
+  std::string sshfs;
+  std::getline(lines, guest.uid);
+  std::getline(lines, guest.gid);
+  std::getline(lines, sshfs);
+  guest.has_sshfs = sshfs == "yes";
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string source, point, type;
+    words >> source >> point >> type;
+    if (type == "fuse.sshfs") guest.mounted.insert(Unescape(point));
+  }
+  return guest;
+}
+
+void Mounts::Start(const Sandbox& sandbox, const MountSpec& mount,
+                   const Guest& guest, const stdfs::path& slip,
+                   const std::string& digest) {
+  const std::string what = What(sandbox, mount);
+  const auto uid = ParseNumber(guest.uid);
+  const auto gid = ParseNumber(guest.gid);
+  if (!uid || !gid) {
+    throw Error(EPROTO, fmt::format("{}: the guest does not know its user '{}'",
+                                    what, sandbox.user));
+  }
+  if (!guest.has_sshfs) {
+    throw Error(EOPNOTSUPP,
+                what + ": the guest has no sshfs; install it there");
+  }
+  MountServer server;
+  server.rights = sandbox.uid == geteuid()
+                      ? RightsOfProcess(getpid(), geteuid(), getegid())
+                      : RightsOfUser(sandbox.uid);
+  server.root =
+      OpenLocation(mount.location, mount.writable, server.rights, what);
+  server.label = fmt::format("{}{} for {}", mount.location,
+                             mount.writable ? ":w" : "", sandbox.name);
+  server.digest = digest;
+  server.writable = mount.writable;
+  server.guest_uid = static_cast<uid_t>(*uid);
+  server.guest_gid = static_cast<gid_t>(*gid);
+  server.ssh = SshWords({sandbox.ssh_port, sandbox.user, sandbox.host_key,
+                         core_.data_dir + "/id_ed25519"},
+                        GuestCommand(mount));
+  StartMountServer(slip, std::move(server));
+}
+
+void Mounts::Await(const Sandbox& sandbox, const MountSpec& mount,
+                   const stdfs::path& slip) const {
+  const auto until = std::chrono::steady_clock::now() + kPatience;
+  for (auto pause = 100ms;; pause = std::min(pause * 2, 1000ms)) {
+    std::this_thread::sleep_for(pause);
+    if (!ReadSlip(slip)) {
+      const std::string said = LastLine(slip.native() + ".log");
+      throw Error(
+          EIO, fmt::format("{}: {}", What(sandbox, mount),
+                           said.empty() ? "sshfs ended in the guest" : said));
+    }
+    const Guest guest = AskGuest(sandbox);
+    if (guest.mounted.count(mount.mount_point) != 0) return;
+    if (std::chrono::steady_clock::now() > until) {
+      throw Error(ETIMEDOUT,
+                  fmt::format("{}: it did not appear in the guest within {} s",
+                              What(sandbox, mount), kPatience.count()));
+    }
+  }
+}
+
+// Nothing to serve and nothing served.
+bool Mounts::IsIdle(const Sandbox& sandbox) const {
+  if (!NotedMounts(sandbox.domain_xml).empty()) return false;
+  try {
+    const Spec spec = core_.SpecOf(sandbox.config, sandbox.user);
+    return MountsDigest(spec).empty();
+  } catch (const Error&) {
+    return true;
+  }
+}
+
+void Mounts::Look(const std::string& uuid) {
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  if (!Serves(sandbox.get()) || !sandbox->ready ||
+      sandbox->state != State::kRunning || IsIdle(*sandbox)) {
+    return;
+  }
+  {
+    MutexLock lock(mutex_);
+    if (!watched_.emplace(uuid, Watched()).second) return;
+  }
+  core_.workers.Run([this, uuid] { Watch(uuid); });
+}
+
+// The servers ended with the connections to their guest.
+void Mounts::Forget(const std::string& uuid) {
+  const stdfs::path dir = RunDirectory(uuid);
+  for (const auto& name : Slips(dir)) StopMountServer(dir / name);
+  std::error_code error;
+  stdfs::remove(dir, error);  // empty or not at all
+}
+
+void Mounts::Watch(const std::string& uuid) {
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  const bool over = !Serves(sandbox.get()) || IsOff(sandbox->state) ||
+                    sandbox->state == State::kSaved || !sandbox->ready ||
+                    IsIdle(*sandbox);
+  if (over) {
+    if (sandbox == nullptr || IsOff(sandbox->state)) Forget(uuid);
+    MutexLock lock(mutex_);
+    watched_.erase(uuid);
+    return;
+  }
+  std::optional<Error> failure;
+  try {
+    Settle(uuid);
+  } catch (...) {
+    failure = CurrentError();
+  }
+  bool news = false;
+  auto pause = 3000ms;
+  {
+    MutexLock lock(mutex_);
+    Watched& watched = watched_[uuid];
+    const std::string sentence = failure ? failure->Sentence() : "";
+    news = !sentence.empty() && sentence != watched.failure;
+    watched.failure = sentence;
+    watched.failures = failure ? watched.failures + 1 : 0;
+    pause *= std::min(watched.failures + 1, 20U);
+  }
+  if (news) core_.catalog.ReportEnd(uuid, &*failure);
+  core_.timer.After(pause, [this, uuid] {
+    core_.workers.Run([this, uuid] { Watch(uuid); });
+  });
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,78 @@
+#ifndef SBXFS_BACKEND_MOUNTS_H_
+#define SBXFS_BACKEND_MOUNTS_H_
+
+#include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "backend/core.h"
+
+namespace sbxfs {
+
+// Host directories in running guests, as config.yaml's mounts have them. Each
+// is served by a process of its own (mount/server.h) with the rights of the
+// sandbox's owner; between looks at them no thread waits. A sandbox that is not
+// this daemon's to serve is left alone: its owner's does that.
+class Mounts {
+ public:
+  explicit Mounts(Core& core) : core_(core) {}
+
+  // Throws Error when `caller` may not give the sandbox what `wanted` mounts
+  // and `before` did not: another user's sandbox, or a location that its owner
+  // could not reach, read or write. `what` begins the sentence.
+  struct Owned {
+    uid_t uid = 0;
+    std::string name;
+  };
+  void Check(const Caller& caller, const Owned& sandbox, const Spec& before,
+             const Spec& wanted, std::string_view what) const;
+
+  // Blocks: brings the mounts of a running guest in step, and waits for them
+  // in the guest. Throws Error for the first that failed, after all were
+  // tried.
+  void Settle(const std::string& uuid) EXCLUDES(mutex_);
+  // Keeps them so from now on, as long as it runs. Returns at once.
+  void Look(const std::string& uuid) EXCLUDES(mutex_);
+
+ private:
+  struct Watched {
+    std::string failure;  // the sentence that was told
+    unsigned failures = 0;
+  };
+  // What a guest says of itself. It may lie: that harms only itself.
+  struct Guest {
+    std::string uid, gid;
+    bool has_sshfs = false;
+    std::set<std::string> mounted;  // mount points of sshfs
+  };
+
+  [[nodiscard]] bool Serves(const Sandbox* sandbox) const;
+  [[nodiscard]] bool IsIdle(const Sandbox& sandbox) const;
+  void Watch(const std::string& uuid) EXCLUDES(mutex_);
+  void SettleTurn(const Sandbox& sandbox, const Spec& spec);
+  [[nodiscard]] Guest AskGuest(const Sandbox& sandbox) const;
+  // The guest once what stood in the slips `ended` is mounted there no more.
+  [[nodiscard]] Guest AwaitEnd(const Sandbox& sandbox,
+                               const std::set<std::string>& ended) const;
+  static void Forget(const std::string& uuid);
+  void Start(const Sandbox& sandbox, const MountSpec& mount, const Guest& guest,
+             const std::filesystem::path& slip, const std::string& digest);
+  void Await(const Sandbox& sandbox, const MountSpec& mount,
+             const std::filesystem::path& slip) const;
+  void Note(const std::string& uuid, const std::string& digest);
+
+  Core& core_;
+  Mutex mutex_;
+  std::map<std::string, Watched> watched_ GUARDED_BY(mutex_);
+};
+
+// A short text for all that a spec's mounts are; empty for none.
+[[nodiscard]] std::string MountsDigest(const Spec& spec);
+// The digest of what a running guest has, as noted in its definition.
+[[nodiscard]] std::string NotedMounts(std::string_view domain_xml);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_MOUNTS_H_

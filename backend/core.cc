@@ -14,6 +14,7 @@
 
 #include "backend/libvirt_error.h"
 #include "backend/mounts.h"
+#include "backend/run_dir.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
@@ -303,6 +304,31 @@ Spec Core::SpecOf(const std::string& config, const std::string& user) {
   return spec;
 }
 
+Spec Core::SpecFor(const Sandbox& sandbox) {
+  return Expanded(SpecOf(sandbox.config, sandbox.user), sandbox);
+}
+
+Spec Core::Expanded(Spec spec, const Sandbox& sandbox) const {
+  const Passwd owner = LookUp(sandbox.uid);
+  const std::string& guest_arch = ArchOf(spec);
+  Placeholders places;
+  places.name = sandbox.name;
+  places.hostname = GuestHostname(sandbox.name);
+  places.dir = RunDirectory(sandbox.uuid);
+  places.uid = fmt::to_string(spec.uid.value_or(1000));
+  places.home = "/home/" + spec.user;
+  places.host_user = owner.name;
+  places.host_uid = fmt::to_string(sandbox.uid);
+  places.host_home = owner.home;
+  places.host_arch = guest_arch == "x86_64"    ? "amd64"
+                     : guest_arch == "aarch64" ? "arm64"
+                     : guest_arch == "armv7l"  ? "arm"
+                                               : guest_arch;
+  places.ssh_port = fmt::to_string(sandbox.ssh_port);
+  Expand(places, spec);
+  return spec;
+}
+
 std::set<std::string> Core::ImagesInUse() {
   MutexLock lock(mutex_);
   std::set<std::string> images;
@@ -429,8 +455,14 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
       sandbox.memory = spec.memory;
       sandbox.disk = spec.disk;
       sandbox.description = spec.description;
+      for (const MountSpec& mount : spec.mounts) {
+        sandbox.mounts[mount.name] =
+            mount.location + (mount.writable ? ":w" : "");
+      }
       sandbox.pending = PendingOf(meta, spec, *this);
-      if (!off && !test_driver && MountsDigest(spec) != NotedMounts(xml)) {
+      const std::string mounts =
+          spec.mounts.empty() ? "" : MountsDigest(Expanded(spec, sandbox));
+      if (!off && !test_driver && mounts != NotedMounts(xml)) {
         sandbox.pending += "mounts\n";
       }
     } catch (const Error& error) {

@@ -69,6 +69,10 @@ class Core {
   [[nodiscard]] Spec SpecOf(const std::string& config, const std::string& user)
       EXCLUDES(mutex_);
 
+  // The same with its templates put in, as that sandbox's.
+  [[nodiscard]] Spec SpecFor(const Sandbox& sandbox);
+  [[nodiscard]] Spec Expanded(Spec spec, const Sandbox& sandbox) const;
+
   // The architecture that a spec comes to here.
   [[nodiscard]] const std::string& ArchOf(const Spec& spec) const {
     return spec.arch.empty() ? arch : spec.arch;

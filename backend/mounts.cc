@@ -105,14 +105,13 @@ bool Mounts::Serves(const Sandbox* sandbox) const {
 void Mounts::Check(const Caller& caller, const Owned& sandbox,
                    const Spec& before, const Spec& wanted,
                    std::string_view what) const {
-  std::set<std::string> points;
-  for (const auto& mount : Wanted(wanted)) {
-    if (!points.insert(mount.mount_point).second) {
-      throw Error(EINVAL, fmt::format("{}: two mounts have the mountPoint "
-                                      "'{}'; give one another",
-                                      what, mount.mount_point));
-    }
-    const auto& old = Wanted(before);
+  Sandbox place;
+  place.uid = sandbox.uid;
+  place.name = sandbox.name;
+  const Spec was = core_.Expanded(before, place);
+  const Spec will = core_.Expanded(wanted, place);
+  const auto& old = Wanted(was);
+  for (const auto& mount : Wanted(will)) {
     // Its name is no one's business but the tree's.
     const bool had =
         std::any_of(old.begin(), old.end(), [&mount](const MountSpec& one) {
@@ -144,7 +143,7 @@ void Mounts::Settle(const std::string& uuid) {
       core_.turns.Take("mounts " + uuid, "change the mounts", kPatience);
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   if (!Serves(sandbox.get()) || sandbox->state != State::kRunning) return;
-  const Spec spec = core_.SpecOf(sandbox->config, sandbox->user);
+  const Spec spec = core_.SpecFor(*sandbox);
   const std::string digest = MountsDigest(spec);
   try {
     SettleTurn(*sandbox, spec);
@@ -304,8 +303,7 @@ void Mounts::Await(const Sandbox& sandbox, const MountSpec& mount,
 bool Mounts::IsIdle(const Sandbox& sandbox) const {
   if (!NotedMounts(sandbox.domain_xml).empty()) return false;
   try {
-    const Spec spec = core_.SpecOf(sandbox.config, sandbox.user);
-    return MountsDigest(spec).empty();
+    return Wanted(core_.SpecOf(sandbox.config, sandbox.user)).empty();
   } catch (const Error&) {
     return true;
   }

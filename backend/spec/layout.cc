@@ -199,6 +199,18 @@ std::size_t Layout::BlockEnd(const YamlNode& key) const {
   return end;
 }
 
+std::size_t Layout::ItemEnd(std::size_t dash) const {
+  const std::size_t column = dash - LineStart(dash);
+  std::size_t end = LineEnd(dash);
+  for (std::size_t line = NextLine(dash); line < text_.size();
+       line = NextLine(line)) {
+    if (Trim(Between(line, LineEnd(line))).empty()) continue;
+    if (Indent(line) <= column) break;
+    end = LineEnd(line);
+  }
+  return end;
+}
+
 std::optional<std::size_t> Layout::AfterCommented(
     std::string_view key, std::size_t begin, std::size_t end,
     std::optional<std::size_t> indent) const {

@@ -43,6 +43,9 @@ class Layout {
   // indented like its content included.
   [[nodiscard]] std::size_t BlockEnd(const YamlNode& key) const;
 
+  // The end of the last line of the list's item whose '-' is at `dash`.
+  [[nodiscard]] std::size_t ItemEnd(std::size_t dash) const;
+
   // Behind a commented-out `key` between two line starts, and behind what is
   // indented below it there: the start of the next line. The last of several.
   // `indent`: of the '#', and then the key follows it at once or after one

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "backend/spec/editor.h"
 #include "backend/spec/keys.h"
 #include "backend/spec/layout.h"
 #include "backend/spec/scalar.h"
@@ -14,18 +15,10 @@
 namespace sbxfs {
 namespace {
 
-constexpr char kDocument[] = "config.yaml";
 constexpr std::size_t kIndentStep = 2;
 
 using Kind = YamlNode::Kind;
 using Entry = YamlEntry;
-
-// One replacement in a text.
-struct Edit {
-  std::size_t begin = 0;
-  std::size_t end = 0;
-  std::string text;
-};
 
 const Entry* FindEntry(const YamlNode& map, std::string_view key) {
   for (const Entry& entry : map.entries) {
@@ -70,45 +63,20 @@ void ChangeTree(YamlNode& node, const std::vector<std::string_view>& path,
   entries.push_back({std::move(key), std::move(child)});
 }
 
-// Drops what says nothing, so that `ssh:` and no `ssh` compare equal.
-YamlNode WithoutNothing(YamlNode node) {
-  for (Entry& entry : node.entries) {
-    entry.value = WithoutNothing(std::move(entry.value));
-  }
-  std::erase_if(node.entries, [](const Entry& entry) {
-    return SameContent(entry.value, YamlNode());
-  });
-  return node;
-}
-
 // Proposes edits of one text for one key, best first.
-class Editor {
+class KeyEditor : public Editor {
  public:
-  Editor(std::string_view text, std::string_view key, std::string_view value)
-      : text_(text),
-        key_(key),
-        value_(value),
-        path_(Split(key, '.')),
-        root_(ReadYaml(kDocument, text)),
-        layout_(text) {}
+  KeyEditor(std::string_view text, std::string_view key, std::string_view value)
+      : Editor(text), key_(key), value_(value), path_(Split(key, '.')) {}
 
   // Throws Error(EINVAL) when none of the proposals does it.
   std::string Run() {
     YamlNode wanted = root_;
     CheckPath();
     ChangeTree(wanted, path_, 0, value_);
-    wanted = WithoutNothing(std::move(wanted));
-    if (SameContent(WithoutNothing(root_), wanted)) return std::string(text_);
+    if (Says(wanted)) return std::string(text_);
     value_.empty() ? Remove() : Set();
-    for (const Edit& edit : edits_) {
-      std::string result = Apply(edit);
-      if (Reads(result, wanted)) return result;
-    }
-    throw Error(EINVAL,
-                fmt::format("Cannot {}: the text is laid out in a way that "
-                            "cannot be edited in place; change it in {} by "
-                            "hand",
-                            Verb(), kDocument));
+    return Best(wanted, Verb());
   }
 
  private:
@@ -130,36 +98,16 @@ class Editor {
             fmt::format("Cannot {}: line {}, column {}: '{}' is {} here; "
                         "change it in {} by hand",
                         Verb(), node->line, node->column,
-                        depth == 0 ? kDocument : path_[depth - 1],
-                        container ? "a list or a map" : "no map", kDocument));
+                        depth == 0 ? kEdited : path_[depth - 1],
+                        container ? "a list or a map" : "no map", kEdited));
       }
       if (last) return;
       node = node->Find(path_[depth]);
     }
   }
 
-  [[nodiscard]] std::string Apply(const Edit& edit) const {
-    return fmt::format("{}{}{}", text_.substr(0, edit.begin), edit.text,
-                       text_.substr(edit.end));
-  }
-
-  static bool Reads(const std::string& text, const YamlNode& wanted) {
-    try {
-      return SameContent(WithoutNothing(ReadYaml(kDocument, text)), wanted);
-    } catch (const Error&) {
-      return false;
-    }
-  }
-
-  void Propose(std::size_t begin, std::size_t end, std::string text) {
-    edits_.push_back({begin, end, std::move(text)});
-  }
-
-  // A new line before the line that starts at `at`.
-  void ProposeLine(std::size_t at, std::size_t depth, std::size_t indent) {
-    const std::string_view eol = layout_.EndOfLine();
-    const bool open = at > 0 && text_[at - 1] != '\n';
-    Propose(at, at, fmt::format("{}{}", open ? eol : "", Lines(depth, indent)));
+  void ProposeKey(std::size_t at, std::size_t depth, std::size_t indent) {
+    ProposeLines(at, Lines(depth, indent));
   }
 
   // The key from `depth` on, as block lines.
@@ -257,12 +205,12 @@ class Editor {
     const std::size_t end = layout_.BlockEnd(parent.key);
     if (const auto at =
             layout_.AfterCommented(path_[depth], begin, end, std::nullopt)) {
-      ProposeLine(*at, depth, indent);
+      ProposeKey(*at, depth, indent);
     }
     if (parent.value.kind != Kind::kNull) {
-      ProposeLine(layout_.NextLine(end), depth, indent);
+      ProposeKey(layout_.NextLine(end), depth, indent);
     }
-    ProposeLine(begin, depth, indent);
+    ProposeKey(begin, depth, indent);
   }
 
   // Into a map that has entries, or brackets. `parent` null: the root.
@@ -292,12 +240,12 @@ class Editor {
         root_.kind == Kind::kNull ? 0 : layout_.Indent(root_.offset);
     if (const auto at =
             layout_.AfterCommented(path_[0], 0, text_.size(), indent)) {
-      ProposeLine(*at, 0, indent);
+      ProposeKey(*at, 0, indent);
     }
-    ProposeLine(text_.size(), 0, indent);
+    ProposeKey(text_.size(), 0, indent);
     // Before the mark that ends a document.
     const auto mark = text_.rfind("\n...");
-    if (mark != text_.npos) ProposeLine(mark + 1, 0, indent);
+    if (mark != text_.npos) ProposeKey(mark + 1, 0, indent);
   }
 
   void Remove() {
@@ -329,28 +277,12 @@ class Editor {
       Propose(layout_.LineStart(key.offset), layout_.NextLine(end), "");
       return;
     }
-    // Its comma goes too: the one behind, or of the last the one before.
-    const auto behind = text_.find_first_not_of(" \t\r\n", end);
-    const auto before = key.offset == 0
-                            ? text_.npos
-                            : text_.find_last_not_of(" \t\r\n", key.offset - 1);
-    const bool comma_behind = behind != text_.npos && text_[behind] == ',';
-    if (comma_behind) {
-      const auto next = text_.find_first_not_of(" \t", behind + 1);
-      Propose(key.offset, std::min(next, text_.size()), "");
-    } else if (before != text_.npos && text_[before] == ',') {
-      Propose(before, end, "");
-    }
-    Propose(key.offset, end, "");
+    ProposeFlowRemoval(key.offset, end);
   }
 
-  const std::string_view text_;
   const std::string_view key_;
   const std::string_view value_;
   const std::vector<std::string_view> path_;
-  const YamlNode root_;
-  const Layout layout_;
-  std::vector<Edit> edits_;
 };
 
 }  // namespace
@@ -362,7 +294,7 @@ std::string SetKey(std::string_view text, std::string_view key,
                                     "characters or is not UTF-8; remove them",
                                     key));
   }
-  return Editor(text, key, value).Run();
+  return KeyEditor(text, key, value).Run();
 }
 
 }  // namespace sbxfs

@@ -187,6 +187,28 @@ void Expand(const Placeholders& placeholders, Spec& spec);
 [[nodiscard]] std::string SetKey(std::string_view text, std::string_view key,
                                  std::string_view value);
 
+// A file of mounts/ or ports/.
+struct ListEntry {
+  std::string value;  // as it reads
+  std::string layer;  // that it comes from; SetMount and SetForward change
+                      // config.yaml's alone
+};
+// By name: `src` → `/srv/src:w`.
+[[nodiscard]] std::map<std::string, ListEntry> MountEntries(const Spec& spec);
+// By guest port: `3000`, `53.udp`, `4000-4010` → `[ADDRESS:]PORT[-PORT]`. Rules
+// that ignore, go the other way, join sockets or fit every port are none.
+[[nodiscard]] std::map<std::string, ListEntry> ForwardEntries(const Spec& spec);
+
+// config.yaml's `text` with the mount `name` at `LOCATION[:w]`, or without it
+// when `value` is empty; edited in place, as by SetKey. Throws Error(EINVAL).
+[[nodiscard]] std::string SetMount(std::string_view text, std::string_view name,
+                                   std::string_view value);
+// The same for a guest port, as in ForwardEntries. A new rule comes first, so
+// that it decides.
+[[nodiscard]] std::string SetForward(std::string_view text,
+                                     std::string_view guest,
+                                     std::string_view value);
+
 // The dotted keys in which two specs differ, sorted ("cpus", "ssh.localPort").
 [[nodiscard]] std::vector<std::string> Differences(const Spec& a,
                                                    const Spec& b);

@@ -50,8 +50,7 @@ void Open(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
 
 void Read(fuse_req_t request, fuse_ino_t, size_t size, off_t offset,
           fuse_file_info*) {
-  const auto from =
-      std::min(static_cast<std::size_t>(offset), kText.size());
+  const auto from = std::min(static_cast<std::size_t>(offset), kText.size());
   const std::string_view text = kText.substr(from, size);
   fuse_reply_buf(request, text.data(), text.size());
 }

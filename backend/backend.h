@@ -79,6 +79,14 @@ struct Usage {
   bool operator==(const Usage&) const = default;
 };
 
+// What chmod and chown set of a single file; the rest follows the sandbox.
+struct FileRights {
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+  std::optional<mode_t> mode;
+  bool operator==(const FileRights&) const = default;
+};
+
 // One sandbox at one moment. Immutable: a change makes a new one.
 struct Sandbox {
   std::string uuid;
@@ -88,7 +96,8 @@ struct Sandbox {
 
   uid_t uid = 0;
   gid_t gid = 0;
-  mode_t mode = 0700;  // permission bits of its directory
+  mode_t mode = 0700;                       // permission bits of its directory
+  std::map<std::string, FileRights> files;  // those that differ, by name
   Time created;
   Time used;  // last start, stop, login or accepted write
 
@@ -171,6 +180,10 @@ struct Event {
   std::string name;  // the sandbox's, or empty
   std::string what;  // one word: state, ready, created, destroyed, …
   std::string detail;
+  // The sandbox's rights, of which its reader needs some.
+  uid_t uid = 0;
+  gid_t gid = 0;
+  mode_t mode = 0;
 };
 
 // Told of changes, on any thread, with no lock held. Must return quickly and
@@ -265,9 +278,10 @@ class Backend {
   // mv, out of the trash too. EEXIST when taken, EBUSY while it runs.
   virtual void Rename(const Caller& caller, const std::string& uuid,
                       const std::string& name, Reply<Done> reply) = 0;
-  virtual void SetOwner(const Caller& caller, const std::string& uuid,
-                        std::optional<uid_t> uid, std::optional<gid_t> gid,
-                        std::optional<mode_t> mode, Reply<Done> reply) = 0;
+  // Of the sandbox's directory (`file` empty) or of a file in it.
+  virtual void SetRights(const Caller& caller, const std::string& uuid,
+                         const std::string& file, const FileRights& rights,
+                         Reply<Done> reply) = 0;
 
   // Answers when the verb's state is reached or has failed; with `wait` off
   // once the action is taken on. A verb whose state holds succeeds at once;

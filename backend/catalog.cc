@@ -98,7 +98,14 @@ void Catalog::Tell(const SandboxPtr& before, const SandboxPtr& after) {
   changed_.NotifyAll();
   if (observer == nullptr) return;
   const Sandbox& one = after != nullptr ? *after : *before;
-  Event event{std::chrono::system_clock::now(), one.uuid, one.name, "", ""};
+  Event event{std::chrono::system_clock::now(),
+              one.uuid,
+              one.name,
+              "",
+              "",
+              one.uid,
+              one.gid,
+              one.mode};
   auto happened = [&](std::string what, std::string detail) {
     event.what = std::move(what);
     event.detail = std::move(detail);

@@ -438,6 +438,10 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
       sandbox.uid = meta.uid;
       sandbox.gid = meta.gid;
     }
+    sandbox.files = meta.files;
+    if (meta.machine != machine) {
+      for (auto& [name, rights] : sandbox.files) rights.uid = rights.gid = {};
+    }
     sandbox.mode = meta.mode & 0777;
     sandbox.created = meta.created;
     sandbox.used = meta.used;

@@ -113,10 +113,10 @@ class LibvirtBackend : public Backend {
               Reply<Done> reply) override {
     provision_.Rename(uuid, name, std::move(reply));
   }
-  void SetOwner(const Caller&, const std::string& uuid,
-                std::optional<uid_t> uid, std::optional<gid_t> gid,
-                std::optional<mode_t> mode, Reply<Done> reply) override {
-    provision_.SetOwner(uuid, uid, gid, mode, std::move(reply));
+  void SetRights(const Caller&, const std::string& uuid,
+                 const std::string& file, const FileRights& rights,
+                 Reply<Done> reply) override {
+    provision_.SetRights(uuid, file, rights, std::move(reply));
   }
   void Act(const Caller&, const std::string& uuid, Verb verb, bool wait,
            Reply<Done> reply) override {

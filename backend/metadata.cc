@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <charconv>
 #include <limits>
+#include <sstream>
 #include <type_traits>
 
 #include "backend/util/text.h"
@@ -19,6 +20,7 @@ namespace {
 constexpr char kElement[] = "sandbox";
 constexpr char kBase64[] = "base64";
 constexpr std::size_t kLongestName = 255;
+constexpr std::size_t kMostFiles = 100;
 
 bool IsAlnum(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0;
@@ -72,6 +74,7 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Id("gid", m.gid);
   visit.Mode("mode", m.mode);
   visit.Short("machine", m.machine, IsLine);
+  visit.Files("files", m.files);
   visit.Moment("created", m.created);
   visit.Moment("used", m.used);
   visit.Document("config", m.config);
@@ -127,6 +130,18 @@ class Writer {
     if (value.empty()) return;
     AddXml(element_, name, Base64Encode(value), {{"encoding", kBase64}});
   }
+  // Lines of a name, mode, uid and gid; "-" for what follows the sandbox.
+  void Files(const char* name, const std::map<std::string, FileRights>& files) {
+    std::string text;
+    for (const auto& [file, rights] : files) {
+      text +=
+          fmt::format("{} {} {} {}\n", file,
+                      rights.mode ? fmt::format("{:04o}", *rights.mode) : "-",
+                      rights.uid ? fmt::to_string(*rights.uid) : "-",
+                      rights.gid ? fmt::to_string(*rights.gid) : "-");
+    }
+    if (!text.empty()) AddXml(element_, name, text);
+  }
   void Port(const char* name, int value) {
     if (value != 0) AddXml(element_, name, fmt::to_string(value));
   }
@@ -143,13 +158,17 @@ class Reader {
   explicit Reader(const xmlNode* element) : element_(element) {}
 
   void Id(const char* name, uid_t& value) {
-    const auto number = ParseInteger<uid_t>(Value(name));
-    // The greatest means "none" to chown.
-    if (number && *number != std::numeric_limits<uid_t>::max()) value = *number;
+    value = IdOf(Value(name)).value_or(value);
   }
   void Mode(const char* name, mode_t& value) {
-    const auto number = ParseInteger<mode_t>(Value(name), 8);
-    if (number && *number <= 07777) value = *number;
+    value = ModeOf(Value(name)).value_or(value);
+  }
+  void Files(const char* name, std::map<std::string, FileRights>& files) {
+    std::istringstream lines(Value(name));
+    std::string file, mode, uid, gid;
+    while (files.size() < kMostFiles && lines >> file >> mode >> uid >> gid) {
+      if (IsName(file)) files[file] = {IdOf(uid), IdOf(gid), ModeOf(mode)};
+    }
   }
   void Short(const char* name, std::string& value,
              bool (*good)(std::string_view)) {
@@ -178,6 +197,17 @@ class Reader {
   void Flag(const char* name, bool& value) { value = Value(name) == "yes"; }
 
  private:
+  static std::optional<uid_t> IdOf(std::string_view text) {
+    const auto number = ParseInteger<uid_t>(text);
+    // The greatest means "none" to chown.
+    if (number == std::numeric_limits<uid_t>::max()) return std::nullopt;
+    return number;
+  }
+  static std::optional<mode_t> ModeOf(std::string_view text) {
+    const auto number = ParseInteger<mode_t>(text, 8);
+    if (number && *number > 07777) return std::nullopt;
+    return number;
+  }
   std::string Value(const char* name) {
     return std::string(Trim(XmlContent(XmlChild(element_, name))));
   }

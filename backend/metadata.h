@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,7 +23,8 @@ struct Metadata {
   uid_t uid = 0;
   gid_t gid = 0;
   mode_t mode = 0700;
-  std::string machine;  // the machine the uid is from
+  std::string machine;  // the machine the ids are from
+  std::map<std::string, FileRights> files;
   Time created;
   Time used;
   std::string config;  // encoded: libvirt turns CRLF to LF and refuses ESC

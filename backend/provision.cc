@@ -57,6 +57,12 @@ void MustBeOurs(const Sandbox& sandbox, std::string_view what) {
               fmt::format("{}: it was not made by sbxfs; use virsh", what));
 }
 
+void MustBeUnprotected(const Sandbox& sandbox, std::string_view what) {
+  if ((sandbox.mode & 0222) != 0) return;
+  throw Error(EPERM, fmt::format("{}: it is protected; chmod u+w '{}' first",
+                                 what, sandbox.name));
+}
+
 void MustBeWanted(bool answered) {
   if (answered) throw Error(ECANCELED, "Cannot go on: nobody waits any more");
 }
@@ -371,10 +377,7 @@ void Provision::RemoveNow(const std::string& uuid, const Reply<Done>& reply) {
   const std::string what = fmt::format("Cannot remove '{}'", name);
   const SandboxPtr sandbox = core_.Reachable(uuid, what);
   MustBeOurs(*sandbox, what);
-  if ((sandbox->mode & 0222) == 0) {
-    throw Error(EPERM, fmt::format("{}: it is protected; chmod u+w '{}' first",
-                                   what, name));
-  }
+  MustBeUnprotected(*sandbox, what);
   MustBeOff(*sandbox, what);
   Undo undo;
   const DomainPtr domain = core_.Domain(uuid, what);
@@ -443,6 +446,7 @@ void Provision::Rename(const std::string& uuid, const std::string& name,
     core_.Read(uuid);
     const SandboxPtr sandbox = core_.Reachable(uuid, what);
     MustBeOurs(*sandbox, what);
+    MustBeUnprotected(*sandbox, what);
     MustBeOff(*sandbox, what);
     CheckName(uuid, name, what);
     const DomainPtr domain = core_.Domain(uuid, what);
@@ -465,17 +469,31 @@ void Provision::Rename(const std::string& uuid, const std::string& name,
   });
 }
 
-void Provision::SetOwner(const std::string& uuid, std::optional<uid_t> uid,
-                         std::optional<gid_t> gid, std::optional<mode_t> mode,
-                         Reply<Done> reply) {
+void Provision::SetRights(const std::string& uuid, const std::string& file,
+                          const FileRights& rights, Reply<Done> reply) {
   const std::string what =
-      fmt::format("Cannot change the owner or mode of '{}'", NameOf(uuid));
-  Work(uuid, what, reply, [this, uuid, uid, gid, mode, what] {
+      fmt::format("Cannot change the owner or mode of '{}'",
+                  file.empty() ? NameOf(uuid) : file);
+  Work(uuid, what, reply, [this, uuid, file, rights, what] {
     core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
-      if (uid) meta.uid = *uid;
-      if (gid) meta.gid = *gid;
-      if (mode) meta.mode = *mode & 0777;
-      meta.machine = core_.machine;
+      if (meta.machine != core_.machine) {
+        // Ids of another machine mean nobody here, and nobody they become.
+        const HostPtr host = core_.catalog.GetHost();
+        meta.uid = host->uid;
+        meta.gid = host->gid;
+        meta.machine = core_.machine;
+        for (auto& [name, one] : meta.files) one.uid = one.gid = {};
+      }
+      if (file.empty()) {
+        if (rights.uid) meta.uid = *rights.uid;
+        if (rights.gid) meta.gid = *rights.gid;
+        if (rights.mode) meta.mode = *rights.mode & 0777;
+        return;
+      }
+      FileRights& kept = meta.files[file];
+      if (rights.uid) kept.uid = rights.uid;
+      if (rights.gid) kept.gid = rights.gid;
+      if (rights.mode) kept.mode = *rights.mode & 0777;
     });
     core_.Read(uuid);
   });

@@ -29,9 +29,8 @@ class Provision {
   void Purge(const std::string& uuid, Reply<Done> reply);
   void Rename(const std::string& uuid, const std::string& name,
               Reply<Done> reply);
-  void SetOwner(const std::string& uuid, std::optional<uid_t> uid,
-                std::optional<gid_t> gid, std::optional<mode_t> mode,
-                Reply<Done> reply);
+  void SetRights(const std::string& uuid, const std::string& file,
+                 const FileRights& rights, Reply<Done> reply);
   void Set(const Caller& caller, const std::string& uuid, Setting setting,
            const std::string& value, Reply<Done> reply);
   void ForgetRejected(const std::string& uuid, Reply<Done> reply);

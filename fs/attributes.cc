@@ -1,7 +1,11 @@
 #include "fs/attributes.h"
 
-#include <algorithm>
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <cerrno>
+
+#include "fs/text_file.h"
 #include "fs/tree.h"
 
 namespace sbxfs {
@@ -20,9 +24,7 @@ Time TimeOf(const View& view, const Row& row) {
       time = view.sandbox->config_time;
       break;
     case Clock::kLastEvent:
-      time = view.tree.events
-                 .Extent(view.sandbox ? view.sandbox->uuid : std::string())
-                 .last;
+      time = LogOf(view, row)->Last();
       break;
     case Clock::kConnected:
       time = view.host->since;
@@ -37,15 +39,7 @@ Time TimeOf(const View& view, const Row& row) {
 
 }  // namespace
 
-mode_t FileMode(mode_t row, mode_t dir) {
-  mode_t mask = 0700;
-  mask |= dir & 0011;  // of directories
-  if ((dir & 0050) != 0) mask |= 0040;
-  if ((dir & 0020) != 0) mask |= 0020;
-  if ((dir & 0005) != 0) mask |= 0004;
-  if ((dir & 0002) != 0) mask |= 0002;
-  return row & mask;
-}
+mode_t FileMode(mode_t row, mode_t dir) { return row & (0700 | dir); }
 
 void SetSize(struct stat& stat, uint64_t size) {
   stat.st_size = static_cast<off_t>(size);
@@ -82,6 +76,12 @@ struct stat RowStat(const View& view, const Row& row, uint64_t size) {
     stat.st_uid = view.sandbox->uid;
     stat.st_gid = view.sandbox->gid;
     stat.st_mode = type | FileMode(mode, view.sandbox->mode);
+    const auto set = view.sandbox->files.find(std::string(row.name));
+    if (set != view.sandbox->files.end()) {
+      stat.st_uid = set->second.uid.value_or(stat.st_uid);
+      stat.st_gid = set->second.gid.value_or(stat.st_gid);
+      if (set->second.mode) stat.st_mode = type | (*set->second.mode & mode);
+    }
   }
   // ssh refuses a configuration that belongs to another user than its own or
   // root.
@@ -92,6 +92,43 @@ struct stat RowStat(const View& view, const Row& row, uint64_t size) {
   }
   SetSize(stat, size);
   return stat;
+}
+
+void ChangeRow(const View& view, const Row& row, const struct stat& now,
+               const FileRights& rights, bool lenient, Reply<Done> reply) {
+  FileRights kept;
+  if (rights.uid && *rights.uid != now.st_uid) kept.uid = rights.uid;
+  if (rights.gid && *rights.gid != now.st_gid) kept.gid = rights.gid;
+  if (rights.mode) {
+    const mode_t wanted = *rights.mode & 0777;
+    const mode_t beyond =
+        wanted & ~row.mode & (S_ISDIR(now.st_mode) ? 0777 : 0666);
+    if (beyond != 0 && !lenient) {
+      throw Error(EPERM, fmt::format("Cannot give '{}' mode {:04o}: {:04o} is "
+                                     "the most it can have",
+                                     row.name, wanted, row.mode));
+    }
+    if ((wanted & row.mode) != (now.st_mode & 0777)) {
+      kept.mode = wanted & row.mode;
+    }
+  }
+  if (kept == FileRights()) {
+    reply.Ok();
+    return;
+  }
+  if (!view.sandbox || row.for_all) {
+    throw Error(EPERM, fmt::format("Cannot change owner or mode of '{}': they "
+                                   "belong to the tree",
+                                   row.name));
+  }
+  if (view.sandbox->trashed) {
+    throw Error(EPERM, fmt::format("Cannot change owner or mode of '{}': "
+                                   "sandbox '{}' is in the trash; mv it out "
+                                   "first",
+                                   row.name, view.sandbox->name));
+  }
+  view.tree.backend.SetRights(view.reader, view.sandbox->uuid,
+                              std::string(row.name), kept, std::move(reply));
 }
 
 struct stat SandboxStat(const Sandbox& sandbox) {

@@ -16,6 +16,12 @@ namespace sbxfs {
 // A file or a fixed directory of the table.
 [[nodiscard]] struct stat RowStat(const View& view, const Row& row,
                                   uint64_t size);
+// chmod or chown of a file or fixed directory of the table that is now as
+// `now` says; kept when something differs. Throws Error(EPERM) for what does
+// not belong to a sandbox, and for rights the table does not give; `lenient`
+// leaves those out, for files that tools put their own modes on.
+void ChangeRow(const View& view, const Row& row, const struct stat& now,
+               const FileRights& rights, bool lenient, Reply<Done> reply);
 // A sandbox's directory.
 [[nodiscard]] struct stat SandboxStat(const Sandbox& sandbox);
 // A directory or file of the mount's owner.

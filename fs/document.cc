@@ -99,6 +99,14 @@ class OpenDocument : public OpenFile,
     }
   }
 
+  std::optional<uint64_t> Staged(const Caller& caller) override
+      EXCLUDES(mutex_) {
+    const bool counts = Counts(caller);
+    MutexLock lock(mutex_);
+    if (verdict_ || !dirty_ || !counts) return std::nullopt;
+    return staged_.size();
+  }
+
   void Release() override EXCLUDES(mutex_) {
     bool lost = false;
     {
@@ -221,6 +229,17 @@ void RowDocument::StoreWhole(const Caller& caller, const std::string& text,
   const View view = tree_->ViewFor(caller, subject);
   CheckWritable(view, row_);
   row_.store({*tree_, caller, view.sandbox, text}, std::move(reply));
+}
+
+// chmod and chown are what editors and cp -p do to what they wrote.
+void RowDocument::Change(const Caller& caller, const Changes& changes,
+                         Reply<Done> reply) {
+  const View view = tree_->ViewFor(caller, subject);
+  if (!view.sandbox) {
+    reply.Ok();
+    return;
+  }
+  ChangeRow(view, row_, Stat(caller), changes, true, std::move(reply));
 }
 
 void RowDocument::CheckWrite(const Caller& caller) {

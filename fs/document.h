@@ -35,8 +35,7 @@ class DocumentFile : public File {
   virtual void Released() {}
 
   void Open(const Caller& caller, int flags, Reply<OpenFilePtr> reply) override;
-  // chmod and chown are what editors and cp -p do to what they wrote: a
-  // document keeps its own.
+  // One that is no sandbox's file yet has none to keep.
   void Change(const Caller&, const Changes&, Reply<Done> reply) override {
     reply.Ok();
   }
@@ -57,6 +56,8 @@ class RowDocument : public DocumentFile {
   void StoreWhole(const Caller& caller, const std::string& text,
                   Reply<Done> reply) override;
   void CheckWrite(const Caller& caller) override;
+  void Change(const Caller& caller, const Changes& changes,
+              Reply<Done> reply) override;
 
  private:
   const Row& row_;

@@ -29,20 +29,38 @@ std::string FormatEvent(const Event& event) {
   return line + '\n';
 }
 
-void EventLog::Append(Stream& stream, const std::string& line, Time time) {
-  stream.text += line;
-  stream.last = time;
-  if (stream.text.size() <= kLongest) return;
-  const auto cut = stream.text.find('\n', stream.text.size() / 2) + 1;
-  stream.text.erase(0, cut);
-  stream.begin += cut;
+void LineLog::Add(LogLine line) {
+  MutexLock lock(mutex_);
+  last_ = line.time;
+  bytes_ += line.text.size();
+  lines_.push_back(std::make_shared<const LogLine>(std::move(line)));
+  if (bytes_ <= kLongest) return;
+  while (bytes_ > kLongest / 2 && lines_.size() > 1) {
+    bytes_ -= lines_.front()->text.size();
+    lines_.pop_front();
+    ++begin_;
+  }
 }
 
-void EventLog::Add(const Event& event) {
-  const std::string line = FormatEvent(event);
+LineLog::Part LineLog::Since(uint64_t first) const {
   MutexLock lock(mutex_);
-  Append(streams_[""], line, event.time);
-  if (!event.uuid.empty()) Append(streams_[event.uuid], line, event.time);
+  const uint64_t skip =
+      std::min<uint64_t>(first > begin_ ? first - begin_ : 0, lines_.size());
+  return {{lines_.begin() + static_cast<std::ptrdiff_t>(skip), lines_.end()},
+          begin_ + lines_.size()};
+}
+
+Time LineLog::Last() const {
+  MutexLock lock(mutex_);
+  return last_;
+}
+
+void EventLog::Add(const Event& event, const LogLine& rights) {
+  LogLine line = rights;
+  line.text = FormatEvent(event);
+  line.time = event.time;
+  if (!event.uuid.empty()) Stream(event.uuid)->Add(line);
+  Stream("")->Add(std::move(line));
 }
 
 void EventLog::Drop(const std::string& uuid) {
@@ -50,23 +68,11 @@ void EventLog::Drop(const std::string& uuid) {
   streams_.erase(uuid);
 }
 
-EventLog::Span EventLog::Extent(const std::string& stream) {
+LineLogPtr EventLog::Stream(const std::string& uuid) {
   MutexLock lock(mutex_);
-  const auto found = streams_.find(stream);
-  if (found == streams_.end()) return {};
-  const Stream& one = found->second;
-  return {one.begin, one.begin + one.text.size(), one.last};
-}
-
-std::string EventLog::Read(const std::string& stream, uint64_t position,
-                           std::size_t size) {
-  MutexLock lock(mutex_);
-  const auto found = streams_.find(stream);
-  if (found == streams_.end()) return {};
-  const Stream& one = found->second;
-  const uint64_t from = std::max(position, one.begin) - one.begin;
-  if (from >= one.text.size()) return {};
-  return one.text.substr(from, size);
+  LineLogPtr& stream = streams_[uuid];
+  if (!stream) stream = std::make_shared<LineLog>();
+  return stream;
 }
 
 }  // namespace sbxfs

@@ -2,8 +2,12 @@
 #define SBXFS_FS_EVENT_LOG_H_
 
 #include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "backend/backend.h"
 #include "backend/util/mutex.h"
@@ -17,37 +21,56 @@ namespace sbxfs {
 // events have `.host` in the place of a name.
 [[nodiscard]] std::string FormatEvent(const Event& event);
 
-// The text of the events files: one stream for all (""), and one for each
-// sandbox. A stream grows; when it has grown too long its older half goes.
-// Positions count from the stream's first byte ever. May be used from any
-// thread.
-class EventLog {
+// A line of a log, newline included, and whom it is for.
+struct LogLine {
+  std::string text;
+  Time time;
+  std::string uuid;  // of whose users may read it; empty: see `everyone`
+  // The sandbox's rights then, for when it is gone.
+  uid_t uid = 0;
+  gid_t gid = 0;
+  mode_t mode = 0;
+  bool everyone = false;
+  std::optional<uid_t> by;  // who did it may read it
+};
+using LogLinePtr = std::shared_ptr<const LogLine>;
+
+// A stream of lines. It grows; when it has grown too long its older half goes.
+// May be used from any thread.
+class LineLog {
  public:
   static constexpr std::size_t kLongest = 1 << 20;
 
-  void Add(const Event& event) EXCLUDES(mutex_);
-  void Drop(const std::string& uuid) EXCLUDES(mutex_);
+  void Add(LogLine line) EXCLUDES(mutex_);
 
-  struct Span {
-    uint64_t begin = 0;
-    uint64_t end = 0;
-    Time last;  // of the newest event
+  struct Part {
+    std::vector<LogLinePtr> lines;
+    uint64_t next = 0;  // the number of the line to come
   };
-  [[nodiscard]] Span Extent(const std::string& stream) EXCLUDES(mutex_);
-  // From `position`, which must not lie before the stream's begin.
-  [[nodiscard]] std::string Read(const std::string& stream, uint64_t position,
-                                 std::size_t size) EXCLUDES(mutex_);
+  // From line number `first`, counted from the first ever, or the oldest kept.
+  [[nodiscard]] Part Since(uint64_t first) const EXCLUDES(mutex_);
+  [[nodiscard]] Time Last() const EXCLUDES(mutex_);
 
  private:
-  struct Stream {
-    std::string text;
-    uint64_t begin = 0;
-    Time last;
-  };
-  static void Append(Stream& stream, const std::string& line, Time time);
+  mutable Mutex mutex_;
+  std::deque<LogLinePtr> lines_ GUARDED_BY(mutex_);
+  uint64_t begin_ GUARDED_BY(mutex_) = 0;
+  std::size_t bytes_ GUARDED_BY(mutex_) = 0;
+  Time last_ GUARDED_BY(mutex_);
+};
+using LineLogPtr = std::shared_ptr<LineLog>;
 
+// The events files: one stream for all (""), and one for each sandbox. May be
+// used from any thread.
+class EventLog {
+ public:
+  void Add(const Event& event, const LogLine& rights) EXCLUDES(mutex_);
+  void Drop(const std::string& uuid) EXCLUDES(mutex_);
+  [[nodiscard]] LineLogPtr Stream(const std::string& uuid) EXCLUDES(mutex_);
+
+ private:
   Mutex mutex_;
-  std::unordered_map<std::string, Stream> streams_ GUARDED_BY(mutex_);
+  std::unordered_map<std::string, LineLogPtr> streams_ GUARDED_BY(mutex_);
 };
 
 }  // namespace sbxfs

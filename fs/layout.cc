@@ -37,6 +37,8 @@ const Row kRows[] = {
      "your own last failures that belong to no sandbox, newest first"},
     {kHost, "events", 0444, kLog, nullptr, nullptr, kLastEvent,
      "what happened, a line each; tail -f follows", true},
+    {kHost, "audit", 0444, kLog, nullptr, nullptr, kLastEvent,
+     "who changed what through this mount; tail -f follows", true},
     {kHost, "capacity", 0444, kValue, show::Capacity, nullptr, kConnected,
      "cpus, memory and pool of the hypervisor"},
     {kHost, "defaults.yaml", 0644, kDocument, show::Defaults, store::Defaults,

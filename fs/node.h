@@ -35,6 +35,12 @@ class OpenFile {
   // The last copy is gone.
   virtual void Release() {}
 
+  // Whether each write is a change of its own.
+  [[nodiscard]] virtual bool Commands() const { return false; }
+  // The bytes that a flush by the caller would store; none: it stores nothing.
+  [[nodiscard]] virtual std::optional<uint64_t> Staged(const Caller&) {
+    return {};
+  }
   // While it is being written: what has been taken so far.
   [[nodiscard]] virtual std::optional<uint64_t> Size() const { return {}; }
   // For poll(2): whether there is something this open file has not read.
@@ -43,12 +49,8 @@ class OpenFile {
 };
 using OpenFilePtr = std::shared_ptr<OpenFile>;
 
-// What chmod, chown, truncate and touch ask for.
-struct Changes {
-  std::optional<mode_t> mode;
-  std::optional<uid_t> uid;
-  std::optional<gid_t> gid;
-};
+// What chmod and chown ask for; nothing: touch.
+using Changes = FileRights;
 
 class Node : public std::enable_shared_from_this<Node> {
  public:
@@ -70,6 +72,10 @@ class Node : public std::enable_shared_from_this<Node> {
   // Whether a new lookup gets another inode while a write waits, since the
   // kernel lets one writer into an inode at a time.
   [[nodiscard]] virtual bool Overtakable() const { return false; }
+  // Its key, or one that tells better where it is.
+  [[nodiscard]] virtual std::string Place() const { return key; }
+  // Whether what is written to it is nobody else's business.
+  [[nodiscard]] virtual bool Hidden() const { return false; }
   // Whether it passes with this mount, so that its number need not be kept
   // once the kernel has forgotten it.
   [[nodiscard]] virtual bool Transient() const { return false; }
@@ -122,6 +128,8 @@ class Dir : public Node {
   // A finished scratch file is renamed to `name` in here, from wherever.
   virtual void Receive(const Caller& caller, const std::string& name,
                        const std::shared_ptr<File>& scratch, Reply<Done> reply);
+  // Whether a scratch file renamed to a new `name` is one no more.
+  [[nodiscard]] virtual bool MakesOf(const std::string&) const { return false; }
   // symlink, link, mknod of this name.
   [[noreturn]] virtual void RefuseOther(const std::string& name);
 

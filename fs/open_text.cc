@@ -13,40 +13,66 @@ std::string Part(const std::string& text, uint64_t offset, size_t size) {
   return offset >= text.size() ? std::string() : text.substr(offset, size);
 }
 
-// An events file: begins where the log began at open, and grows.
-class OpenEvents : public OpenFile {
+// A log: the lines there were at open that the opener may see, and what comes.
+class OpenLog : public OpenFile {
  public:
-  explicit OpenEvents(std::shared_ptr<TextFile> file)
+  OpenLog(std::shared_ptr<TextFile> file, const Caller& opener)
       : file_(std::move(file)),
-        base_(Log().Extent(file_->subject).begin),
-        read_to_(base_) {}
+        log_(LogOf(file_->ViewFor(opener), file_->row())),
+        access_(opener) {}
 
   void Read(const Caller&, uint64_t offset, size_t size,
             Reply<std::string> reply) override EXCLUDES(mutex_) {
-    const auto span = Log().Extent(file_->subject);
-    std::string text;
+    std::string part;
     {
       MutexLock lock(mutex_);
-      base_ = std::max(base_, span.begin);
-      const uint64_t from = base_ + offset;
-      text = Log().Read(file_->subject, from, size);
-      read_to_ = std::max(read_to_, from + text.size());
+      if (offset == 0 && read_to_ != 0) {  // a new moment
+        next_ = begin_ = read_to_ = 0;
+        text_.clear();
+      }
+      Pull();
+      part =
+          offset < begin_ ? std::string() : Part(text_, offset - begin_, size);
+      read_to_ = std::max(read_to_, offset + part.size());
+      Trim(offset);
     }
-    reply.Ok(std::move(text));
+    reply.Ok(std::move(part));
   }
   bool Pollable() const override { return true; }
   bool Unread(const Caller&) override EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
-    return Log().Extent(file_->subject).end > read_to_;
+    Pull();
+    return begin_ + text_.size() > read_to_;
   }
 
  private:
-  EventLog& Log() { return file_->tree().events; }
+  void Pull() REQUIRES(mutex_) {
+    const auto part = log_->Since(next_);
+    for (const auto& line : part.lines) {
+      // Who got into a sandbox's directory may see what is in it.
+      if (!file_->subject.empty() || access_.MaySee(file_->tree(), *line))
+        text_ += line->text;
+    }
+    next_ = part.next;
+  }
+
+  // What lies far behind the reader is not kept for it.
+  void Trim(uint64_t offset) REQUIRES(mutex_) {
+    if (text_.size() < 4 * LineLog::kLongest) return;
+    if (offset < begin_ + 2 * LineLog::kLongest) return;
+    const uint64_t cut = offset - LineLog::kLongest - begin_;
+    text_.erase(0, cut);
+    begin_ += cut;
+  }
 
   const std::shared_ptr<TextFile> file_;
+  const LineLogPtr log_;
   Mutex mutex_;
-  uint64_t base_ GUARDED_BY(mutex_);
-  uint64_t read_to_ GUARDED_BY(mutex_);
+  Access access_ GUARDED_BY(mutex_);
+  uint64_t next_ GUARDED_BY(mutex_) = 0;   // the line to pull
+  uint64_t begin_ GUARDED_BY(mutex_) = 0;  // the offset of text_
+  std::string text_ GUARDED_BY(mutex_);
+  uint64_t read_to_ GUARDED_BY(mutex_) = 0;
 };
 
 // The console: what there was at open, and when that is read up, what has come
@@ -91,7 +117,7 @@ OpenFilePtr OpenRow(const std::shared_ptr<TextFile>& file, const Caller& caller,
                     int flags) {
   switch (file->row().form) {
     case Form::kLog:
-      return std::make_shared<OpenEvents>(file);
+      return std::make_shared<OpenLog>(file, caller);
     case Form::kConsole:
       return std::make_shared<OpenConsole>(file);
     default:

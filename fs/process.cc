@@ -33,7 +33,9 @@ Process ReadProcess(pid_t tid) {
     std::string key;
     std::string value;
     words >> key;
-    if (key == "Tgid:") {
+    if (key == "Name:") {
+      process.command = line.substr(line.find('\t') + 1);
+    } else if (key == "Tgid:") {
       words >> process.tgid;
       process.known = true;
     } else if (key == "SigPnd:" || key == "ShdPnd:") {

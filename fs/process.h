@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 // What /proc tells of a caller. FUSE's pid is a thread's id, and it may be
@@ -16,6 +17,7 @@ struct Process {
   pid_t tgid = 0;             // its process; the thread itself when unknown
   std::uint64_t pending = 0;  // signals that are pending and not blocked
   std::vector<gid_t> groups;
+  std::string command;  // its name; 15 bytes at most
 };
 [[nodiscard]] Process ReadProcess(pid_t tid);
 

@@ -51,6 +51,7 @@ void Request::Fail(const Error& error) {
   int code = error.Errno();
   // Both would be taken for something else by the kernel or its users.
   if (code <= 0 || code == ENOSYS || code == ENOTCONN) code = EIO;
+  if (ended_) ended_(code);
   if (code == EIO) {
     spdlog::error("{}", error.Sentence());
   } else {

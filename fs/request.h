@@ -40,6 +40,8 @@ class Request : public std::enable_shared_from_this<Request> {
   void OnFailure(std::function<void(const Error&)> failed) {
     failed_ = std::move(failed);
   }
+  // Told 0 or the errno when it is answered. To be set before work begins.
+  void OnEnd(std::function<void(int)> ended) { ended_ = std::move(ended); }
   // Held until the answer.
   void Hold(std::shared_ptr<void> held) { held_ = std::move(held); }
   // Lets a signal that would end the caller call `cancel`. To be called before
@@ -56,6 +58,7 @@ class Request : public std::enable_shared_from_this<Request> {
   uint64_t id_ = 0;
   std::atomic<bool> answered_ = false;
   std::function<void(const Error&)> failed_;
+  std::function<void(int)> ended_;
   std::shared_ptr<void> held_;
 };
 using RequestPtr = std::shared_ptr<Request>;
@@ -97,6 +100,7 @@ class Requests : public std::enable_shared_from_this<Requests> {
 template <typename F>
 void Request::Answer(F&& send) {
   if (!Take()) return;
+  if (ended_) ended_(0);
   std::forward<F>(send)(raw_);
   Sent();
 }

@@ -133,7 +133,9 @@ std::string DomainXml(const View& view) {
 std::string List(const View& view) {
   std::vector<std::vector<std::string>> rows = {
       {"NAME", "STATE", "IP", "PORT", "CPUS", "MEMORY", "DISK", "AGE"}};
+  Access access(view.reader);
   for (const auto& sandbox : view.tree.backend.List()) {
+    if (!access.MayUse(*sandbox)) continue;
     const auto& addresses = sandbox->addresses;
     rows.push_back(
         {sandbox->name, std::string(StateName(sandbox->state)),
@@ -182,8 +184,9 @@ std::string HostAuthorizedKeys(const View& view) {
 
 std::string HostSshConfig(const View& view) {
   std::string text;
+  Access access(view.reader);
   for (const auto& sandbox : view.tree.backend.List()) {
-    if (MayUse(view.reader, *sandbox)) text += SshHost(view, *sandbox);
+    if (access.MayUse(*sandbox)) text += SshHost(view, *sandbox);
   }
   return text;
 }

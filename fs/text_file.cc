@@ -18,9 +18,13 @@ constexpr std::chrono::milliseconds kConsoleEvery{200};
 uint64_t SizeOf(const View& view, const Row& row) {
   switch (row.form) {
     case Form::kLog: {
-      const auto span = view.tree.events.Extent(
-          view.sandbox ? view.sandbox->uuid : std::string());
-      return span.end - span.begin;
+      uint64_t size = 0;
+      Access access(view.reader);
+      for (const auto& line : LogOf(view, row)->Since(0).lines) {
+        if (view.sandbox || access.MaySee(view.tree, *line))
+          size += line->text.size();
+      }
+      return size;
     }
     case Form::kConsole:
       return view.sandbox->console ? view.sandbox->console->size() : 0;
@@ -30,6 +34,12 @@ uint64_t SizeOf(const View& view, const Row& row) {
 }
 
 }  // namespace
+
+LineLogPtr LogOf(const View& view, const Row& row) {
+  if (row.name == "audit") return view.tree.audit;
+  return view.tree.events.Stream(view.sandbox ? view.sandbox->uuid
+                                              : std::string());
+}
 
 std::string RowKey(const Row& row, const std::string& uuid) {
   return (uuid.empty() ? ".host" : uuid) + '/' + std::string(row.name);
@@ -65,16 +75,8 @@ bool TextFile::Overtakable() const { return row_.name == "status"; }
 
 void TextFile::Change(const Caller& caller, const Changes& changes,
                       Reply<Done> reply) {
-  const struct stat now = Stat(caller);
-  if ((changes.mode && (*changes.mode & 07777) != (now.st_mode & 07777)) ||
-      (changes.uid && *changes.uid != now.st_uid) ||
-      (changes.gid && *changes.gid != now.st_gid)) {
-    throw Error(EPERM,
-                fmt::format("Cannot change owner or mode of '{}': they follow "
-                            "the sandbox; chown and chmod its directory",
-                            row_.name));
-  }
-  reply.Ok();
+  ChangeRow(ViewFor(caller), row_, Stat(caller), changes, false,
+            std::move(reply));
 }
 
 void TextFile::Command(const Caller& caller, const std::string& bytes,

@@ -42,6 +42,9 @@ class TextFile : public ValueFile {
   const Row& row_;
 };
 
+// The log behind a row: of what it shows, or of what changes it.
+[[nodiscard]] LineLogPtr LogOf(const View& view, const Row& row);
+
 // Throws Error(EACCES) unless the row can be written in this view.
 void CheckWritable(const View& view, const Row& row);
 

@@ -137,6 +137,11 @@ View Tree::ViewFor(const Caller& reader, const std::string& uuid) {
   return view;
 }
 
+void Tree::Audit(LogLine line) {
+  audit->Add(std::move(line));
+  Tell();
+}
+
 void Tree::Close() {
   {
     MutexLock lock(mutex_);
@@ -166,9 +171,15 @@ void Tree::HostChanged() { Tell(); }
 
 void Tree::Happened(const Event& event) {
   Event kept = event;
+  LogLine rights;
+  rights.uuid = event.uuid;
+  rights.uid = event.uid;
+  rights.gid = event.gid;
+  rights.mode = event.mode;
+  rights.everyone = event.uuid.empty();
   // The last word on a sandbox that is gone has no file of its own any more.
   if (!event.uuid.empty() && !backend.Get(event.uuid)) kept.uuid.clear();
-  events.Add(kept);
+  events.Add(kept, rights);
   Tell();
 }
 
@@ -195,16 +206,26 @@ bool IsFailure(const Error& error) {
   return error.Errno() != EINTR && error.Errno() != ECANCELED;
 }
 
-bool MayUse(const Caller& reader, const Sandbox& sandbox) {
-  if (reader.uid == 0) return true;
-  if (reader.uid == sandbox.uid) return (sandbox.mode & 0100) != 0;
-  const auto in_group = [&] {
-    if (reader.gid == sandbox.gid) return true;
-    const auto groups = ReadProcess(reader.pid).groups;
-    return std::find(groups.begin(), groups.end(), sandbox.gid) != groups.end();
-  };
-  if ((sandbox.mode & 0010) != 0 && in_group()) return true;
-  return (sandbox.mode & 0001) != 0;
+bool Access::MayUse(uid_t uid, gid_t gid, mode_t mode) {
+  if (reader_.uid == 0) return true;
+  if (reader_.uid == uid) return (mode & 0100) != 0;
+  if ((mode & 0010) != 0 && InGroup(gid)) return true;
+  return (mode & 0001) != 0;
+}
+
+bool Access::InGroup(gid_t gid) {
+  if (reader_.gid == gid) return true;
+  if (!groups_) groups_ = ReadProcess(reader_.pid).groups;
+  return std::find(groups_->begin(), groups_->end(), gid) != groups_->end();
+}
+
+bool Access::MaySee(const Tree& tree, const LogLine& line) {
+  if (line.everyone || reader_.uid == 0 || line.by == reader_.uid) return true;
+  if (line.uuid.empty()) return line.by && reader_.uid == tree.options.uid;
+  if (const auto sandbox = tree.backend.Get(line.uuid)) {
+    return MayUse(*sandbox);
+  }
+  return MayUse(line.uid, line.gid, line.mode);
 }
 
 }  // namespace sbxfs

@@ -85,6 +85,7 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
   const TreeOptions options;
   ErrorBook errors;
   EventLog events;
+  const LineLogPtr audit = std::make_shared<LineLog>();
   // Removals that were refused: `rm -r` is kept from going on.
   ProcessMarks refusals{std::chrono::seconds(5)};
   // Documents taken away by a process, which expects to make them anew.
@@ -109,6 +110,9 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
 
   // Throws Error(ENOENT) when the sandbox is gone; `uuid` empty: .host.
   [[nodiscard]] View ViewFor(const Caller& reader, const std::string& uuid);
+
+  // Adds a line to .host/audit.
+  void Audit(LogLine line);
 
   // The mount ends: nothing is called any more.
   void Close() EXCLUDES(mutex_);
@@ -139,8 +143,24 @@ void CheckRefused(Tree& tree, const Caller& caller, const std::string& dir,
 // Whether a failure is one of the sandbox, and not of the waiting for it.
 [[nodiscard]] bool IsFailure(const Error& error);
 
-// Whether `reader` may use the sandbox: enter its directory.
-[[nodiscard]] bool MayUse(const Caller& reader, const Sandbox& sandbox);
+// What a reader may know of; asks /proc for the groups once. Not for several
+// threads at once.
+class Access {
+ public:
+  explicit Access(const Caller& reader) : reader_(reader) {}
+  // Whether a sandbox can be used: its directory entered.
+  [[nodiscard]] bool MayUse(const Sandbox& sandbox) {
+    return MayUse(sandbox.uid, sandbox.gid, sandbox.mode);
+  }
+  [[nodiscard]] bool MaySee(const Tree& tree, const LogLine& line);
+
+ private:
+  [[nodiscard]] bool MayUse(uid_t uid, gid_t gid, mode_t mode);
+  [[nodiscard]] bool InGroup(gid_t gid);
+
+  const Caller reader_;
+  std::optional<std::vector<gid_t>> groups_;
+};
 
 }  // namespace sbxfs
 

@@ -57,6 +57,7 @@ class OpenValue : public OpenFile,
 
   void Release() override { file_->Released(); }
 
+  bool Commands() const override { return true; }
   bool Pollable() const override { return file_->Polled(); }
 
   bool Unread(const Caller& caller) override EXCLUDES(mutex_) {

@@ -153,8 +153,7 @@ class OpenUpload : public OpenFile,
 
   void Flush(const Caller& caller, Reply<Done> reply) override
       EXCLUDES(mutex_) {
-    const bool counts =
-        ReadProcess(caller.pid).tgid == process_ && !IsKilled(caller.pid);
+    const bool counts = Counts(caller);
     std::optional<Error> verdict;
     bool finish = false;
     {
@@ -172,6 +171,14 @@ class OpenUpload : public OpenFile,
     }
   }
 
+  std::optional<uint64_t> Staged(const Caller& caller) override
+      EXCLUDES(mutex_) {
+    const bool counts = Counts(caller);
+    MutexLock lock(mutex_);
+    if (verdict_ || !dirty_ || !counts) return std::nullopt;
+    return file_->writer().Written();
+  }
+
   void Release() override { file_->Ended(); }
 
   std::optional<uint64_t> Size() const override {
@@ -179,6 +186,10 @@ class OpenUpload : public OpenFile,
   }
 
  private:
+  bool Counts(const Caller& caller) const {
+    return ReadProcess(caller.pid).tgid == process_ && !IsKilled(caller.pid);
+  }
+
   void Finish(Reply<Done> reply) {
     Reply<Done> told([self = shared_from_this(), reply](Outcome<Done> outcome) {
       const auto* error = std::get_if<Error>(&outcome);

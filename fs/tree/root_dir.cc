@@ -38,6 +38,7 @@ class NewSandbox : public DocumentFile {
     return stat;
   }
   bool Transient() const override { return true; }
+  std::string Place() const override { return name; }
   std::string Text(const Caller&) override { return {}; }
 
   void StoreWhole(const Caller& caller, const std::string& text,
@@ -107,6 +108,10 @@ bool RootDir::IsDocument(const std::string& name) const {
 bool RootDir::IsScratch(const std::string& name, int flags) const {
   return (flags & O_EXCL) != 0 ||
          (name.find(".yaml") != std::string::npos && StripYaml(name).empty());
+}
+
+bool RootDir::MakesOf(const std::string& name) const {
+  return !StripYaml(name).empty();
 }
 
 void RootDir::RefuseNew(const std::string& name) const {

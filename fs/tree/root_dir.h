@@ -18,6 +18,7 @@ class RootDir : public FurnishedDir {
   [[nodiscard]] std::vector<Entry> List(const Caller& reader) override;
   void MakeDir(const Caller& caller, const std::string& name, mode_t mode,
                Reply<NodePtr> reply) override;
+  [[nodiscard]] bool MakesOf(const std::string& name) const override;
   void RemoveDir(const Caller& caller, const std::string& name,
                  Reply<Done> reply) override;
   void Create(const Caller& caller, const std::string& name, int flags,

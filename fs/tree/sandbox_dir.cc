@@ -24,8 +24,7 @@ void SandboxDir::Change(const Caller& caller, const Changes& changes,
     reply.Ok();
     return;
   }
-  tree_->backend.SetOwner(caller, subject, changes.uid, changes.gid,
-                          changes.mode, std::move(reply));
+  tree_->backend.SetRights(caller, subject, "", changes, std::move(reply));
 }
 
 NodePtr SandboxDir::SubDir(const Row& row) {

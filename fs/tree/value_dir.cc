@@ -52,16 +52,20 @@ class ItemFile : public ValueFile {
 
   struct stat Stat(const Caller& reader) override {
     const View view = ViewFor(reader);
-    Row row = row_;
-    row.form = Form::kValue;
-    row.mode = collection_ == Collection::kSecrets ? 0200 : 0666;
-    return RowStat(view, row, Show(view).size());
+    struct stat stat = RowStat(view, row_, 0);
+    const mode_t mode = collection_ == Collection::kSecrets ? 0200 : 0666;
+    stat.st_mode = S_IFREG | FileMode(mode, stat.st_mode);
+    stat.st_nlink = 1;
+    SetSize(stat, Show(view).size());
+    return stat;
   }
 
-  // Tools that make files set their mode and owner; those follow the sandbox.
+  // Tools that make files set their mode and owner; those follow the directory.
   void Change(const Caller&, const Changes&, Reply<Done> reply) override {
     reply.Ok();
   }
+
+  bool Hidden() const override { return collection_ == Collection::kSecrets; }
 
   std::string Show(const View& view) override {
     const auto value = ValueOf(*view.sandbox, collection_, name_);
@@ -146,6 +150,12 @@ struct stat ValueDir::Stat(const Caller& reader) {
   return RowStat(tree_->ViewFor(reader, subject), row_, 0);
 }
 
+void ValueDir::Change(const Caller& caller, const Changes& changes,
+                      Reply<Done> reply) {
+  ChangeRow(tree_->ViewFor(caller, subject), row_, Stat(caller), changes, false,
+            std::move(reply));
+}
+
 NodePtr ValueDir::Lookup(const Caller& caller, const std::string& name) {
   if (Find(caller, name) && !tree_->vacancies.Has(key + name, caller.pid)) {
     return Item(name);
@@ -206,6 +216,10 @@ void ValueDir::Create(const Caller& caller, const std::string& name, int flags,
     tree_->passing.Add(key, name, file);
   }
   OpenMade(file, caller, flags, reply);
+}
+
+bool ValueDir::MakesOf(const std::string& name) const {
+  return !LooksScratch(name);
 }
 
 void ValueDir::Receive(const Caller& caller, const std::string& name,

@@ -19,6 +19,8 @@ class ValueDir : public Dir {
   ValueDir(TreePtr tree, const Row& row, const std::string& uuid);
 
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
+  void Change(const Caller& caller, const Changes& changes,
+              Reply<Done> reply) override;
   [[nodiscard]] NodePtr Lookup(const Caller& caller,
                                const std::string& name) override;
   [[nodiscard]] std::vector<Entry> List(const Caller& reader) override;
@@ -28,6 +30,7 @@ class ValueDir : public Dir {
               Reply<Made> reply) override;
   void Rename(const Caller& caller, const std::string& name, Dir& to,
               const std::string& new_name, Reply<Done> reply) override;
+  [[nodiscard]] bool MakesOf(const std::string& name) const override;
   void Receive(const Caller& caller, const std::string& name,
                const std::shared_ptr<File>& scratch,
                Reply<Done> reply) override;

@@ -223,7 +223,7 @@ TEST_F(BackendTest, WithoutATrashRemoveIsFinal) {
 TEST_F(BackendTest, AProtectedSandboxStays) {
   const SandboxPtr box = Made("box");
   Answer<Done> owner;
-  backend_->SetOwner(kCaller, box->uuid, {}, {}, 0500, owner.Asker());
+  backend_->SetRights(kCaller, box->uuid, "", {{}, {}, 0500}, owner.Asker());
   EXPECT_EQ(ErrnoOf(owner.Get()), 0);
   EXPECT_EQ(SentenceOf(Remove(box)),
             "Cannot remove 'box': it is protected; chmod u+w 'box' first");

@@ -19,6 +19,7 @@ namespace {
 
 using std::chrono::milliseconds;
 using testing::HasSubstr;
+using testing::Not;
 
 class Kernel : public Mounted {
  protected:
@@ -108,6 +109,89 @@ TEST_F(Kernel, OthersSeeWhatTheyMay) {
   Do(other + "sh -c 'echo start > box/status'");
   EXPECT_EQ(Do("cat box/status"), "running\n");
   EXPECT_NE(Sh(other + "cat box/../.host/authorized_keys").status, 0);
+}
+
+TEST_F(Kernel, TwoUsersDoWhatModesAllow) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root, to be somebody else";
+  std::filesystem::permissions(Dir().parent_path(),
+                               std::filesystem::perms(0755));
+  const auto as = [](int uid, const std::string& groups,
+                     const std::string& script) {
+    return "setpriv --reuid " + std::to_string(uid) + " --regid " +
+           std::to_string(uid) + " --groups " + groups + " bash -c '" + script +
+           "'";
+  };
+  const auto ann = [&](const std::string& script) {
+    return as(61235, "61000", script);
+  };
+  const auto ben = [&](const std::string& script) {
+    return as(61236, "61000", script);
+  };
+  const auto eve = [&](const std::string& script) {
+    return as(61237, "61237", script);
+  };
+  const auto refused = [&](const std::string& command) {
+    const Ended ended = Sh(command);
+    EXPECT_NE(ended.status, 0) << command;
+    return ended.err;
+  };
+  Do(ann("mkdir box; mkdir own"));
+  Do(ben("mkdir mine"));
+  // One file of one sandbox is handed to a group.
+  Do(ann("chgrp 61000 box box/status; chmod 710 box; chmod 660 box/status"));
+  Do(ben("echo start > box/status"));
+  EXPECT_EQ(Do(ben("cat box/status")), "running\n");
+  for (const char* script :
+       {"cat box/config.yaml", "ls box", "echo 3 > box/cpus", "cat own/status",
+        "rm box/status", "chmod 777 box/status"}) {
+    EXPECT_THAT(refused(ben(script)),
+                testing::AnyOf(HasSubstr("Permission denied"),
+                               HasSubstr("not permitted")))
+        << script;
+  }
+  for (const char* script : {"rmdir box", "mv box his", "chown 61236 box"}) {
+    EXPECT_THAT(refused(ben(script)), HasSubstr("not permitted")) << script;
+  }
+  EXPECT_THAT(refused(eve("cat box/status")), HasSubstr("Permission denied"));
+  EXPECT_EQ(Do("stat -c '%u %g %a' box/status box/cpus"),
+            "61235 61000 660\n61235 61000 600\n");
+  // Each is told of what it may use.
+  const std::string names =
+      "tail -n +2 .host/list | cut -d\" \" -f1; "
+      "cut -d\" \" -f2 .host/events | sort -u; "
+      "grep ^Host .host/ssh_config | cut -d\" \" -f2";
+  EXPECT_EQ(Do(ben(names)), "box\nmine\nbox\nmine\nsbx-box\nsbx-mine\n");
+  EXPECT_EQ(Do(ann(names)), "box\nown\nbox\nown\nsbx-box\nsbx-own\n");
+  EXPECT_EQ(Do(eve(names)), "");
+  // Failures without a sandbox are each one's own.
+  refused(ben("mkdir a.yaml"));
+  EXPECT_THAT(Do(ben("cat .host/error")), HasSubstr("'a.yaml'"));
+  EXPECT_EQ(Do(ann("cat .host/error")), "");
+  EXPECT_THAT(
+      Do(ann("cat .host/audit")),
+      testing::ContainsRegex("61236 [0-9]+ bash write box/status ok start\n"));
+  EXPECT_THAT(Do(ann("cat .host/audit")), Not(HasSubstr("mine")));
+  // The whole of it is handed over: owner, then group.
+  Do(ann("chmod 770 box"));
+  EXPECT_EQ(Do(ben("echo 3 > box/cpus; cat box/cpus")), "3\n");
+  EXPECT_THAT(refused(ben("cat box/authorized_keys")),
+              HasSubstr("Permission denied"));
+  Do("chown 61236 own");
+  EXPECT_EQ(Do(ben("cat own/status")), "stopped\n");
+  refused(ann("cat own/status"));
+}
+
+TEST_F(Kernel, AProtectedSandboxStays) {
+  Do("mkdir box; chmod a-w box");
+  for (const char* command :
+       {"rmdir box", "mv box new", "rm -r box", "mv box .host/trash",
+        "echo destroy > box/status"}) {
+    const Ended ended = Sh(command);
+    EXPECT_NE(ended.status, 0) << command;
+    EXPECT_EQ(Do("ls"), "box\n") << command;
+  }
+  EXPECT_THAT(Do("cat box/error"), HasSubstr("chmod u+w"));
+  Do("chmod u+w box; mv box new; rmdir new");
 }
 
 TEST_F(Kernel, SshTakesTheConfiguration) {

@@ -138,7 +138,7 @@ TEST_F(Tools, WhatTheTreeDoesNotDo) {
   for (const char* command :
        {"ln -s a b", "ln box/cpus box/b", "mknod p p", "touch file",
         "mkdir box/sub", "mkdir .host/sub", "rmdir .host", "mv box/cpus box/c",
-        "chmod 777 box/status", "mv .host host"}) {
+        "chmod 777 box/reason", "mv .host host"}) {
     const Ended ended = Sh(command);
     EXPECT_EQ(ended.status, 1) << command;
     EXPECT_THAT(ended.err, HasSubstr("Operation not permitted")) << command;

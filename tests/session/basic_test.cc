@@ -1,9 +1,11 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <sstream>
 
 #include "tests/support/fake_backend.h"
 #include "tests/support/fake_fuse.h"
@@ -213,8 +215,101 @@ TEST_F(Basic, ModesFollowTheDirectory) {
   EXPECT_EQ(fuse_.Stat("box/status")->mode, S_IFREG | 0660u);
   EXPECT_EQ(fuse_.Stat("box/ssh_config")->mode, S_IFREG | 0444u);
   EXPECT_EQ(fuse_.Stat("box/ssh_config")->uid, 0u);
-  EXPECT_EQ(fuse_.Chmod("box/status", 0666), EPERM);
+  EXPECT_EQ(fuse_.Chmod("box/ssh_config", 0400), EPERM);
   EXPECT_EQ(fuse_.Chmod(".host", 0777), EPERM);
+}
+
+TEST_F(Basic, AFileCanBeHandedOutByItself) {
+  const std::string uuid = backend_.Add("box");
+  EXPECT_EQ(fuse_.Chmod("box", 0710), 0);
+  EXPECT_EQ(fuse_.Chmod("box/status", 0660), 0);
+  EXPECT_EQ(fuse_.Stat("box/status")->mode, S_IFREG | 0660u);
+  EXPECT_EQ(fuse_.Stat("box/cpus")->mode, S_IFREG | 0600u);
+  backend_.Update(uuid, [](Sandbox& one) { one.files["status"].gid = 77; });
+  EXPECT_EQ(fuse_.Stat("box/status")->gid, 77u);
+  EXPECT_EQ(fuse_.Stat("box/cpus")->gid, 1000u);
+  // The directory's mode is not its own any more.
+  EXPECT_EQ(fuse_.Chmod("box", 0755), 0);
+  EXPECT_EQ(fuse_.Stat("box/status")->mode, S_IFREG | 0660u);
+  EXPECT_EQ(fuse_.Stat("box/cpus")->mode, S_IFREG | 0644u);
+  // The table's mode is the most there is; documents take what fits.
+  EXPECT_EQ(fuse_.Chmod("box/reason", 0666), EPERM);
+  EXPECT_THAT(fuse_.Cat("box/error"), HasSubstr("0444 is the most"));
+  EXPECT_EQ(fuse_.Chmod("box/authorized_keys", 0755), 0);
+  EXPECT_EQ(fuse_.Stat("box/authorized_keys")->mode, S_IFREG | 0600u);
+  EXPECT_EQ(fuse_.Chmod("box/status", 0660), 0);
+  EXPECT_THAT(backend_.Calls(),
+              ElementsAre("rights box ", "rights box status", "rights box "));
+  backend_.Update(uuid, [](Sandbox& one) { one.trashed = one.created; });
+  EXPECT_EQ(fuse_.Stat(".host/trash/box/status")->mode, S_IFREG | 0440u);
+  EXPECT_EQ(fuse_.Chmod(".host/trash/box/status", 0400), EPERM);
+}
+
+TEST_F(Basic, EventsAndListAreThoseOfTheReadersSandboxes) {
+  const std::string mine = backend_.Add("mine");
+  const std::string theirs = backend_.Add("theirs");
+  backend_.Update(theirs, [](Sandbox& one) { one.uid = one.gid = 1001; });
+  const auto file = fuse_.Open(".host/events", O_RDONLY);
+  const Time now = std::chrono::system_clock::now();
+  backend_.Tell({now, mine, "mine", "state", "running"});
+  backend_.Tell({now, theirs, "theirs", "state", "paused"});
+  backend_.Tell({now, "gone", "gone", "gone", "", 1001, 1001, 0700});
+  backend_.Tell({now, "", "", "connection", "lost"});
+  const std::string seen = fuse_.Read(file);
+  EXPECT_THAT(seen, HasSubstr(" mine state running\n"));
+  EXPECT_THAT(seen, HasSubstr(" .host connection lost\n"));
+  EXPECT_THAT(seen, Not(HasSubstr("theirs")));
+  EXPECT_THAT(seen, Not(HasSubstr("gone")));
+  EXPECT_EQ(fuse_.Stat(".host/events")->size, seen.size());
+  EXPECT_THAT(fuse_.Cat(".host/list"), Not(HasSubstr("theirs")));
+  // What the reader may not see does not wake it either.
+  EXPECT_EQ(fuse_.Poll(file, 9) & POLLIN, 0u);
+  backend_.Tell({now, theirs, "theirs", "state", "running"});
+  EXPECT_EQ(fuse_.Poll(file, 9) & POLLIN, 0u);
+  fuse_.caller = {1001, 1001, getpid()};
+  EXPECT_THAT(fuse_.Cat(".host/events"), HasSubstr(" theirs state paused\n"));
+  EXPECT_THAT(fuse_.Cat(".host/events"), HasSubstr(" gone gone\n"));
+  EXPECT_THAT(fuse_.Cat(".host/list"), Not(HasSubstr("mine")));
+  fuse_.caller = {0, 0, getpid()};
+  EXPECT_THAT(fuse_.Cat(".host/list"), HasSubstr("mine"));
+  EXPECT_THAT(fuse_.Cat(".host/list"), HasSubstr("theirs"));
+}
+
+TEST_F(Basic, TheAuditTellsWhoChangedWhat) {
+  fuse_.Mkdir("box");
+  fuse_.Echo("4", "box/cpus");
+  fuse_.Echo("fly", "box/status");
+  fuse_.Echo("cpus: 3", "box/config.yaml");
+  fuse_.Chmod("box/status", 0640);
+  fuse_.Unlink("box/README");
+  const auto scratch = fuse_.Create("box/a b", O_RDWR | O_EXCL);
+  fuse_.Write(scratch, "5\n");
+  fuse_.Close(scratch);
+  fuse_.Rename("box/a b", "box/cpus");
+  fuse_.Rename("box", "new");
+  fuse_.Cat("new/status");
+  const std::string text = fuse_.Cat(".host/audit");
+  std::string told;
+  const std::string who =
+      "1000 " + std::to_string(getpid()) + " session_tests ";
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const auto at = line.find("Z " + who);
+    ASSERT_EQ(at, 23u) << line;
+    told += line.substr(at + 2 + who.size()) + '\n';
+  }
+  EXPECT_EQ(told,
+            "mkdir box ok\n"
+            "write box/cpus ok 4\n"
+            "write box/status EINVAL fly\n"
+            "store box/config.yaml ok 8 bytes\n"
+            "chmod box/status ok 0640\n"
+            "unlink box/README EPERM\n"
+            "rename box/a\\040b ok box/cpus\n"
+            "rename box ok new\n");
+  EXPECT_EQ(fuse_.Stat(".host/audit")->size, text.size());
+  fuse_.caller = {1001, 1001, getpid()};
+  EXPECT_EQ(fuse_.Cat(".host/audit"), "");
 }
 
 TEST_F(Basic, NothingElseCanBeMade) {
@@ -236,9 +331,8 @@ TEST_F(Basic, ListAndSshConfigShowEverySandbox) {
     backend_.Update(backend_.Find(name)->uuid,
                     [](Sandbox& one) { one.uid = 1000; });
   }
-  EXPECT_THAT(fuse_.Cat(".host/list"), StartsWith("NAME    STATE    IP  PORT"));
-  EXPECT_THAT(fuse_.Cat(".host/list"),
-              HasSubstr("\nbox     stopped  -   2200"));
+  EXPECT_THAT(fuse_.Cat(".host/list"), StartsWith("NAME  STATE    IP  PORT"));
+  EXPECT_THAT(fuse_.Cat(".host/list"), HasSubstr("\nbox   stopped  -   2200"));
   const std::string config = fuse_.Cat(".host/ssh_config");
   EXPECT_THAT(config, HasSubstr("Host sbx-box\n  HostName 127.0.0.1\n"));
   EXPECT_THAT(config, HasSubstr("  ProxyCommand \"/usr/bin/sbxfs\" --connect "

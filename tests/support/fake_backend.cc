@@ -213,6 +213,7 @@ std::string FakeBackend::Add(const std::string& name) {
     uuid = fmt::format("00000000-0000-4000-8000-{:012}", ++last_);
     sandbox->uuid = uuid;
     sandbox->name = name;
+    sandbox->uid = sandbox->gid = 1000;
     sandbox->created = sandbox->used = sandbox->state_since =
         sandbox->config_time = Now();
     sandbox->reason = "made";
@@ -433,15 +434,22 @@ void FakeBackend::Rename(const Caller&, const std::string& uuid,
   });
 }
 
-void FakeBackend::SetOwner(const Caller&, const std::string& uuid,
-                           std::optional<uid_t> uid, std::optional<gid_t> gid,
-                           std::optional<mode_t> mode, Reply<Done> reply) {
-  Log("owner " + NameOf(uuid));
-  Do("owner", reply, [=, this] {
+void FakeBackend::SetRights(const Caller&, const std::string& uuid,
+                            const std::string& file, const FileRights& rights,
+                            Reply<Done> reply) {
+  Log(fmt::format("rights {} {}", NameOf(uuid), file));
+  Do("rights", reply, [=, this] {
     Update(uuid, [&](Sandbox& sandbox) {
-      if (uid) sandbox.uid = *uid;
-      if (gid) sandbox.gid = *gid;
-      if (mode) sandbox.mode = *mode;
+      if (file.empty()) {
+        sandbox.uid = rights.uid.value_or(sandbox.uid);
+        sandbox.gid = rights.gid.value_or(sandbox.gid);
+        sandbox.mode = rights.mode.value_or(sandbox.mode);
+        return;
+      }
+      FileRights& kept = sandbox.files[file];
+      if (rights.uid) kept.uid = rights.uid;
+      if (rights.gid) kept.gid = rights.gid;
+      if (rights.mode) kept.mode = rights.mode;
     });
     reply.Ok();
   });

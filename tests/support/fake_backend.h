@@ -20,7 +20,7 @@ class FakeBackend : public Backend {
   FakeBackend();
 
   // Test's side. Calls are named "create", "remove", "purge", "rename",
-  // "owner", "act", "wait", "set", "item", "forget", "refresh", "defaults",
+  // "rights", "act", "wait", "set", "item", "forget", "refresh", "defaults",
   // "keys", "uri", "open image", "create image", "write image", "finish image",
   // "remove image".
   std::string Add(const std::string& name);  // a stopped one; its uuid
@@ -55,9 +55,9 @@ class FakeBackend : public Backend {
              Reply<Done> reply) override;
   void Rename(const Caller& caller, const std::string& uuid,
               const std::string& name, Reply<Done> reply) override;
-  void SetOwner(const Caller& caller, const std::string& uuid,
-                std::optional<uid_t> uid, std::optional<gid_t> gid,
-                std::optional<mode_t> mode, Reply<Done> reply) override;
+  void SetRights(const Caller& caller, const std::string& uuid,
+                 const std::string& file, const FileRights& rights,
+                 Reply<Done> reply) override;
   void Act(const Caller& caller, const std::string& uuid, Verb verb, bool wait,
            Reply<Done> reply) override;
   void WaitFor(const std::string& uuid, State state,

@@ -40,7 +40,7 @@ TEST(Layout, FileModeFollowsTheDirectory) {
   EXPECT_EQ(FileMode(0666, 0750), 0640u);
   EXPECT_EQ(FileMode(0666, 0770), 0660u);
   EXPECT_EQ(FileMode(0666, 0755), 0644u);
-  EXPECT_EQ(FileMode(0666, 0711), 0644u);
+  EXPECT_EQ(FileMode(0666, 0711), 0600u);  // let in, shown nothing
   EXPECT_EQ(FileMode(0444, 0777), 0444u);
   EXPECT_EQ(FileMode(0600, 0777), 0600u);
   // A protected sandbox can still be driven by its owner.

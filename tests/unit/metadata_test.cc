@@ -32,6 +32,8 @@ Metadata Full() {
   m.gid = 4294967294U;
   m.mode = 0750;
   m.machine = "0c5f2f3d <&> \xc3\xa4";
+  m.files["status"] = {{}, 1001, 0660};
+  m.files["config.yaml"] = {1002, {}, {}};
   m.created = At(1700000000123456789);
   m.used = At(1700000001000000000);
   m.config = OddBytes();
@@ -59,6 +61,7 @@ void ExpectEqual(const Metadata& a, const Metadata& b) {
   EXPECT_EQ(a.gid, b.gid);
   EXPECT_EQ(a.mode, b.mode);
   EXPECT_EQ(a.machine, b.machine);
+  EXPECT_EQ(a.files, b.files);
   EXPECT_EQ(a.created, b.created);
   EXPECT_EQ(a.used, b.used);
   EXPECT_EQ(a.config, b.config);

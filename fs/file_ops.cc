@@ -1,0 +1,163 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <cerrno>
+
+#include "backend/util/text.h"
+#include "fs/audit.h"
+#include "fs/handler.h"
+
+// The handlers of files that are open.
+
+namespace sbxfs {
+namespace {
+
+void Open(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto file = std::dynamic_pointer_cast<File>(NodeAt(server, number));
+    if (!file) throw Error(EISDIR, "Cannot open: it is a directory");
+    if ((info->flags & O_ACCMODE) != O_RDONLY) {
+      Changing(server, request, file->subject);
+    }
+    const auto reply = ReplyFor<OpenFilePtr>(
+        request, [&server, request](const OpenFilePtr& open) {
+          request->Answer([&](fuse_req_t req) {
+            fuse_file_info opened{};
+            // Sizes change at any time: the kernel must not trust its own.
+            opened.direct_io = 1;
+            opened.fh = server.files.Add(open);
+            if (fuse_reply_open(req, &opened) != 0) {
+              server.files.Remove(opened.fh);
+            }
+          });
+        });
+    request->Interruptible(reply.Canceller());
+    reply.Guard([&] { file->Open(request->caller, info->flags, reply); });
+  });
+}
+
+void Read(fuse_req_t raw, fuse_ino_t, size_t size, off_t offset,
+          fuse_file_info* info) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto reply =
+        ReplyFor<std::string>(request, [request](const std::string& bytes) {
+          request->Answer([&](fuse_req_t req) {
+            fuse_reply_buf(req, bytes.data(), bytes.size());
+          });
+        });
+    request->Interruptible(reply.Canceller());
+    reply.Guard([&] {
+      OpenAt(server, info)
+          ->Read(request->caller, static_cast<uint64_t>(offset), size, reply);
+    });
+  });
+}
+
+void Write(fuse_req_t raw, fuse_ino_t number, const char* bytes, size_t size,
+           off_t offset, fuse_file_info* info) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const NodePtr node = NodeAt(server, number);
+    Changing(server, request, node->subject);
+    const auto open = OpenAt(server, info);
+    if (open->Commands()) {
+      Audit(
+          server, request,
+          {"write", PathOf(*server.tree, *node), node->subject,
+           node->Hidden() ? "(hidden)"
+                          : std::string(Trim(std::string_view(bytes, size)))});
+    }
+    request->Hold(server.inodes.Waiting(number));
+    const auto reply = ReplyFor<Done>(request, [request, size](Done) {
+      request->Answer([&](fuse_req_t req) { fuse_reply_write(req, size); });
+    });
+    request->Interruptible(reply.Canceller());
+    reply.Guard([&] {
+      open->Write(request->caller, static_cast<uint64_t>(offset),
+                  std::string(bytes, size), info->flags, reply);
+    });
+  });
+}
+
+// What an open file has staged is stored now, if it is.
+OpenFilePtr Storing(Server& server, const RequestPtr& request,
+                    fuse_ino_t number, const fuse_file_info* info) {
+  const NodePtr node = NodeAt(server, number);
+  auto open = OpenAt(server, info);
+  Changing(server, request, node->subject);
+  if (const auto staged = open->Staged(request->caller)) {
+    Audit(server, request,
+          {"store", PathOf(*server.tree, *node), node->subject,
+           fmt::format("{} bytes", *staged)});
+  }
+  return open;
+}
+
+void Flush(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto open = Storing(server, request, number, info);
+    const auto reply = DoneFor(request);
+    reply.Guard([&] { open->Flush(request->caller, reply); });
+  });
+}
+
+void Fsync(fuse_req_t raw, fuse_ino_t number, int, fuse_file_info* info) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto open = Storing(server, request, number, info);
+    const auto reply = DoneFor(request);
+    reply.Guard([&] { open->Sync(request->caller, reply); });
+  });
+}
+
+void Release(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    server.pollers.Disarm(info->fh);
+    if (const auto open = server.files.Remove(info->fh)) open->Release();
+    request->Answer([](fuse_req_t req) { fuse_reply_err(req, 0); });
+  });
+}
+
+void Poll(fuse_req_t raw, fuse_ino_t, fuse_file_info* info,
+          fuse_pollhandle* raw_handle) {
+  PollHandle handle(raw_handle);
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto open = OpenAt(server, info);
+    constexpr unsigned kReadable = POLLIN | POLLRDNORM;
+    constexpr unsigned kWritable = POLLOUT | POLLWRNORM;
+    unsigned events = kReadable | kWritable;
+    if (open->Pollable()) {
+      // Armed before it is looked at, so that no change falls between.
+      if (handle) {
+        server.pollers.Arm(info->fh, open, request->caller, std::move(handle));
+      }
+      events = kWritable;
+      if (open->Unread(request->caller)) events |= kReadable | POLLPRI;
+    }
+    request->Answer([&](fuse_req_t req) { fuse_reply_poll(req, events); });
+  });
+}
+
+void Lseek(fuse_req_t raw, fuse_ino_t number, off_t offset, int whence,
+           fuse_file_info*) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const off_t size = NodeAt(server, number)->Stat(request->caller).st_size;
+    if (offset >= size) throw Error(ENXIO, "Cannot seek: beyond the end");
+    const off_t found = whence == SEEK_HOLE ? size : offset;
+    request->Answer([&](fuse_req_t req) { fuse_reply_lseek(req, found); });
+  });
+}
+
+}  // namespace
+
+void AddFileOps(fuse_lowlevel_ops& ops) {
+  ops.open = Open;
+  ops.read = Read;
+  ops.write = Write;
+  ops.flush = Flush;
+  ops.fsync = Fsync;
+  ops.release = Release;
+  ops.poll = Poll;
+  ops.lseek = Lseek;
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,67 @@
+#include "fs/handler.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+
+namespace sbxfs {
+
+NodePtr NodeAt(Server& server, fuse_ino_t number) {
+  if (auto node = server.inodes.Find(number)) return node;
+  throw Error(ESTALE, "Cannot go on: the file is not known any more");
+}
+
+std::shared_ptr<Dir> DirAt(Server& server, fuse_ino_t number) {
+  if (auto dir = std::dynamic_pointer_cast<Dir>(NodeAt(server, number))) {
+    return dir;
+  }
+  throw Error(ENOTDIR, "Cannot go on: it is not a directory");
+}
+
+OpenFilePtr OpenAt(Server& server, const fuse_file_info* info) {
+  if (auto open = server.files.Find(info->fh)) return open;
+  throw Error(EBADF, "Cannot go on: the file is not open");
+}
+
+void Changing(Server& server, const RequestPtr& request,
+              const std::string& subject) {
+  request->OnFailure(
+      [tree = server.tree, subject, uid = request->caller.uid](const Error& e) {
+        if (IsFailure(e)) tree->errors.Failed(subject, uid, e.Sentence());
+      });
+}
+
+Error Late(std::string_view verb, const std::string& name) {
+  return {ETIMEDOUT,
+          fmt::format("Cannot {} '{}': the hypervisor did not answer within "
+                      "2 s; what was begun is undone, look again later",
+                      verb, name)};
+}
+
+Reply<Done> DoneFor(const RequestPtr& request) {
+  return ReplyFor<Done>(request, [request](Done) {
+    request->Answer([](fuse_req_t raw) { fuse_reply_err(raw, 0); });
+  });
+}
+
+// The kernel asks again each time: what a name stands for may change behind
+// its back.
+fuse_entry_param EntryFor(const struct stat& stat, uint64_t number) {
+  fuse_entry_param entry{};
+  entry.ino = number;
+  entry.attr = stat;
+  entry.attr.st_ino = number;
+  return entry;
+}
+
+void AnswerEntry(Server& server, const RequestPtr& request,
+                 const NodePtr& node) {
+  const struct stat stat = node->Stat(request->caller);
+  request->Answer([&](fuse_req_t raw) {
+    const auto entry = EntryFor(stat, server.inodes.Remember(node));
+    // The caller was killed meanwhile: the kernel does not count it.
+    if (fuse_reply_entry(raw, &entry) != 0) server.inodes.Forget(entry.ino, 1);
+  });
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,64 @@
+#ifndef SBXFS_FS_HANDLER_H_
+#define SBXFS_FS_HANDLER_H_
+
+#include <fuse_lowlevel.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fs/server.h"
+
+// What the handlers have in common: decode, call one node, answer once. None
+// waits for the backend. Calls are made under the reply's Guard: a reply that
+// is dropped while an exception passes would answer before the exception is
+// caught.
+
+namespace sbxfs {
+
+[[nodiscard]] inline Server& ServerOf(fuse_req_t raw) {
+  return *static_cast<Server*>(fuse_req_userdata(raw));
+}
+
+template <typename F>
+void Handle(fuse_req_t raw, F&& work) {
+  Server& server = ServerOf(raw);
+  const RequestPtr request = server.requests->Begin(raw);
+  Run(request, [&] { work(server, request); });
+}
+
+[[nodiscard]] NodePtr NodeAt(Server& server, fuse_ino_t number);
+[[nodiscard]] std::shared_ptr<Dir> DirAt(Server& server, fuse_ino_t number);
+[[nodiscard]] OpenFilePtr OpenAt(Server& server, const fuse_file_info* info);
+
+// The request changes something of `subject`: its failure is told in the error
+// file there.
+void Changing(Server& server, const RequestPtr& request,
+              const std::string& subject);
+
+// While a mkdir, rmdir, rename or create is unanswered the kernel holds its
+// directory, and everybody who looks into it hangs.
+inline constexpr std::chrono::seconds kNamespaceLimit{2};
+[[nodiscard]] Error Late(std::string_view verb, const std::string& name);
+template <typename T>
+Reply<T> Limited(Server& server, Reply<T> reply, std::string_view verb,
+                 const std::string& name) {
+  return server.tree->Within(kNamespaceLimit, std::move(reply),
+                             Late(verb, name));
+}
+
+[[nodiscard]] Reply<Done> DoneFor(const RequestPtr& request);
+
+[[nodiscard]] fuse_entry_param EntryFor(const struct stat& stat,
+                                        uint64_t number);
+void AnswerEntry(Server& server, const RequestPtr& request,
+                 const NodePtr& node);
+
+// Each adds its handlers to libfuse's table.
+void AddNameOps(fuse_lowlevel_ops& ops);  // lookup, mkdir, rename, …
+void AddFileOps(fuse_lowlevel_ops& ops);  // open, read, write, poll, …
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_FS_HANDLER_H_

@@ -1,0 +1,212 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "fs/audit.h"
+#include "fs/handler.h"
+
+// The handlers of names: what is in a directory, comes there and goes.
+
+namespace sbxfs {
+namespace {
+
+void Lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const NodePtr node = DirAt(server, parent)->Lookup(request->caller, name);
+    if (!node) {
+      request->Answer([](fuse_req_t req) { fuse_reply_err(req, ENOENT); });
+      return;
+    }
+    AnswerEntry(server, request, node);
+  });
+}
+
+void Mkdir(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto dir = DirAt(server, parent);
+    Changing(server, request, dir->subject);
+    Audit(server, request,
+          {"mkdir", PathOf(*server.tree, *dir) + name, dir->subject, ""});
+    const auto reply =
+        Limited(server,
+                ReplyFor<NodePtr>(request,
+                                  [&server, request](const NodePtr& node) {
+                                    AnswerEntry(server, request, node);
+                                  }),
+                "make", name);
+    reply.Guard(
+        [&] { dir->MakeDir(request->caller, name, mode & 0777, reply); });
+  });
+}
+
+// What a name in a directory belongs to, for its error file.
+std::string SubjectOf(Dir& dir, const Caller& caller, const std::string& name) {
+  const NodePtr node = dir.Lookup(caller, name);
+  return node && !node->subject.empty() ? node->subject : dir.subject;
+}
+
+void Rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto dir = DirAt(server, parent);
+    const std::string subject = SubjectOf(*dir, request->caller, name);
+    Changing(server, request, subject);
+    Audit(server, request,
+          {"rmdir", PathOf(*server.tree, *dir) + name, subject, ""});
+    const auto reply = Limited(server, DoneFor(request), "remove", name);
+    reply.Guard([&] { dir->RemoveDir(request->caller, name, reply); });
+  });
+}
+
+void Unlink(fuse_req_t raw, fuse_ino_t parent, const char* name) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto dir = DirAt(server, parent);
+    Changing(server, request, dir->subject);
+    const NodePtr node = dir->Lookup(request->caller, name);
+    if (node && !node->Transient()) {
+      Audit(server, request,
+            {"unlink", PathOf(*server.tree, *dir) + name, dir->subject, ""});
+    }
+    const auto reply = Limited(server, DoneFor(request), "remove", name);
+    reply.Guard([&] { dir->Unlink(request->caller, name, reply); });
+  });
+}
+
+bool IsTransient(const NodePtr& node) { return node && node->Transient(); }
+
+void Rename(fuse_req_t raw, fuse_ino_t parent, const char* name,
+            fuse_ino_t new_parent, const char* new_name, unsigned flags) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto from = DirAt(server, parent);
+    const auto to = DirAt(server, new_parent);
+    const Caller& caller = request->caller;
+    Changing(server, request, SubjectOf(*from, caller, name));
+    if ((flags & ~unsigned{RENAME_NOREPLACE}) != 0) {
+      throw Error(EINVAL, fmt::format("Cannot rename '{}' to '{}': names "
+                                      "cannot be exchanged here",
+                                      name, new_name));
+    }
+    if ((flags & RENAME_NOREPLACE) != 0 && to->Lookup(caller, new_name)) {
+      throw Error(EEXIST, fmt::format("Cannot rename '{}' to '{}': there is "
+                                      "one; choose another name",
+                                      name, new_name));
+    }
+    const NodePtr target = to->Lookup(caller, new_name);
+    // From one scratch name to another it changes nothing.
+    if (!IsTransient(from->Lookup(caller, name)) ||
+        (target ? !target->Transient() : to->MakesOf(new_name))) {
+      Audit(server, request,
+            {"rename", PathOf(*server.tree, *from) + name,
+             SubjectOf(*from, caller, name),
+             PathOf(*server.tree, *to) + new_name});
+    }
+    const auto reply = Limited(server, DoneFor(request), "rename", name);
+    reply.Guard([&] { from->Rename(caller, name, *to, new_name, reply); });
+  });
+}
+
+void Create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t,
+            fuse_file_info* info) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto dir = DirAt(server, parent);
+    Changing(server, request, dir->subject);
+    const auto answer =
+        ReplyFor<Made>(request, [&server, request](const Made& made) {
+          const struct stat stat = made.node->Stat(request->caller);
+          request->Answer([&](fuse_req_t req) {
+            fuse_file_info opened{};
+            opened.direct_io = 1;
+            opened.fh = server.files.Add(made.file);
+            const auto entry =
+                EntryFor(stat, server.inodes.Remember(made.node));
+            if (fuse_reply_create(req, &entry, &opened) != 0) {
+              server.files.Remove(opened.fh)->Release();
+              server.inodes.Forget(entry.ino, 1);
+            }
+          });
+        });
+    const auto reply = Limited(server, answer, "create", name);
+    reply.Guard(
+        [&] { dir->Create(request->caller, name, info->flags, reply); });
+  });
+}
+
+void Opendir(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto dir = DirAt(server, number);
+    auto open = std::make_shared<OpenDir>();
+    open->items = {{".", number, S_IFDIR}, {"..", number, S_IFDIR}};
+    for (auto& entry : dir->List(request->caller)) {
+      const bool is_dir = dynamic_cast<Dir*>(entry.node.get()) != nullptr;
+      open->items.push_back({std::move(entry.name),
+                             server.inodes.Number(*entry.node),
+                             is_dir ? mode_t{S_IFDIR} : mode_t{S_IFREG}});
+    }
+    request->Answer([&](fuse_req_t req) {
+      info->fh = server.dirs.Add(std::move(open));
+      if (fuse_reply_open(req, info) != 0) server.dirs.Remove(info->fh);
+    });
+  });
+}
+
+void Readdir(fuse_req_t raw, fuse_ino_t, size_t size, off_t offset,
+             fuse_file_info* info) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto open = server.dirs.Find(info->fh);
+    if (!open) throw Error(EBADF, "Cannot list: the directory is not open");
+    std::string buffer(size, '\0');
+    size_t used = 0;
+    for (auto i = static_cast<size_t>(offset); i < open->items.size(); ++i) {
+      const auto& item = open->items[i];
+      struct stat stat {};
+      stat.st_ino = item.number;
+      stat.st_mode = item.mode;
+      const size_t length = fuse_add_direntry(nullptr, buffer.data() + used,
+                                              size - used, item.name.c_str(),
+                                              &stat, static_cast<off_t>(i + 1));
+      if (length > size - used) break;
+      used += length;
+    }
+    request->Answer(
+        [&](fuse_req_t req) { fuse_reply_buf(req, buffer.data(), used); });
+  });
+}
+
+void Releasedir(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    server.dirs.Remove(info->fh);
+    request->Answer([](fuse_req_t req) { fuse_reply_err(req, 0); });
+  });
+}
+
+// What the tree does not do. ENOSYS would do, but the kernel remembers it.
+void Refuse(fuse_req_t raw, fuse_ino_t parent, const char* name) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto dir = DirAt(server, parent);
+    Changing(server, request, dir->subject);
+    dir->RefuseOther(name);
+  });
+}
+
+}  // namespace
+
+void AddNameOps(fuse_lowlevel_ops& ops) {
+  ops.lookup = Lookup;
+  ops.mkdir = Mkdir;
+  ops.rmdir = Rmdir;
+  ops.unlink = Unlink;
+  ops.rename = Rename;
+  ops.create = Create;
+  ops.opendir = Opendir;
+  ops.readdir = Readdir;
+  ops.releasedir = Releasedir;
+  ops.mknod = [](fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t,
+                 dev_t) { Refuse(raw, parent, name); };
+  ops.symlink = [](fuse_req_t raw, const char*, fuse_ino_t parent,
+                   const char* name) { Refuse(raw, parent, name); };
+  ops.link = [](fuse_req_t raw, fuse_ino_t, fuse_ino_t parent,
+                const char* name) { Refuse(raw, parent, name); };
+}
+
+}  // namespace sbxfs

@@ -20,6 +20,14 @@ bool IsOn(State state) {
          state == State::kStopping || state == State::kStarting;
 }
 
+// What QEMU quotes: "Could not set up host forwarding rule 'tcp:…'".
+std::string RefusedRule(const std::string& sentence) {
+  const auto begin = sentence.find('\'', sentence.find("forwarding rule"));
+  const auto end = sentence.find('\'', begin + 1);
+  if (begin == std::string::npos || end == std::string::npos) return sentence;
+  return sentence.substr(begin + 1, end - begin - 1);
+}
+
 }  // namespace
 
 bool Actions::Holds(Verb verb, const Sandbox& sandbox) {
@@ -339,16 +347,11 @@ void Actions::Boot(Action& action) {
   const Turns::Turn turn = core_.Turn(uuid, what);
   if (sandbox->ours) {
     const Metadata meta = core_.Meta(uuid, what);
-    const std::string holder =
-        meta.ssh_port == 0 ? ""
-                           : provision_.ports().Holder(uuid, meta.ssh_port);
-    // A stopped neighbour with the same port (virsh can make one) is no bar.
-    if (!holder.empty() && !holder.starts_with("sandbox")) {
-      throw Error(EADDRINUSE,
-                  fmt::format("{}: its ssh port {} is taken by {}; end that, "
-                              "or write another to ssh_port",
-                              what, meta.ssh_port, holder));
-    }
+    const Spec spec = core_.SpecOf(meta.config, meta.user);
+    const auto forwards = ForwardsOf(spec, meta.ssh_port);
+    provision_.ports().CheckStart(uuid, forwards, what);
+    // It may have been saved with others.
+    if (saved) provision_.ports().Change(uuid, forwards, what);
     core_.ChangeMeta(uuid, what, [](Metadata& changed) {
       changed.booted = true;
       changed.used = std::chrono::system_clock::now();
@@ -358,13 +361,11 @@ void Actions::Boot(Action& action) {
   if (virDomainCreate(domain.get()) < 0) {
     const Error error = LibvirtError(what);
     core_.ReadSoon(uuid);
-    const bool port =
-        error.Sentence().find("host forwarding rule") != std::string::npos;
-    if (port) {
+    if (error.Sentence().find("host forwarding rule") != std::string::npos) {
       throw Error(EADDRINUSE,
-                  fmt::format("{}: its ssh port {} is taken on the "
-                              "hypervisor; write another to ssh_port",
-                              what, sandbox->ssh_port));
+                  fmt::format("{}: a port of its is taken on the hypervisor "
+                              "({}); write another to ssh_port or ports/",
+                              what, RefusedRule(error.Sentence())));
     }
     throw error;
   }

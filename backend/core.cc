@@ -129,23 +129,47 @@ RunInfo ParseRun(const std::string& xml) {
   return run;
 }
 
-std::string PendingOf(const Metadata& meta, const Spec& now, Core& core) {
-  std::string pending;
-  if (meta.disk_volume.empty() && !core.test_driver) pending = "image\n";
-  if (meta.applied == meta.config) return pending;
-  std::vector<std::string> keys;
-  try {
-    keys = Differences(core.SpecOf(meta.applied, meta.user), now);
-  } catch (const Error&) {
-    keys = {"config.yaml"};
+// The keys whose forwards a guest has not, or has beyond what they say.
+void AddPendingPorts(std::vector<std::string>& keys, const DomainFacts& facts,
+                     const Spec& now) {
+  const int port = now.ssh_port != 0 ? now.ssh_port : facts.metadata->ssh_port;
+  std::vector<Forward> wanted = ForwardsOf(now, port);
+  std::vector<Forward> there = facts.forwards;
+  auto take = [](std::vector<Forward>& forwards, int host_port) {
+    return std::erase(forwards, SshForward(host_port)) != 0;
+  };
+  if (!take(there, port) && take(wanted, port)) {
+    take(there, facts.metadata->ssh_port);
+    keys.emplace_back("ssh.localPort");
   }
-  for (const auto& key : keys) {
-    // The guest knows nothing of the first two; mounts are looked at below.
-    if (key != "description" && key != "autostart" && key != "mounts" &&
-        key != "mountType") {
-      pending += key + "\n";
+  take(wanted, port);
+  if (there != wanted) keys.emplace_back("portForwards");
+}
+
+std::string PendingOf(const DomainFacts& facts, const Spec& now, Core& core) {
+  const Metadata& meta = *facts.metadata;
+  std::vector<std::string> keys;
+  if (meta.applied != meta.config) {
+    try {
+      keys = Differences(core.SpecOf(meta.applied, meta.user), now);
+    } catch (const Error&) {
+      keys = {"config.yaml"};
     }
   }
+  // The guest knows nothing of the first two, and the others are looked at
+  // themselves.
+  std::erase_if(keys, [](const auto& key) {
+    return key == "description" || key == "autostart" ||
+           key == "ssh.localPort" || key == "portForwards" || key == "mounts" ||
+           key == "mountType";
+  });
+  if (!core.test_driver) {
+    if (meta.disk_volume.empty()) keys.emplace_back("image");
+    AddPendingPorts(keys, facts, now);
+  }
+  std::sort(keys.begin(), keys.end());
+  std::string pending;
+  for (const auto& key : keys) pending += key + "\n";
   return pending;
 }
 
@@ -329,6 +353,20 @@ Spec Core::Expanded(Spec spec, const Sandbox& sandbox) const {
   return spec;
 }
 
+std::vector<std::string> Core::WhoForwards(const std::string& uuid,
+                                           const Forward& wanted) {
+  MutexLock lock(mutex_);
+  std::vector<std::string> uuids;
+  for (const auto& [other, facts] : facts_) {
+    if (other != uuid &&
+        std::any_of(facts.forwards.begin(), facts.forwards.end(),
+                    [&](const auto& one) { return Collide(one, wanted); })) {
+      uuids.push_back(other);
+    }
+  }
+  return uuids;
+}
+
 std::set<std::string> Core::ImagesInUse() {
   MutexLock lock(mutex_);
   std::set<std::string> images;
@@ -412,6 +450,16 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
   const Condition condition =
       off ? WhenOff(reason, saved) : WhenOn(state, reason);
   facts = ParseDomain(xml);
+  // A restored guest's own copy is as old as its memory: the definition's
+  // counts.
+  if (!off && facts.metadata) {
+    const std::string defined = TakeString(
+        virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, kMetadataUri,
+                             VIR_DOMAIN_AFFECT_CONFIG));
+    if (auto metadata = ParseMetadata(defined)) {
+      facts.metadata = std::move(metadata);
+    }
+  }
 
   const HostPtr host = catalog.GetHost();
   Sandbox sandbox;
@@ -463,7 +511,7 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
         sandbox.mounts[mount.name] =
             mount.location + (mount.writable ? ":w" : "");
       }
-      sandbox.pending = PendingOf(meta, spec, *this);
+      sandbox.pending = PendingOf(facts, spec, *this);
       const std::string mounts =
           spec.mounts.empty() ? "" : MountsDigest(Expanded(spec, sandbox));
       if (!off && !test_driver && mounts != NotedMounts(xml)) {

@@ -61,6 +61,10 @@ class Core {
   // Callers hold the sandbox's turn.
   void ChangeMeta(const std::string& uuid, std::string_view what,
                   const std::function<void(Metadata&)>& change);
+  // The sandboxes but `uuid` that forward a port `wanted` cannot listen beside.
+  [[nodiscard]] std::vector<std::string> WhoForwards(const std::string& uuid,
+                                                     const Forward& wanted)
+      EXCLUDES(mutex_);
   // Blocks: notes on the running guest.
   void NoteRun(const std::string& uuid, const RunInfo& run);
 
@@ -100,6 +104,7 @@ class Core {
   bool local = true;            // the hypervisor is this machine
   bool kvm = false;             // works, not merely exists
   std::string arch = "x86_64";  // the hypervisor's own
+  uid_t guest_uid = 0;          // whom QEMU runs as
 
   Timer timer;
   Turns turns;

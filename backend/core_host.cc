@@ -6,6 +6,7 @@
 #include "backend/core.h"
 #include "backend/libvirt_error.h"
 #include "backend/util/log.h"
+#include "backend/util/text.h"
 
 namespace sbxfs {
 namespace {
@@ -21,11 +22,19 @@ struct Accelerator {
   std::string arch;
 };
 
+// Whom QEMU runs as: "+64055:+64055" where libvirt gives it a user of its own.
+uid_t GuestUid(const std::string& caps) {
+  const std::string label =
+      XmlText(caps, "/capabilities/host/secmodel[model='dac']/baselabel[1]");
+  const auto uid = ParseNumber(
+      label.substr(label.starts_with('+') ? 1 : 0, label.find(':') - 1));
+  return uid ? static_cast<uid_t>(*uid) : geteuid();
+}
+
 // /dev/kvm opens, and libvirt lists kvm, on machines whose processors have no
 // virtualisation left to give: guests then hang after the boot loader. The
 // processor's own features are the sign to go by.
-Accelerator ProbeAccelerator(virConnectPtr conn) {
-  const std::string caps = TakeString(virConnectGetCapabilities(conn));
+Accelerator ProbeAccelerator(virConnectPtr conn, const std::string& caps) {
   const std::string arch = XmlText(caps, "/capabilities/host/cpu/arch");
   if (arch.empty()) ThrowLibvirt("Cannot ask for the hypervisor's abilities");
   if (XmlText(caps, "/capabilities/guest/arch/domain[@type='kvm']/@type")
@@ -89,7 +98,9 @@ void Core::LearnHost(virConnectPtr conn) {
     learned.notes =
         "note: test driver: no disk, seed, image or document is kept\n";
   } else {
-    const Accelerator accelerator = ProbeAccelerator(conn);
+    const std::string caps = TakeString(virConnectGetCapabilities(conn));
+    const Accelerator accelerator = ProbeAccelerator(conn, caps);
+    guest_uid = GuestUid(caps);
     kvm = accelerator.kvm;
     arch = accelerator.arch;
     learned.accelerator = accelerator.text;

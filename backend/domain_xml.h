@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/forwards.h"
 #include "backend/metadata.h"
 
 namespace sbxfs {
@@ -28,12 +29,13 @@ struct DomainInput {
   std::string seed_volume;   // empty: none
   std::string console_path;  // where the hypervisor logs the serial console
   std::string mac;           // of the user-mode NIC
+  std::vector<Forward> forwards;
 };
 
 // The XML for virDomainDefineXML, built with libxml2. The user-mode network
-// with its ssh forward (metadata.ssh_port on 127.0.0.1) is on QEMU's command
-// line, so that it is there whoever starts the domain: libvirt 9.0 as Debian
-// builds it has no forwards of its own.
+// with its forwards is on QEMU's command line, so that they are there whoever
+// starts the domain: libvirt 9.0 as Debian builds it has no forwards of its
+// own.
 [[nodiscard]] std::string DomainXml(const DomainInput& input);
 
 // What a domain's XML (from libvirt, written by anyone) says.
@@ -50,10 +52,30 @@ struct DomainFacts {
   std::vector<std::string> disk_targets;       // "vda", …
   std::vector<std::string> disk_volumes;       // names; "" for others
   std::vector<std::string> interface_targets;  // host side, "vnet0"
+  // Sorted: what a running guest forwards, what another will at its start.
+  std::vector<Forward> forwards;
   std::optional<Metadata> metadata;
 };
 // Throws Error(EIO) for text that is no domain.
 [[nodiscard]] DomainFacts ParseDomain(std::string_view xml);
+
+// The id of the user-mode network's netdev in QEMU.
+inline constexpr char kNetdev[] = "sbxnet0";
+
+// A domain's XML (inactive, or a save image's) with other forwards on its
+// command line. Throws Error(EIO) for one without our network.
+[[nodiscard]] std::string WithForwards(std::string_view xml,
+                                       const std::vector<Forward>& forwards);
+
+// The namespace and prefix of a running guest's note of the forwards that were
+// changed since QEMU's start.
+inline constexpr char kPortsUri[] = "https://sbxfs.org/xmlns/ports/1";
+inline constexpr char kPortsPrefix[] = "sbxfs-ports";
+// The note for virDomainSetMetadata, for the guest whose live XML this is. It
+// counts for that QEMU alone: libvirt carries it into a restored guest, which
+// begins with its command line again.
+[[nodiscard]] std::string PortsNote(std::string_view xml,
+                                    const std::vector<Forward>& forwards);
 
 // A stable, locally administered MAC address for a uuid, in QEMU's range
 // (52:54:00).

@@ -48,6 +48,7 @@ class LibvirtBackend : public Backend {
     core_.on_read = [this](const std::string& uuid) {
       readiness_.Look(uuid);
       provision_.mounts().Look(uuid);
+      provision_.ports().Look(uuid);
     };
     provision_.on_keys = [this](const std::string& uuid) {
       readiness_.PushKeysSoon(uuid);

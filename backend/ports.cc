@@ -1,11 +1,12 @@
 #include "backend/ports.h"
 
-#include <dirent.h>
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -22,36 +23,56 @@ namespace {
 constexpr int kFirst = 22000;
 constexpr int kLast = 31999;
 
-bool CanBind(int port) {
-  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd.Valid()) return true;
-  // As QEMU does: connections in TIME_WAIT hold nothing up.
-  const int on = 1;
-  setsockopt(fd.Get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+// 0, or bind's errno.
+int TryToBind(const Forward& wanted) {
+  const int type = wanted.udp ? SOCK_DGRAM : SOCK_STREAM;
+  const UniqueFd fd(socket(AF_INET, type | SOCK_CLOEXEC, 0));
+  if (!fd.Valid()) return 0;
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<uint16_t>(wanted.host_port));
+  if (inet_pton(AF_INET, wanted.host_ip.c_str(), &address.sin_addr) != 1) {
+    return 0;
+  }
+  // As QEMU does: connections in TIME_WAIT hold nothing up. For UDP it would
+  // let two listen on one port.
+  const int on = 1;
+  if (!wanted.udp) {
+    setsockopt(fd.Get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  }
   return bind(fd.Get(), reinterpret_cast<const sockaddr*>(&address),
-              sizeof(address)) == 0 ||
-         errno != EADDRINUSE;
+              sizeof(address)) == 0
+             ? 0
+             : errno;
 }
 
-// The inode of the socket that listens on `port`, from /proc/net/tcp{,6}.
-std::string ListeningInode(int port) {
-  const std::string suffix = fmt::format(":{:04X}", port);
-  for (const char* table : {"/proc/net/tcp", "/proc/net/tcp6"}) {
-    std::ifstream file(table);
+// The inode of the socket that has the port, from /proc/net/.
+std::string InodeWith(const Forward& wanted) {
+  constexpr std::string_view kListening = "0A";
+  const std::string suffix = fmt::format(":{:04X}", wanted.host_port);
+  const std::string base = wanted.udp ? "/proc/net/udp" : "/proc/net/tcp";
+  for (const char* family : {"", "6"}) {
+    std::ifstream file(base + family);
     std::string line;
     while (std::getline(file, line)) {
       std::istringstream words(line);
-      std::string slot, local, remote, state, word, inode;
+      std::string slot, local, remote, state, inode;
       words >> slot >> local >> remote >> state;
       for (int i = 0; i < 6; ++i) words >> inode;
-      if (state == "0A" && local.ends_with(suffix)) return inode;
+      if ((wanted.udp || state == kListening) && local.ends_with(suffix)) {
+        return inode;
+      }
     }
   }
   return "";
+}
+
+// From here on any user may listen.
+int FirstFreePort() {
+  std::ifstream file("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+  int port = 1024;
+  file >> port;
+  return port;
 }
 
 // Other users' descriptors cannot be seen: then the process stays unnamed.
@@ -75,19 +96,101 @@ std::string ProcessWith(const std::string& inode) {
   return "another process";
 }
 
+bool IsSsh(const Forward& forward) {
+  return forward == SshForward(forward.host_port);
+}
+
+// The file that sets it.
+std::string FileOf(const Forward& forward) {
+  if (IsSsh(forward)) return "ssh_port";
+  return fmt::format("ports/{}{}", forward.guest_port,
+                     forward.udp ? ".udp" : "");
+}
+
+std::string Words(const Forward& forward) {
+  if (IsSsh(forward)) return fmt::format("ssh port {}", forward.host_port);
+  return fmt::format("port {} (for the guest's {})", HostSide(forward),
+                     forward.guest_port);
+}
+
 }  // namespace
 
-std::string Ports::Holder(const std::string& uuid, int port) {
+std::string Ports::Holder(const std::string& uuid, const Forward& wanted,
+                          bool now) {
   for (const auto& sandbox : core_.catalog.All()) {
-    if (sandbox->uuid != uuid && sandbox->ssh_port == port) {
+    if (!now && sandbox->uuid != uuid && sandbox->ssh_port != 0 &&
+        Collide(SshForward(sandbox->ssh_port), wanted)) {
       return fmt::format("sandbox '{}'{}", sandbox->name,
                          sandbox->trashed ? " in .host/trash" : "");
     }
   }
+  for (const auto& other : core_.WhoForwards(uuid, wanted)) {
+    const SandboxPtr sandbox = core_.catalog.Get(other);
+    if (sandbox != nullptr && !core_.catalog.IsOff(other)) {
+      return fmt::format("sandbox '{}'", sandbox->name);
+    }
+  }
   // Only a hypervisor on this machine has this machine's ports.
-  if (!core_.local || core_.test_driver || CanBind(port)) return "";
-  const std::string inode = ListeningInode(port);
+  if (!core_.local || core_.test_driver || TryToBind(wanted) != EADDRINUSE) {
+    return "";
+  }
+  const std::string inode = InodeWith(wanted);
   return inode.empty() ? "another process" : ProcessWith(inode);
+}
+
+void Ports::CheckOne(const std::string& uuid, const Forward& wanted,
+                     std::string_view what) {
+  const std::string holder = Holder(uuid, wanted, /*now=*/false);
+  if (!holder.empty()) {
+    throw Error(EADDRINUSE, fmt::format("{}: {} is taken by {}; choose another",
+                                        what, Words(wanted), holder));
+  }
+  CheckRights(uuid, wanted, what);
+}
+
+void Ports::CheckRights(const std::string& uuid, const Forward& wanted,
+                        std::string_view what) {
+  if (!core_.local || core_.test_driver) return;
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  const bool root =
+      core_.guest_uid == 0 && (sandbox == nullptr || sandbox->uid == 0);
+  if (const int first = FirstFreePort(); !root && wanted.host_port < first) {
+    throw Error(EACCES,
+                fmt::format("{}: {} is below {}, which only a guest of root's "
+                            "that QEMU runs as root can have; choose another",
+                            what, Words(wanted), first));
+  }
+  if (TryToBind(wanted) == EADDRNOTAVAIL) {
+    throw Error(EADDRNOTAVAIL,
+                fmt::format("{}: this machine has no address {}; see ip addr",
+                            what, wanted.host_ip));
+  }
+}
+
+void Ports::CheckStart(const std::string& uuid,
+                       const std::vector<Forward>& wanted,
+                       std::string_view what) {
+  for (const Forward& one : wanted) {
+    const std::string holder = Holder(uuid, one, /*now=*/true);
+    if (!holder.empty()) {
+      throw Error(EADDRINUSE,
+                  fmt::format("{}: its {} is taken by {}; end that, or write "
+                              "another to {}",
+                              what, Words(one), holder, FileOf(one)));
+    }
+    CheckRights(uuid, one, what);
+  }
+}
+
+void Ports::Check(const std::string& uuid, const std::vector<Forward>& wanted,
+                  const std::vector<Forward>& had, std::string_view what) {
+  for (const Forward& one : wanted) {
+    // What the guest itself has in the way goes before this comes.
+    if (std::none_of(had.begin(), had.end(),
+                     [&](const Forward& old) { return Collide(old, one); })) {
+      CheckOne(uuid, one, what);
+    }
+  }
 }
 
 int Ports::Reserve(const std::string& uuid, int wanted, std::string_view what) {
@@ -96,19 +199,18 @@ int Ports::Reserve(const std::string& uuid, int wanted, std::string_view what) {
     return reserved_.insert(port).second;
   };
   if (wanted != 0) {
-    std::string holder = Holder(uuid, wanted);
-    if (holder.empty() && !take(wanted)) holder = "a sandbox being made";
-    if (holder.empty()) return wanted;
-    throw Error(EADDRINUSE,
-                fmt::format("{}: port {} is taken by {}; choose another", what,
-                            wanted, holder));
+    CheckOne(uuid, SshForward(wanted), what);
+    if (take(wanted)) return wanted;
+    throw Error(EADDRINUSE, fmt::format("{}: port {} is taken by a sandbox "
+                                        "being made; choose another",
+                                        what, wanted));
   }
   constexpr int kCount = kLast - kFirst + 1;
   const int start = static_cast<int>(std::hash<std::string>()(uuid) % kCount);
   for (int i = 0; i < kCount; ++i) {
     const int port = kFirst + (start + i) % kCount;
     if (!take(port)) continue;
-    if (Holder(uuid, port).empty()) return port;
+    if (Holder(uuid, SshForward(port), false).empty()) return port;
     Release(port);
   }
   throw Error(EADDRINUSE, fmt::format("{}: every port from {} to {} is taken",

@@ -69,19 +69,6 @@ void MustBeWanted(bool answered) {
 
 }  // namespace
 
-Undo::~Undo() {
-  for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
-    try {
-      (*step)();
-    } catch (const Error& error) {
-      // ENOENT: the step itself had not been reached.
-      if (error.Errno() != ENOENT) {
-        spdlog::error("Undoing: {}", error.Sentence());
-      }
-    }
-  }
-}
-
 std::string Provision::NameOf(const std::string& uuid) const {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   return sandbox == nullptr ? uuid : sandbox->name;
@@ -319,6 +306,7 @@ void Provision::Define(const std::string& uuid, const std::string& name,
     input.console_path = core_.storage.Path(meta.console_volume);
   }
   input.mac = MacFor(uuid);
+  input.forwards = ForwardsOf(spec, meta.ssh_port);
   const ConnPtr conn = core_.connection.Get(what);
   const DomainPtr domain(
       virDomainDefineXML(conn.get(), DomainXml(input).c_str()));

@@ -11,6 +11,7 @@
 #include "backend/images.h"
 #include "backend/mounts.h"
 #include "backend/ports.h"
+#include "backend/util/undo.h"
 
 namespace sbxfs {
 
@@ -90,6 +91,8 @@ class Provision {
   void CheckChange(const Caller& caller, const std::string& uuid,
                    const Metadata& meta, const Spec& spec,
                    std::string_view what);
+  void OpenPorts(const std::string& uuid, const std::vector<Forward>& forwards,
+                 const std::string& what, Undo& undo);
   void PurgeNow(const std::string& uuid, const std::string& what);
   // All that are named after it.
   void DeleteVolumes(const std::string& uuid);
@@ -105,20 +108,6 @@ class Provision {
   Mounts mounts_;
   Mutex mutex_;
   std::set<std::string> being_made_ GUARDED_BY(mutex_);  // host names
-};
-
-// Steps to take back, last first, unless Keep was called.
-class Undo {
- public:
-  Undo() = default;
-  ~Undo();
-  Undo(const Undo&) = delete;
-  Undo& operator=(const Undo&) = delete;
-  void Add(std::function<void()> step) { steps_.push_back(std::move(step)); }
-  void Keep() { steps_.clear(); }
-
- private:
-  std::vector<std::function<void()>> steps_;
 };
 
 }  // namespace sbxfs

@@ -24,6 +24,10 @@ std::string WithoutPlace(const std::string& sentence) {
   return sentence.substr(end + 2);
 }
 
+int SshPortOf(const Spec& spec, const Metadata& meta) {
+  return spec.ssh_port != 0 ? spec.ssh_port : meta.ssh_port;
+}
+
 }  // namespace
 
 void Provision::Set(const Caller& caller, const std::string& uuid,
@@ -112,6 +116,9 @@ void Provision::CheckChange(const Caller& caller, const std::string& uuid,
   if (spec.ssh_port != 0 && spec.ssh_port != meta.ssh_port) {
     ports_.Release(ports_.Reserve(uuid, spec.ssh_port, what));
   }
+  const auto facts = core_.Facts(uuid);
+  ports_.Check(uuid, ForwardsOf(spec, SshPortOf(spec, meta)),
+               facts ? facts->forwards : std::vector<Forward>(), what);
   if (!meta.booted || meta.disk_volume.empty()) return;
   const uint64_t size = core_.storage.Get(meta.disk_volume).capacity;
   if (spec.disk < size) {
@@ -142,26 +149,33 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
     }
     throw;
   }
+  const bool off = IsOff(core_.Reachable(uuid, what)->state);
   Undo undo;
   undo.Add([&] {
     core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
       meta.config = before.config;
       meta.config_time = before.config_time;
+      meta.ssh_port = before.ssh_port;
     });
     core_.Read(uuid);
   });
+  const auto forwards = ForwardsOf(spec, SshPortOf(spec, before));
+  if (!off) OpenPorts(uuid, forwards, what, undo);
   core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
     meta.config = text;
     meta.config_time = meta.used = Clock::now();
+    if (!off) meta.ssh_port = SshPortOf(spec, meta);
     if (keep_rejected) {
       meta.rejected.clear();
       meta.rejected_reason.clear();
     }
   });
   core_.Read(uuid);
-  if (IsOff(core_.Reachable(uuid, what)->state)) {
+  if (off) {
     Apply(uuid, what);
   } else if (!core_.test_driver) {
+    // Closed last, when ssh_config names the new one.
+    ports_.Change(uuid, forwards, what);
     // These two mean nothing to the guest, so they hold at once.
     const DomainPtr domain = core_.Domain(uuid, what);
     virDomainSetAutostart(domain.get(), spec.autostart ? 1 : 0);
@@ -171,6 +185,26 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
     core_.Read(uuid);
   }
   undo.Keep();
+}
+
+// The new beside the old, which are closed when all else is done.
+void Provision::OpenPorts(const std::string& uuid,
+                          const std::vector<Forward>& forwards,
+                          const std::string& what, Undo& undo) {
+  const auto facts = core_.Facts(uuid);
+  if (!facts || facts->forwards == forwards) return;
+  std::vector<Forward> both = forwards;
+  for (const Forward& old : facts->forwards) {
+    if (std::none_of(forwards.begin(), forwards.end(),
+                     [&](const auto& one) { return Collide(old, one); })) {
+      both.push_back(old);
+    }
+  }
+  std::sort(both.begin(), both.end());
+  undo.Add([this, uuid, what, old = facts->forwards] {
+    ports_.Change(uuid, old, what);
+  });
+  ports_.Change(uuid, both, what);
 }
 
 void Provision::Apply(const std::string& uuid, std::string_view what) {

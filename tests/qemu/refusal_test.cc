@@ -323,10 +323,11 @@ TEST_F(RefusalTest, PortsThatAreTaken) {
   Mkdir("box");
   Mkdir("crate");
   const std::string port = ReadLine(Dir() / "box/ssh_port");
-  RefusedIn("crate", Write("crate/ssh_port", port + "\n"), EADDRINUSE,
-            fmt::format("Cannot set ssh_port of 'crate' to '{0}': port {0} is "
-                        "taken by sandbox 'box'; choose another",
-                        port));
+  RefusedIn(
+      "crate", Write("crate/ssh_port", port + "\n"), EADDRINUSE,
+      fmt::format("Cannot set ssh_port of 'crate' to '{0}': ssh port {0} is "
+                  "taken by sandbox 'box'; choose another",
+                  port));
 
   // Ours from now on, as it might be any other program's.
   const UniqueFd taken(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -346,10 +347,11 @@ TEST_F(RefusalTest, PortsThatAreTaken) {
                         port, self));
   EXPECT_EQ(Status("box"), "stopped");
   ASSERT_EQ(Write("box/ssh_port", "2345\n"), Verdict{});
-  RefusedIn("box", Write("box/ssh_port", port + "\n"), EADDRINUSE,
-            fmt::format("Cannot set ssh_port of 'box' to '{0}': port {0} is "
-                        "taken by {1}; choose another",
-                        port, self));
+  RefusedIn(
+      "box", Write("box/ssh_port", port + "\n"), EADDRINUSE,
+      fmt::format("Cannot set ssh_port of 'box' to '{0}': ssh port {0} is "
+                  "taken by {1}; choose another",
+                  port, self));
   Boot("box");
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -32,6 +33,7 @@ DomainInput Input() {
   input.metadata.gid = 1000;
   input.metadata.user = "debian";
   input.metadata.ssh_port = 60022;
+  input.forwards = {{false, "127.0.0.1", 60022, 22}};
   input.metadata.pool = "sbxfs";
   input.metadata.disk_volume = "box.qcow2";
   input.metadata.seed_volume = "box.iso";
@@ -42,6 +44,11 @@ DomainInput Input() {
   input.console_path = "/var/lib/sbxfs/box.log";
   input.mac = MacFor(kUuid);
   return input;
+}
+
+std::vector<Forward> Sorted(std::vector<Forward> forwards) {
+  std::sort(forwards.begin(), forwards.end());
+  return forwards;
 }
 
 struct Case {
@@ -68,6 +75,11 @@ std::vector<Case> Cases() {
   add("blank.xml", [](DomainInput& in) {
     in.disk_volume = in.seed_volume = in.console_path = "";
     in.metadata.ssh_port = 0;
+    in.forwards.clear();
+  });
+  add("forwards.xml", [](DomainInput& in) {
+    in.forwards.push_back({false, "0.0.0.0", 8080, 3000});
+    in.forwards.push_back({true, "127.0.0.1", 5353, 53});
   });
   add("aarch64.xml", [](DomainInput& in) {
     in.arch = "aarch64";
@@ -124,10 +136,37 @@ TEST(DomainXmlTest, ReadsBack) {
     EXPECT_EQ(facts.memory, input.memory);
     EXPECT_EQ(facts.mac, input.test ? "" : input.mac);
     EXPECT_EQ(facts.uefi, input.uefi);
+    EXPECT_EQ(facts.forwards,
+              input.test ? std::vector<Forward>() : Sorted(input.forwards));
     ASSERT_TRUE(facts.metadata);
     EXPECT_EQ(facts.metadata->config, input.metadata.config);
     EXPECT_EQ(facts.metadata->ssh_port, input.metadata.ssh_port);
   }
+}
+
+TEST(DomainXmlTest, ForwardsAreReplacedAlone) {
+  DomainInput input = Input();
+  const std::string before = DomainXml(input);
+  input.forwards = {{false, "0.0.0.0", 8080, 3000},
+                    {false, "127.0.0.1", 2222, 22}};
+  EXPECT_EQ(WithForwards(before, input.forwards), DomainXml(input));
+  EXPECT_THROW((void)WithForwards("<domain/>", {}), Error);
+}
+
+TEST(DomainXmlTest, ANoteCountsForItsOwnQemu) {
+  const std::vector<Forward> changed = {{false, "127.0.0.1", 8080, 3000}};
+  auto live = [](const char* id, const char* genid, const std::string& note) {
+    return fmt::format(
+        "<domain id='{}'><genid>{}</genid><metadata>{}</metadata>"
+        "<commandline><arg value='user,id=sbxnet0,"
+        "hostfwd=tcp:127.0.0.1:2222-:22'/></commandline></domain>",
+        id, genid, note);
+  };
+  const std::string note = PortsNote(live("3", "a", ""), changed);
+  EXPECT_EQ(ParseDomain(live("3", "a", note)).forwards, changed);
+  const std::vector<Forward> started = {SshForward(2222)};
+  EXPECT_EQ(ParseDomain(live("3", "b", note)).forwards, started);
+  EXPECT_EQ(ParseDomain(live("4", "a", note)).forwards, started);
 }
 
 TEST(DomainXmlTest, RefusesWhatXmlCannotHold) {

@@ -1,0 +1,48 @@
+#ifndef SBXFS_BACKEND_FORWARDS_H_
+#define SBXFS_BACKEND_FORWARDS_H_
+
+#include <compare>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/spec/spec.h"
+
+namespace sbxfs {
+
+// A port of the host that QEMU's user-mode network leads into the guest.
+struct Forward {
+  bool udp = false;
+  std::string host_ip = "127.0.0.1";  // IPv4
+  int host_port = 0;
+  int guest_port = 0;
+  auto operator<=>(const Forward&) const = default;
+};
+
+// The one that ssh goes through.
+[[nodiscard]] Forward SshForward(int host_port);
+// QEMU's way to say it: "tcp:127.0.0.1:8080-:3000".
+[[nodiscard]] std::string FormatHostfwd(const Forward& forward);
+[[nodiscard]] std::optional<Forward> ParseHostfwd(std::string_view text);
+// "127.0.0.1:8080", with "/udp" behind it for one: for sentences.
+[[nodiscard]] std::string HostSide(const Forward& forward);
+// Whether both cannot listen at once.
+[[nodiscard]] bool Collide(const Forward& a, const Forward& b);
+
+// The forwards in what the monitor answers to `info usernet`, of that netdev.
+[[nodiscard]] std::vector<Forward> ParseUsernet(std::string_view text,
+                                                std::string_view netdev);
+
+// More listening sockets than this make a QEMU run into its limit of open
+// files; each is opened whether anything in the guest listens or not.
+inline constexpr int kMostForwards = 512;
+
+// What a spec's portForwards come to, and ssh's own: for each guest port the
+// first rule that fits decides, as in Lima. Rules for every port there is
+// (1-65535, as in Lima's fallback) open none. Sorted. Throws Error(EINVAL).
+[[nodiscard]] std::vector<Forward> ForwardsOf(const Spec& spec, int ssh_port);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_FORWARDS_H_

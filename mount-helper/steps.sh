@@ -30,7 +30,7 @@ interrupted() {
     # Not kill(1), which a small system does not have.
     $as sh -c 'kill -s TERM -- "$@"' sh "-$(cat "$log.pid")" || :
   fi
-  wait "$job" || :
+  wait "$job" 2> /dev/null || :
   rm -f "$log.pid"
   printf '\n%s: ended by a signal; the same command goes on from here\n' "$me"
   exit 130

@@ -45,15 +45,19 @@ class OpenDocument : public OpenFile,
         opener_(opener),
         process_(ReadProcess(opener.pid).tgid),
         append_((flags & O_APPEND) != 0),
+        pristine_((flags & O_TRUNC) == 0),
         staged_((flags & O_TRUNC) != 0 ? std::string() : file_->Text(opener)) {}
 
   void Read(const Caller&, uint64_t offset, size_t size,
             Reply<std::string> reply) override EXCLUDES(mutex_) {
     std::string part;
+    std::optional<std::string> seen;
     {
       MutexLock lock(mutex_);
       if (offset < staged_.size()) part = staged_.substr(offset, size);
+      if (offset == 0 && pristine_) seen = staged_;
     }
+    if (seen) file_->Seen(opener_, *seen);
     reply.Ok(std::move(part));
   }
 
@@ -63,6 +67,7 @@ class OpenDocument : public OpenFile,
       MutexLock lock(mutex_);
       Overlay(staged_, append_ ? staged_.size() : offset, bytes);
       dirty_ = true;
+      pristine_ = false;
       verdict_.reset();
     }
     reply.Ok();
@@ -73,6 +78,7 @@ class OpenDocument : public OpenFile,
     {
       MutexLock lock(mutex_);
       Resize(staged_, size);
+      pristine_ = false;
     }
     reply.Ok();
   }
@@ -163,6 +169,7 @@ class OpenDocument : public OpenFile,
   const pid_t process_;
   const bool append_;
   mutable Mutex mutex_;
+  bool pristine_ GUARDED_BY(mutex_);  // staged_ is what it was at open
   std::string staged_ GUARDED_BY(mutex_);
   bool dirty_ GUARDED_BY(mutex_) = false;
   std::optional<Error> verdict_ GUARDED_BY(mutex_);
@@ -228,7 +235,37 @@ void RowDocument::StoreWhole(const Caller& caller, const std::string& text,
                              Reply<Done> reply) {
   const View view = tree_->ViewFor(caller, subject);
   CheckWritable(view, row_);
-  row_.store({*tree_, caller, view.sandbox, text}, std::move(reply));
+  const std::string now = row_.show(view);
+  if (tree_->readings.Outdated(key, caller.pid, now)) {
+    throw Error(ESTALE,
+                fmt::format("Cannot store '{}': somebody else changed it since "
+                            "this program read it; read it again, put your "
+                            "changes in and save",
+                            row_.name));
+  }
+  // vim puts the old text back after a refusal; the refused one stays known.
+  if (text == now && view.sandbox && !view.sandbox->rejected.empty() &&
+      tree_->rejections.Has(key, caller.pid)) {
+    reply.Ok();
+    return;
+  }
+  Reply<Done> told(
+      [self = std::static_pointer_cast<RowDocument>(shared_from_this()), caller,
+       reply](Outcome<Done> outcome) {
+        if (std::holds_alternative<Error>(outcome)) {
+          self->tree_->rejections.Set(self->key, caller.pid);
+        } else {
+          self->tree_->rejections.Clear(self->key, caller.pid);
+          reply.Guard([&] { self->Seen(caller, self->Text(caller)); });
+        }
+        reply.Give(std::move(outcome));
+      });
+  reply.OnCancel(told.Canceller());
+  told.Guard([&] { row_.store({*tree_, caller, view.sandbox, text}, told); });
+}
+
+void RowDocument::Seen(const Caller& reader, const std::string& text) {
+  tree_->readings.Saw(key, reader.pid, text);
 }
 
 // chmod and chown are what editors and cp -p do to what they wrote.

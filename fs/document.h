@@ -31,6 +31,8 @@ class DocumentFile : public File {
                   Reply<Done> reply) override = 0;
   // Throws unless the caller may write it.
   virtual void CheckWrite(const Caller&) {}
+  // `reader` reads `text`, which it was when it was opened.
+  virtual void Seen(const Caller&, const std::string&) {}
   // An open file of it has gone.
   virtual void Released() {}
 
@@ -56,6 +58,7 @@ class RowDocument : public DocumentFile {
   void StoreWhole(const Caller& caller, const std::string& text,
                   Reply<Done> reply) override;
   void CheckWrite(const Caller& caller) override;
+  void Seen(const Caller& reader, const std::string& text) override;
   void Change(const Caller& caller, const Changes& changes,
               Reply<Done> reply) override;
 

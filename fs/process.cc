@@ -52,18 +52,36 @@ Process ReadProcess(pid_t tid) {
   return process;
 }
 
-bool IsKilled(pid_t tid) {
+namespace {
+
+// The fields of /proc/TID/stat from the state on. The command's name stands
+// before it in parentheses and may hold spaces and more.
+std::istringstream StatFields(pid_t tid) {
   std::ifstream file(fmt::format("/proc/{}/stat", tid));
   std::string text;
   std::getline(file, text);
-  // The command's name stands in parentheses and may hold spaces and more.
   const auto end = text.rfind(')');
-  if (end == std::string::npos) return false;
-  std::istringstream words(text.substr(end + 1));
-  std::string state;
-  long parent = 0, group = 0, session = 0, tty = 0, foreground = 0;
+  return std::istringstream(end == std::string::npos ? std::string()
+                                                     : text.substr(end + 1));
+}
+
+}  // namespace
+
+std::uint64_t StartOf(pid_t pid) {
+  std::istringstream words = StatFields(pid);
+  std::string skipped;
+  for (int i = 0; i < 19; ++i) words >> skipped;
+  std::uint64_t start = 0;
+  words >> start;
+  return start;
+}
+
+bool IsKilled(pid_t tid) {
+  std::istringstream words = StatFields(tid);
+  std::string skipped;
+  for (int i = 0; i < 6; ++i) words >> skipped;
   unsigned long flags = 0;
-  words >> state >> parent >> group >> session >> tty >> foreground >> flags;
+  words >> flags;
   constexpr unsigned long kSignaled = 0x400;
   return (flags & kSignaled) != 0;
 }

@@ -21,6 +21,10 @@ struct Process {
 };
 [[nodiscard]] Process ReadProcess(pid_t tid);
 
+// When the process began, in the kernel's ticks: with its id the name of a
+// process for ever. 0 when unknown.
+[[nodiscard]] std::uint64_t StartOf(pid_t pid);
+
 // Whether it is being ended by a signal (PF_SIGNALED).
 [[nodiscard]] bool IsKilled(pid_t tid);
 

@@ -34,6 +34,33 @@ bool ProcessMarks::Has(const std::string& thing, pid_t tid) {
   return found != marks_.end() && found->second >= Clock::now();
 }
 
+Readings::Key Readings::KeyOf(const std::string& document, pid_t tid) {
+  const pid_t process = ReadProcess(tid).tgid;
+  return {document, process, StartOf(process)};
+}
+
+void Readings::Saw(const std::string& document, pid_t tid,
+                   const std::string& text) {
+  const Key key = KeyOf(document, tid);
+  if (key.start == 0) return;
+  MutexLock lock(mutex_);
+  if (seen_.size() >= kMost) {
+    std::erase_if(seen_, [](const auto& one) {
+      return StartOf(one.first.process) != one.first.start;
+    });
+  }
+  if (seen_.size() >= kMost) seen_.clear();
+  seen_[key] = std::hash<std::string>()(text);
+}
+
+bool Readings::Outdated(const std::string& document, pid_t tid,
+                        const std::string& now) {
+  const Key key = KeyOf(document, tid);
+  MutexLock lock(mutex_);
+  const auto found = seen_.find(key);
+  return found != seen_.end() && found->second != std::hash<std::string>()(now);
+}
+
 NodePtr Passing::Find(const std::string& dir, const std::string& name) {
   MutexLock lock(mutex_);
   const auto in = files_.find(dir);

@@ -45,6 +45,30 @@ class ProcessMarks {
       GUARDED_BY(mutex_);
 };
 
+// Which text of a document a process has seen last, so that one it made out of
+// an older one is not stored over what others did since.
+class Readings {
+ public:
+  void Saw(const std::string& document, pid_t tid, const std::string& text)
+      EXCLUDES(mutex_);
+  // Whether the process has seen another text than `now`, and not `now` since.
+  [[nodiscard]] bool Outdated(const std::string& document, pid_t tid,
+                              const std::string& now) EXCLUDES(mutex_);
+
+ private:
+  static constexpr std::size_t kMost = 1000;
+  struct Key {
+    std::string document;
+    pid_t process = 0;
+    uint64_t start = 0;
+    auto operator<=>(const Key&) const = default;
+  };
+  static Key KeyOf(const std::string& document, pid_t tid);
+
+  Mutex mutex_;
+  std::map<Key, std::size_t> seen_ GUARDED_BY(mutex_);  // hashes of texts
+};
+
 // Files that exist in this mount's memory alone, by directory: editors'
 // scratch files, texts of sandboxes to be made, images being uploaded.
 class Passing {
@@ -90,6 +114,9 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
   ProcessMarks refusals{std::chrono::seconds(5)};
   // Documents taken away by a process, which expects to make them anew.
   ProcessMarks vacancies{std::chrono::seconds(5)};
+  // Documents whose new text, by that process, was refused.
+  ProcessMarks rejections{std::chrono::seconds(5)};
+  Readings readings;
   Passing passing;
 
   // Answers like `reply`, but with `late` when that takes longer.

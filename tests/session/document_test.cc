@@ -196,6 +196,47 @@ TEST_F(Document, RmRTakesNothing) {
   EXPECT_EQ(fuse_.Rmdir("box"), 0);
 }
 
+TEST_F(Document, ATextMadeOutOfAnOlderOneIsRefused) {
+  const Other editor;
+  const Caller me = fuse_.caller;
+  Caller other = me;
+  other.pid = editor.pid;
+  // Both read it, the other saves first.
+  EXPECT_EQ(fuse_.Cat("box/config.yaml"), "# skeleton\n");
+  fuse_.caller = other;
+  EXPECT_EQ(fuse_.Cat("box/config.yaml"), "# skeleton\n");
+  EXPECT_EQ(fuse_.Echo("cpus: 3", "box/config.yaml"), 0);
+  EXPECT_EQ(fuse_.Echo("cpus: 4", "box/config.yaml"), 0);  // its own
+  fuse_.caller = me;
+  EXPECT_EQ(fuse_.Copy("cpus: 5\n", "box/.config.yaml.tmp"), 0);
+  EXPECT_EQ(fuse_.Rename("box/.config.yaml.tmp", "box/config.yaml"), ESTALE);
+  EXPECT_THAT(fuse_.Cat("box/error"), HasSubstr("read it again"));
+  EXPECT_EQ(fuse_.Rename("box/config.yaml", "box/config.yaml~"), 0);
+  const auto file = fuse_.Create("box/config.yaml", O_WRONLY);
+  EXPECT_EQ(fuse_.Write(file, "cpus: 5\n"), 0);
+  EXPECT_EQ(fuse_.Fsync(file), ESTALE);
+  EXPECT_EQ(fuse_.Close(file), ESTALE);
+  EXPECT_EQ(Config(), "cpus: 4\n");
+  EXPECT_EQ(fuse_.Walk("box/config.yaml.rejected"), 0u);
+  // Having read it anew it may; so may who never read it.
+  EXPECT_EQ(fuse_.Cat("box/config.yaml"), "cpus: 4\n");
+  EXPECT_EQ(fuse_.Echo("cpus: 6", "box/config.yaml"), 0);
+  const Other third;
+  fuse_.caller.pid = third.pid;
+  EXPECT_EQ(fuse_.Fsync(fuse_.Open("box/config.yaml", O_WRONLY)), 0);
+  fuse_.caller = me;
+  EXPECT_EQ(Config(), "cpus: 6\n");
+}
+
+TEST_F(Document, KeysWithoutANewlineAreOnesOwnText) {
+  for (const char* key : {"ssh-ed25519 AAAA me", "ssh-ed25519 BBBB me"}) {
+    const auto file = fuse_.Open("box/authorized_keys", O_WRONLY | O_TRUNC);
+    EXPECT_EQ(fuse_.Write(file, key), 0);
+    EXPECT_EQ(fuse_.Close(file), 0);
+  }
+  EXPECT_EQ(fuse_.Cat("box/authorized_keys"), "ssh-ed25519 BBBB me\n");
+}
+
 TEST_F(Document, HostsDocuments) {
   EXPECT_EQ(fuse_.Echo("cpus: 6", ".host/defaults.yaml"), 0);
   EXPECT_EQ(fuse_.Cat(".host/defaults.yaml"), "cpus: 6\n");

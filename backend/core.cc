@@ -507,9 +507,8 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
       sandbox.memory = spec.memory;
       sandbox.disk = spec.disk;
       sandbox.description = spec.description;
-      for (const MountSpec& mount : spec.mounts) {
-        sandbox.mounts[mount.name] =
-            mount.location + (mount.writable ? ":w" : "");
+      for (auto& [name, entry] : MountEntries(spec)) {
+        sandbox.mounts[name] = entry.value;
       }
       sandbox.pending = PendingOf(facts, spec, *this);
       const std::string mounts =

@@ -199,10 +199,28 @@ class LibvirtBackend : public Backend {
   }
 
  private:
-  void SetMount(const Caller&, const std::string&, const std::string& name,
-                const std::string&, Reply<Done>) {
-    throw Error(EOPNOTSUPP,
-                fmt::format("Cannot mount '{}': not with this backend", name));
+  // The guest has it, or has lost it, when the writer is answered.
+  void SetMount(const Caller& caller, const std::string& uuid,
+                const std::string& name, const std::string& value,
+                const Reply<Done>& reply) {
+    auto settle = [this, uuid, name, reply] {
+      reply.Guard([&] {
+        const SandboxPtr sandbox = core_.catalog.Get(uuid);
+        if (sandbox != nullptr && sandbox->ready) {
+          provision_.mounts().Settle(uuid, &name);
+        }
+        reply.Ok();
+      });
+    };
+    provision_.SetMount(
+        caller, uuid, name, value,
+        Reply<Done>([this, reply, settle](Outcome<Done> outcome) {
+          if (std::holds_alternative<Error>(outcome)) {
+            reply.Give(std::move(outcome));
+          } else {
+            core_.workers.Run(settle);
+          }
+        }));
   }
   void SetPort(const Caller&, const std::string&, const std::string& name,
                const std::string&, Reply<Done>) {

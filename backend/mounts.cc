@@ -138,23 +138,25 @@ void Mounts::Check(const Caller& caller, const Owned& sandbox,
   }
 }
 
-void Mounts::Settle(const std::string& uuid) {
+void Mounts::Settle(const std::string& uuid, const std::string* name) {
   const Turns::Turn turn =
       core_.turns.Take("mounts " + uuid, "change the mounts", kPatience);
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   if (!Serves(sandbox.get()) || sandbox->state != State::kRunning) return;
   const Spec spec = core_.SpecFor(*sandbox);
-  const std::string digest = MountsDigest(spec);
+  Failures failures;
   try {
-    SettleTurn(*sandbox, spec);
+    failures = SettleTurn(*sandbox, spec);
   } catch (...) {
     Note(uuid, "-");
     throw;
   }
-  Note(uuid, digest);
+  Note(uuid, failures.empty() ? MountsDigest(spec) : "-");
+  const auto told = name == nullptr ? failures.begin() : failures.find(*name);
+  if (told != failures.end()) throw Error(told->second);
 }
 
-void Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
+Mounts::Failures Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
   const stdfs::path dir = MakeRunDirectory(sandbox.uuid);
   // What was told to the last guest is of no use to this one.
   const std::string run = fmt::format(
@@ -177,9 +179,13 @@ void Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
       ended.insert(name);
     }
   }
-  if (wanted.empty() && ended.empty()) return;
-  const Guest guest = AwaitEnd(sandbox, ended);
-  std::optional<Error> failure;
+  Failures failures;
+  if (wanted.empty() && ended.empty()) return failures;
+  Guest guest = AwaitEnd(sandbox, ended);
+  if (!wanted.empty() && !guest.has_sshfs) {
+    InstallSshfs(sandbox);
+    guest = AskGuest(sandbox);
+  }
   std::map<std::string, const MountSpec*> begun;
   for (const auto& [name, mount] : wanted) {
     // Another daemon of the same owner's serves it.
@@ -188,7 +194,7 @@ void Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
       Start(sandbox, *mount, guest, dir / name, DigestOf(*mount) + run);
       begun.emplace(name, mount);
     } catch (const Error& error) {
-      if (!failure) failure = error;
+      failures.emplace(mount->name, error);
     }
   }
   for (const auto& [name, mount] : begun) {
@@ -196,10 +202,26 @@ void Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
       Await(sandbox, *mount, dir / name);
     } catch (const Error& error) {
       StopMountServer(dir / name);
-      if (!failure) failure = error;
+      failures.emplace(mount->name, error);
     }
   }
-  if (failure) throw *failure;
+  return failures;
+}
+
+// As Lima does: images that know nothing of us have none.
+void Mounts::InstallSshfs(const Sandbox& sandbox) const {
+  (void)RunInGuest(
+      core_, sandbox.uuid,
+      "s=; [ \"$(id -u)\" = 0 ] || s='sudo -n'; "
+      "has() { command -v \"$1\"; }; "
+      "exec >/dev/null 2>&1; "
+      "if has apt-get; then $s apt-get -q update; "
+      "$s env DEBIAN_FRONTEND=noninteractive apt-get -qy install sshfs; "
+      "elif has dnf; then $s dnf -qy install fuse-sshfs; "
+      "elif has zypper; then $s zypper -nq install sshfs; "
+      "elif has apk; then $s apk add -q sshfs; "
+      "elif has pacman; then $s pacman -Sy --noconfirm sshfs; fi",
+      "", 300s);
 }
 
 // sshfs unmounts by itself when its connection ends.
@@ -257,8 +279,9 @@ void Mounts::Start(const Sandbox& sandbox, const MountSpec& mount,
                                     what, sandbox.user));
   }
   if (!guest.has_sshfs) {
-    throw Error(EOPNOTSUPP,
-                what + ": the guest has no sshfs; install it there");
+    throw Error(EOPNOTSUPP, what +
+                                ": the guest has no sshfs, and none could be "
+                                "installed; install it there");
   }
   MountServer server;
   server.rights = sandbox.uid == geteuid()

@@ -30,9 +30,9 @@ class Mounts {
              const Spec& wanted, std::string_view what) const;
 
   // Blocks: brings the mounts of a running guest in step, and waits for them
-  // in the guest. Throws Error for the first that failed, after all were
-  // tried.
-  void Settle(const std::string& uuid) EXCLUDES(mutex_);
+  // in the guest. After all were tried throws Error for the first that failed,
+  // or, with `name`, for that one alone.
+  void Settle(const std::string& uuid, const std::string* name = nullptr);
   // Keeps them so from now on, as long as it runs. Returns at once.
   void Look(const std::string& uuid) EXCLUDES(mutex_);
 
@@ -51,12 +51,15 @@ class Mounts {
   [[nodiscard]] bool Serves(const Sandbox* sandbox) const;
   [[nodiscard]] bool IsIdle(const Sandbox& sandbox) const;
   void Watch(const std::string& uuid) EXCLUDES(mutex_);
-  void SettleTurn(const Sandbox& sandbox, const Spec& spec);
+  // Those that failed, by name.
+  using Failures = std::map<std::string, Error>;
+  [[nodiscard]] Failures SettleTurn(const Sandbox& sandbox, const Spec& spec);
   [[nodiscard]] Guest AskGuest(const Sandbox& sandbox) const;
   // The guest once what stood in the slips `ended` is mounted there no more.
   [[nodiscard]] Guest AwaitEnd(const Sandbox& sandbox,
                                const std::set<std::string>& ended) const;
   static void Forget(const std::string& uuid);
+  void InstallSshfs(const Sandbox& sandbox) const;
   void Start(const Sandbox& sandbox, const MountSpec& mount, const Guest& guest,
              const std::filesystem::path& slip, const std::string& digest);
   void Await(const Sandbox& sandbox, const MountSpec& mount,

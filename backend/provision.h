@@ -34,6 +34,10 @@ class Provision {
                  const FileRights& rights, Reply<Done> reply);
   void Set(const Caller& caller, const std::string& uuid, Setting setting,
            const std::string& value, Reply<Done> reply);
+  // mounts/NAME: an empty value takes it away.
+  void SetMount(const Caller& caller, const std::string& uuid,
+                const std::string& name, const std::string& value,
+                Reply<Done> reply);
   void ForgetRejected(const std::string& uuid, Reply<Done> reply);
 
   // Blocking parts of a start, for a stopped sandbox. Callers hold its turn.
@@ -83,6 +87,10 @@ class Provision {
   void SetConfig(const Caller& caller, const std::string& uuid,
                  const std::string& text, bool keep_rejected,
                  const std::string& what);
+  // Stores config.yaml as `edit` makes it from the text that holds.
+  void EditConfig(const Caller& caller, const std::string& uuid,
+                  const std::function<std::string(const std::string&)>& edit,
+                  const std::string& what);
   void SetOneKey(const Caller& caller, const std::string& uuid, const char* key,
                  const std::string& value, const std::string& what);
   void CheckMounts(const Caller& caller, const std::string& uuid,

@@ -82,16 +82,50 @@ void Provision::Set(const Caller& caller, const std::string& uuid,
 void Provision::SetOneKey(const Caller& caller, const std::string& uuid,
                           const char* key, const std::string& value,
                           const std::string& what) {
+  EditConfig(
+      caller, uuid,
+      [&](const std::string& text) { return SetKey(text, key, value); }, what);
+}
+
+void Provision::EditConfig(
+    const Caller& caller, const std::string& uuid,
+    const std::function<std::string(const std::string&)>& edit,
+    const std::string& what) {
   const Metadata meta = core_.Meta(uuid, what);
   std::string text;
   try {
-    text = SetKey(meta.config, key, value);
+    text = edit(meta.config);
     (void)core_.SpecOf(text, meta.user);
   } catch (const Error& error) {
     throw Error(error.Errno(),
                 fmt::format("{}: {}", what, WithoutPlace(error.Sentence())));
   }
   SetConfig(caller, uuid, text, /*keep_rejected=*/false, what);
+}
+
+void Provision::SetMount(const Caller& caller, const std::string& uuid,
+                         const std::string& name, const std::string& value,
+                         Reply<Done> reply) {
+  const std::string what =
+      value.empty()
+          ? fmt::format("Cannot remove mount '{}' of '{}'", name, NameOf(uuid))
+          : fmt::format("Cannot mount '{}' as '{}' in '{}'", value, name,
+                        NameOf(uuid));
+  Work(uuid, what, reply, [this, caller, uuid, name, value, what] {
+    const Metadata meta = core_.Meta(uuid, what);
+    const auto entries = MountEntries(core_.SpecOf(meta.config, meta.user));
+    const auto entry = entries.find(name);
+    if (entry != entries.end() && entry->second.layer != "config.yaml") {
+      throw Error(EPERM, fmt::format("{}: it comes from {}; change it there",
+                                     what, entry->second.layer));
+    }
+    EditConfig(
+        caller, uuid,
+        [&](const std::string& text) {
+          return sbxfs::SetMount(text, name, value);
+        },
+        what);
+  });
 }
 
 void Provision::CheckMounts(const Caller& caller, const std::string& uuid,

@@ -121,6 +121,8 @@ const Row kRows[] = {
      "the serial console; tail -f follows", false, Facet::kConsole},
     {kSandbox, "domain.xml", 0444, kValue, show::DomainXml, nullptr, kState,
      "what libvirt has", false, Facet::kDomainXml},
+    {kSandbox, "mounts", 0777, kDirectory, nullptr, nullptr, kConfig,
+     "write LOCATION[:w]: that host directory is in the guest; rm"},
 };
 
 // The table is sorted by directory.

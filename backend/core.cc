@@ -507,6 +507,11 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
       sandbox.memory = spec.memory;
       sandbox.disk = spec.disk;
       sandbox.description = spec.description;
+      if (!spec.plain) {
+        for (const auto& [name, entry] : ForwardEntries(spec)) {
+          sandbox.ports[name] = entry.value;
+        }
+      }
       for (auto& [name, entry] : MountEntries(spec)) {
         sandbox.mounts[name] = entry.value;
       }

@@ -56,10 +56,11 @@ bool IsForLoopbackAlone(const PortForward& rule) {
 void Add(std::vector<Forward>& forwards, const Forward& forward) {
   for (const Forward& other : forwards) {
     if (!Collide(other, forward)) continue;
-    Refuse(
-        fmt::format("guest ports {} and {} both want the host's {}; give "
-                    "one of them another hostPort",
-                    other.guest_port, forward.guest_port, HostSide(forward)));
+    Refuse(fmt::format(
+        "guest ports {} and {} both want the host's {}; give "
+        "one of them another hostPort",
+        std::min(other.guest_port, forward.guest_port),
+        std::max(other.guest_port, forward.guest_port), HostSide(forward)));
   }
   if (forwards.size() >= kMostForwards) {
     Refuse(

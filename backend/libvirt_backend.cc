@@ -139,7 +139,7 @@ class LibvirtBackend : public Backend {
         SetMount(caller, uuid, name, value, std::move(reply));
         return;
       case Collection::kPorts:
-        SetPort(caller, uuid, name, value, std::move(reply));
+        provision_.SetPort(caller, uuid, name, value, std::move(reply));
         return;
       case Collection::kSecrets:
         SetSecret(caller, uuid, name, value, std::move(reply));
@@ -221,12 +221,6 @@ class LibvirtBackend : public Backend {
             core_.workers.Run(settle);
           }
         }));
-  }
-  void SetPort(const Caller&, const std::string&, const std::string& name,
-               const std::string&, Reply<Done>) {
-    throw Error(
-        EOPNOTSUPP,
-        fmt::format("Cannot forward port '{}': not with this backend", name));
   }
   void SetSecret(const Caller&, const std::string&, const std::string& name,
                  const std::string&, Reply<Done>) {

@@ -100,13 +100,6 @@ bool IsSsh(const Forward& forward) {
   return forward == SshForward(forward.host_port);
 }
 
-// The file that sets it.
-std::string FileOf(const Forward& forward) {
-  if (IsSsh(forward)) return "ssh_port";
-  return fmt::format("ports/{}{}", forward.guest_port,
-                     forward.udp ? ".udp" : "");
-}
-
 std::string Words(const Forward& forward) {
   if (IsSsh(forward)) return fmt::format("ssh port {}", forward.host_port);
   return fmt::format("port {} (for the guest's {})", HostSide(forward),
@@ -176,7 +169,8 @@ void Ports::CheckStart(const std::string& uuid,
       throw Error(EADDRINUSE,
                   fmt::format("{}: its {} is taken by {}; end that, or write "
                               "another to {}",
-                              what, Words(one), holder, FileOf(one)));
+                              what, Words(one), holder,
+                              IsSsh(one) ? "ssh_port" : "ports/"));
     }
     CheckRights(uuid, one, what);
   }

@@ -38,6 +38,9 @@ class Provision {
   void SetMount(const Caller& caller, const std::string& uuid,
                 const std::string& name, const std::string& value,
                 Reply<Done> reply);
+  void SetPort(const Caller& caller, const std::string& uuid,
+               const std::string& guest, const std::string& value,
+               Reply<Done> reply);
   void ForgetRejected(const std::string& uuid, Reply<Done> reply);
 
   // Blocking parts of a start, for a stopped sandbox. Callers hold its turn.

@@ -15,13 +15,35 @@ namespace {
 
 using Clock = std::chrono::system_clock;
 
-// What spec.cc says of a value, without the place in a text that the writer of
-// a single value never saw.
+// What is said of a value, without the verb of whoever says it, and without
+// the place in a text that the writer of a single value never saw.
 std::string WithoutPlace(const std::string& sentence) {
   const auto column = sentence.find(", column ");
-  const auto end = sentence.find(": ", column);
-  if (column == std::string::npos || end == std::string::npos) return sentence;
-  return sentence.substr(end + 2);
+  const auto end =
+      column == std::string::npos
+          ? sentence.find("': ",
+                          sentence.starts_with("Cannot ") ? 0 : sentence.npos)
+          : sentence.find(": ", column);
+  if (end == std::string::npos) return sentence;
+  return sentence.substr(sentence.find(' ', end) + 1);
+}
+
+// Whether a change of config.yaml alone brought about what was wanted.
+void CheckForward(const Spec& spec, const std::string& guest, bool wanted) {
+  if (spec.plain && wanted) {
+    throw Error(EPERM,
+                "plain is set, which forwards nothing; take that away "
+                "in config.yaml");
+  }
+  const auto entries = ForwardEntries(spec);
+  const auto entry = entries.find(guest);
+  const std::string layer =
+      entry == entries.end() ? "a stronger layer" : entry->second.layer;
+  if ((entry != entries.end()) != wanted ||
+      (wanted && layer != "config.yaml")) {
+    throw Error(EPERM,
+                fmt::format("a rule of {} decides; change it there", layer));
+  }
 }
 
 int SshPortOf(const Spec& spec, const Metadata& meta) {
@@ -123,6 +145,29 @@ void Provision::SetMount(const Caller& caller, const std::string& uuid,
         caller, uuid,
         [&](const std::string& text) {
           return sbxfs::SetMount(text, name, value);
+        },
+        what);
+  });
+}
+
+void Provision::SetPort(const Caller& caller, const std::string& uuid,
+                        const std::string& guest, const std::string& value,
+                        Reply<Done> reply) {
+  const std::string what =
+      value.empty()
+          ? fmt::format("Cannot close port '{}' of '{}'", guest, NameOf(uuid))
+          : fmt::format("Cannot forward port '{}' of '{}' to '{}'", guest,
+                        NameOf(uuid), value);
+  Work(uuid, what, reply, [this, caller, uuid, guest, value, what] {
+    const Metadata meta = core_.Meta(uuid, what);
+    EditConfig(
+        caller, uuid,
+        [&](const std::string& old) {
+          std::string text = SetForward(old, guest, value);
+          const Spec spec = core_.SpecOf(text, meta.user);
+          CheckForward(spec, guest, !value.empty());
+          (void)ForwardsOf(spec, SshPortOf(spec, meta));
+          return text;
         },
         what);
   });

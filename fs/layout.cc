@@ -123,6 +123,8 @@ const Row kRows[] = {
      "what libvirt has", false, Facet::kDomainXml},
     {kSandbox, "mounts", 0777, kDirectory, nullptr, nullptr, kConfig,
      "write LOCATION[:w]: that host directory is in the guest; rm"},
+    {kSandbox, "ports", 0777, kDirectory, nullptr, nullptr, kConfig,
+     "write [ADDRESS:]PORT of the host for a port of the guest; rm"},
 };
 
 // The table is sorted by directory.

@@ -60,7 +60,7 @@ const Row kRows[] = {
      "what rmdir took: mv takes it back, rmdir is final"},
 
     {kSandbox, "README", 0444, kValue, show::SandboxReadme, nullptr, kState,
-     "this sandbox in twenty lines"},
+     "this sandbox at a glance"},
     {kSandbox, "config.yaml", 0666, kDocument, show::Config, store::Config,
      kConfig, "the sandbox as wanted, in Lima's vocabulary"},
     {.dir = kSandbox,

@@ -27,12 +27,29 @@ std::string Names(DirKind dir, Take take) {
   return text + (line.empty() ? "" : " " + line + '\n');
 }
 
-std::string Helps(DirKind dir) {
+bool IsWritten(const Row& row) { return row.store != nullptr; }
+bool IsReadOnly(const Row& row) {
+  return row.store == nullptr && row.form != Form::kDirectory;
+}
+bool IsDirectory(const Row& row) { return row.form == Form::kDirectory; }
+
+template <typename Take>
+std::string Helps(DirKind dir, Take take) {
   std::string text;
   for (const Row& row : Rows(dir)) {
-    text += fmt::format("  {:<16} {}\n", row.name, row.help);
+    if (!take(row)) continue;
+    text += fmt::format("  {:<16} {}\n",
+                        std::string(row.name) + (IsDirectory(row) ? "/" : ""),
+                        row.help);
   }
   return text;
+}
+
+// The lists of what a sandbox has.
+std::string SandboxFiles() {
+  return "to read and write:\n" + Names(DirKind::kSandbox, IsWritten) +
+         "to read:\n" + Names(DirKind::kSandbox, IsReadOnly) +
+         Helps(DirKind::kSandbox, IsDirectory);
 }
 
 }  // namespace
@@ -58,14 +75,10 @@ std::string HostReadme(const View& view) {
              "When a command fails: cat box/error, or .host/error if there is "
              "no box.\nTo wait: echo wait running > box/status, or poll(2); "
              "inotify does not work.\nA write is one command; its errno is the "
-             "verdict. sbxfs(5) has it all.\n\nIn box/, to read and write:\n",
+             "verdict. sbxfs(5) has it all.\n\nIn box/, ",
              at, view.host->uri, connected ? "" : " (not connected)") +
-         Names(DirKind::kSandbox,
-               [](const Row& row) { return row.store != nullptr; }) +
-         "to read:\n" +
-         Names(DirKind::kSandbox,
-               [](const Row& row) { return row.store == nullptr; }) +
-         "In .host/:\n" + Helps(DirKind::kHost);
+         SandboxFiles() + "In .host/:\n" +
+         Helps(DirKind::kHost, [](const Row&) { return true; });
 }
 
 std::string SandboxReadme(const View& view) {
@@ -84,18 +97,13 @@ std::string SandboxReadme(const View& view) {
       "ready: {}"
       "error: {}"
       "\n"
-      "To read and write:\n",
+      "Here, ",
       sandbox.name, StateName(sandbox.state),
       sandbox.reason.empty() ? "" : ", ", sandbox.reason, sandbox.cpus,
       FormatSize(sandbox.memory), FormatSize(sandbox.disk), sandbox.user,
       sandbox.ssh_port, dir, dir, sandbox.name, dir, VerbList(), Ready(view),
       error.empty() ? "none\n" : error);
-  return text +
-         Names(DirKind::kSandbox,
-               [](const Row& row) { return row.store != nullptr; }) +
-         "To read:\n" +
-         Names(DirKind::kSandbox,
-               [](const Row& row) { return row.store == nullptr; }) +
+  return text + SandboxFiles() +
          "What each is: sbxfs(5), and ../.host/README\n";
 }
 

@@ -130,9 +130,10 @@ std::string DomainXml(const View& view) {
   return Line(view.sandbox->domain_xml);
 }
 
+// Ages have one width: a list that shrinks while it is copied upsets rsync.
 std::string List(const View& view) {
   std::vector<std::vector<std::string>> rows = {
-      {"NAME", "STATE", "IP", "PORT", "CPUS", "MEMORY", "DISK", "AGE"}};
+      {"NAME", "STATE", "IP", "PORT", "CPUS", "MEMORY", "DISK", " AGE"}};
   Access access(view.reader);
   for (const auto& sandbox : view.tree.backend.List()) {
     if (!access.MayUse(*sandbox)) continue;
@@ -142,7 +143,8 @@ std::string List(const View& view) {
          addresses.empty() ? "-" : addresses.front(),
          sandbox->ssh_port == 0 ? "-" : std::to_string(sandbox->ssh_port),
          std::to_string(sandbox->cpus), FormatSize(sandbox->memory),
-         FormatSize(sandbox->disk), view.steady ? "" : Age(sandbox->created)});
+         FormatSize(sandbox->disk),
+         view.steady ? "" : fmt::format("{:>4}", Age(sandbox->created))});
   }
   return Table(rows);
 }

@@ -168,6 +168,10 @@ void FurnishedDir::Receive(const Caller& caller, const std::string& name,
     tree_->vacancies.Clear(Thing(name), caller.pid);
     const std::string text =
         std::static_pointer_cast<ScratchFile>(scratch)->Text();
+    if (text.empty()) {  // an empty write changes nothing
+      reply.Ok();
+      return;
+    }
     const auto told = Clearing(tree_, subject, reply);
     told.Guard([&] { file->StoreWhole(caller, text, told); });
     return;

@@ -77,6 +77,31 @@ TEST_F(Tools, TreesAreWalkedToTheirEnd) {
             "");
 }
 
+TEST_F(Tools, WalkersOverTwoHundredSandboxes) {
+  Do("for i in $(seq 200); do mkdir box$i; done");
+  const std::string before =
+      Do("{ cut -c 1-44 .host/list; ls -R .; } | md5sum");
+  for (const char* walk :
+       {"find . -ls", "! grep -r nothing-of-the-kind .", "tar -cf ../t.tar .",
+        "rsync -a ./ ../rsynced/", "du -a .", "tree -a .", "cp -r . ../copied",
+        "cp -a box1 ../copied2"}) {
+    Do("timeout 60 bash -c '" + std::string(walk) + "' > /dev/null");
+  }
+  Do("cmp box7/config.yaml ../rsynced/box7/config.yaml && "
+     "cmp box7/config.yaml ../copied/box7/config.yaml");
+  EXPECT_NE(Sh("rm -r box1 box2").status, 0);
+  EXPECT_EQ(Do("{ cut -c 1-44 .host/list; ls -R .; } | md5sum"), before);
+  EXPECT_EQ(Do("cat */status | sort | uniq -c | tr -s ' '"), " 200 stopped\n");
+  EXPECT_EQ(Do("cut -d' ' -f3 .host/events | sort -u"), "appeared\n");
+  // Times and sizes mean something.
+  EXPECT_EQ(Do("find . -mindepth 1 -maxdepth 1 -mtime +7; [ -s box9/pending ] "
+               "|| find box9 -newer box10/config.yaml -name config.yaml"),
+            "");
+  EXPECT_EQ(Do("touch -d '1 hour ago' ../old; find box9 -newer ../old "
+               "-name cpus"),
+            "box9/cpus\n");
+}
+
 TEST_F(Tools, DocumentsByCoreutils) {
   Do("mkdir box");
   Do("echo 'cpus: 3' > box/config.yaml");

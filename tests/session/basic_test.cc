@@ -351,7 +351,7 @@ TEST_F(Basic, ReadmeFitsAScreen) {
   EXPECT_LE(std::count(host.begin(), host.end(), '\n'), 40);
   EXPECT_THAT(host, HasSubstr("mkdir /mnt/sbx/box"));
   const std::string box = fuse_.Cat("box/README");
-  EXPECT_LE(std::count(box.begin(), box.end(), '\n'), 20) << box;
+  EXPECT_LE(std::count(box.begin(), box.end(), '\n'), 40) << box;
 }
 
 }  // namespace

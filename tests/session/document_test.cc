@@ -169,6 +169,15 @@ TEST_F(Document, AScratchFileCanBecomeAnyFile) {
   EXPECT_EQ(fuse_.Cat("box/tmp"), "bad: 6\n");  // still there
 }
 
+TEST_F(Document, AnEmptyScratchFileChangesNothing) {
+  EXPECT_EQ(fuse_.Copy("", "box/.config.yaml.tmp"), 0);
+  EXPECT_EQ(fuse_.Rename("box/.config.yaml.tmp", "box/config.yaml"), 0);
+  EXPECT_EQ(Config(), "# skeleton\n");
+  EXPECT_EQ(fuse_.Copy("", "box/cpus.tmp"), 0);
+  EXPECT_EQ(fuse_.Rename("box/cpus.tmp", "box/cpus"), 0);
+  EXPECT_EQ(fuse_.Cat("box/cpus"), "2\n");
+}
+
 TEST_F(Document, UnlinkLeavesItInForce) {
   EXPECT_EQ(fuse_.Unlink("box/config.yaml"), 0);
   EXPECT_EQ(Config(), "# skeleton\n");

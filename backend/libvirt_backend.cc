@@ -199,27 +199,30 @@ class LibvirtBackend : public Backend {
   }
 
  private:
-  // The guest has it, or has lost it, when the writer is answered.
+  // The guest has it when the writer is answered. A removal is not waited for:
+  // the kernel holds the directory meanwhile.
   void SetMount(const Caller& caller, const std::string& uuid,
                 const std::string& name, const std::string& value,
                 const Reply<Done>& reply) {
-    auto settle = [this, uuid, name, reply] {
-      reply.Guard([&] {
+    auto settle = [this, uuid, name](const Reply<Done>& asker) {
+      asker.Guard([&] {
         const SandboxPtr sandbox = core_.catalog.Get(uuid);
         if (sandbox != nullptr && sandbox->ready) {
           provision_.mounts().Settle(uuid, &name);
         }
-        reply.Ok();
+        asker.Ok();
       });
     };
+    const bool waits = !value.empty();
     provision_.SetMount(
         caller, uuid, name, value,
-        Reply<Done>([this, reply, settle](Outcome<Done> outcome) {
-          if (std::holds_alternative<Error>(outcome)) {
-            reply.Give(std::move(outcome));
-          } else {
-            core_.workers.Run(settle);
-          }
+        Reply<Done>([this, waits, reply, settle](Outcome<Done> outcome) {
+          const bool failed = std::holds_alternative<Error>(outcome);
+          if (failed || !waits) reply.Give(std::move(outcome));
+          if (failed) return;
+          core_.workers.Run([waits, reply, settle] {
+            settle(waits ? reply : Reply<Done>());
+          });
         }));
   }
   void SetSecret(const Caller&, const std::string&, const std::string& name,

@@ -326,7 +326,7 @@ void Actions::Boot(Action& action) {
     }
     const Metadata meta = core_.Meta(uuid, what);
     if (meta.disk_volume.empty() && !core_.test_driver) {
-      const Spec spec = core_.SpecOf(meta.config, meta.user);
+      const Spec spec = core_.SpecOf(meta);
       Doing(action, State::kStarting, "step 2 of 4: fetching the image");
       const auto base = images_.Fetch(
           spec.images, core_.ArchOf(spec), meta.uid,
@@ -347,7 +347,7 @@ void Actions::Boot(Action& action) {
   const Turns::Turn turn = core_.Turn(uuid, what);
   if (sandbox->ours) {
     const Metadata meta = core_.Meta(uuid, what);
-    const Spec spec = core_.SpecOf(meta.config, meta.user);
+    const Spec spec = core_.SpecOf(meta);
     const auto forwards = ForwardsOf(spec, meta.ssh_port);
     provision_.ports().CheckStart(uuid, forwards, what);
     // It may have been saved with others.

@@ -110,6 +110,7 @@ struct Sandbox {
   std::string progress;   // "step 2 of 4: …", empty when nothing is done
 
   std::string config;  // the text of config.yaml, as its user wrote it
+  std::string bases;   // the texts its `base` named, packed
   Time config_time;
   std::string rejected;         // the text of config.yaml.rejected, or empty
   std::string rejected_reason;  // the sentence that refused it
@@ -150,6 +151,13 @@ struct Image {
   bool operator==(const Image&) const = default;
 };
 
+// A text of .host.
+struct HostText {
+  std::string text;
+  Time modified;
+  bool operator==(const HostText&) const = default;
+};
+
 // The hypervisor at one moment. Immutable, like Sandbox.
 struct Host {
   std::string uri;  // as given, or as libvirt chose it
@@ -165,6 +173,10 @@ struct Host {
   std::string accelerator;  // "kvm" or "tcg: reason"
   std::string defaults;     // the text of .host/defaults.yaml
   Time defaults_time;
+  std::string overrides;  // of .host/override.yaml
+  Time overrides_time;
+  // By path below .host/templates; a folder's ends with '/'.
+  std::map<std::string, HostText> templates;
   std::string authorized_keys;  // of .host/authorized_keys
   std::string identity_file;    // path of the mount's private ssh key
   uid_t uid = 0;                // the mount's owner
@@ -310,9 +322,17 @@ class Backend {
   virtual void Refresh(const std::string& uuid, Facet facet,
                        Reply<Done> reply) = 0;
 
-  // .host/defaults.yaml, .host/authorized_keys: checked, then stored whole.
-  virtual void SetDefaults(const Caller& caller, const std::string& text,
+  // effective.yaml: all settings that hold, and where each is from.
+  [[nodiscard]] virtual std::string Effective(
+      const std::string& uuid) const = 0;
+
+  // Documents of .host, checked, then stored whole: "defaults.yaml",
+  // "override.yaml", "templates/PATH.yaml"; and folders, "templates/PATH/",
+  // which have no text. Nothing removes one.
+  virtual void SetDocument(const Caller& caller, const std::string& name,
+                           const std::optional<std::string>& text,
                            Reply<Done> reply) = 0;
+  // .host/authorized_keys.
   virtual void SetAuthorizedKeys(const Caller& caller, const std::string& text,
                                  Reply<Done> reply) = 0;
   // .host/uri: another way to the same hypervisor. EBUSY for another one.

@@ -149,9 +149,9 @@ void AddPendingPorts(std::vector<std::string>& keys, const DomainFacts& facts,
 std::string PendingOf(const DomainFacts& facts, const Spec& now, Core& core) {
   const Metadata& meta = *facts.metadata;
   std::vector<std::string> keys;
-  if (meta.applied != meta.config) {
+  if (meta.applied != core.StackOf(meta)) {
     try {
-      keys = Differences(core.SpecOf(meta.applied, meta.user), now);
+      keys = Differences(core.AppliedSpec(meta), now);
     } catch (const Error&) {
       keys = {"config.yaml"};
     }
@@ -311,17 +311,38 @@ void Core::NoteRun(const std::string& uuid, const RunInfo& run) {
   }
 }
 
-Spec Core::SpecOf(const std::string& config, const std::string& user) {
+std::vector<Layer> Core::LayersOf(const std::string& config,
+                                  const std::string& bases) const {
   const HostPtr host = catalog.GetHost();
-  const std::string key = user + '\0' + host->defaults + '\0' + config;
+  std::vector<Layer> layers = {{"defaults.yaml", host->defaults}};
+  for (Layer& base : UnpackLayers(bases)) layers.push_back(std::move(base));
+  layers.push_back({"config.yaml", config});
+  if (!host->overrides.empty()) {
+    layers.push_back({"override.yaml", host->overrides});
+  }
+  return layers;
+}
+
+std::string Core::TakeBasesOf(const std::string& config) const {
+  const HostPtr host = catalog.GetHost();
+  return PackLayers(TakeBases(
+      config, [&host](const std::string& path) -> std::optional<std::string> {
+        const auto found = host->templates.find(path);
+        if (found == host->templates.end()) return std::nullopt;
+        return found->second.text;
+      }));
+}
+
+Spec Core::SpecOf(const std::vector<Layer>& layers, const std::string& user) {
+  const std::string key = user + '\n' + PackLayers(layers);
   {
     MutexLock lock(mutex_);
     const auto found = specs_.find(key);
     if (found != specs_.end()) return found->second;
   }
-  const Spec spec = ParseSpec({{"built-in", BuiltInLayer(user)},
-                               {"defaults.yaml", host->defaults},
-                               {"config.yaml", config}});
+  std::vector<Layer> all = {{"built-in", BuiltInLayer(user)}};
+  all.insert(all.end(), layers.begin(), layers.end());
+  Spec spec = ParseSpec(all);
   MutexLock lock(mutex_);
   if (specs_.size() >= 64) specs_.clear();
   specs_.emplace(key, spec);
@@ -329,7 +350,7 @@ Spec Core::SpecOf(const std::string& config, const std::string& user) {
 }
 
 Spec Core::SpecFor(const Sandbox& sandbox) {
-  return Expanded(SpecOf(sandbox.config, sandbox.user), sandbox);
+  return Expanded(SpecOf(sandbox), sandbox);
 }
 
 Spec Core::Expanded(Spec spec, const Sandbox& sandbox) const {
@@ -494,6 +515,7 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
     sandbox.created = meta.created;
     sandbox.used = meta.used;
     sandbox.config = meta.config;
+    sandbox.bases = meta.bases;
     sandbox.config_time = meta.config_time;
     sandbox.rejected = meta.rejected;
     sandbox.rejected_reason = meta.rejected_reason;
@@ -502,7 +524,7 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
     sandbox.host_key = meta.host_key;
     sandbox.authorized_keys = meta.authorized_keys;
     try {
-      const Spec spec = SpecOf(meta.config, meta.user);
+      const Spec spec = SpecOf(meta);
       sandbox.cpus = spec.cpus;
       sandbox.memory = spec.memory;
       sandbox.disk = spec.disk;

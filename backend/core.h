@@ -17,6 +17,7 @@
 #include "backend/domain_xml.h"
 #include "backend/guest/keys.h"
 #include "backend/libvirt_connection.h"
+#include "backend/spec/layers.h"
 #include "backend/spec/spec.h"
 #include "backend/storage.h"
 #include "backend/util/timer.h"
@@ -68,10 +69,29 @@ class Core {
   // Blocks: notes on the running guest.
   void NoteRun(const std::string& uuid, const RunInfo& run);
 
-  // config.yaml's text with the layers below it, parsed; remembered, since
-  // most sandboxes share a text. Throws Error(EINVAL).
-  [[nodiscard]] Spec SpecOf(const std::string& config, const std::string& user)
-      EXCLUDES(mutex_);
+  // What config.yaml and its layers come to; remembered, since most sandboxes
+  // share a text. Throws Error(EINVAL).
+  [[nodiscard]] Spec SpecOf(const Metadata& meta) EXCLUDES(mutex_) {
+    return SpecOf(LayersOf(meta.config, meta.bases), meta.user);
+  }
+  [[nodiscard]] Spec SpecOf(const Sandbox& sandbox) EXCLUDES(mutex_) {
+    return SpecOf(LayersOf(sandbox.config, sandbox.bases), sandbox.user);
+  }
+  // What the domain was last defined from.
+  [[nodiscard]] Spec AppliedSpec(const Metadata& meta) EXCLUDES(mutex_) {
+    return SpecOf(UnpackLayers(meta.applied), meta.user);
+  }
+  [[nodiscard]] Spec SpecOf(const std::vector<Layer>& layers,
+                            const std::string& user) EXCLUDES(mutex_);
+  // The layers of a config.yaml, weakest first, without the built-in one.
+  [[nodiscard]] std::vector<Layer> LayersOf(const std::string& config,
+                                            const std::string& bases) const;
+  // To be kept as Metadata::applied.
+  [[nodiscard]] std::string StackOf(const Metadata& meta) const {
+    return PackLayers(LayersOf(meta.config, meta.bases));
+  }
+  // Those that `config` names now, packed. Throws Error(EINVAL).
+  [[nodiscard]] std::string TakeBasesOf(const std::string& config) const;
 
   // The same with its templates put in, as that sandbox's.
   [[nodiscard]] Spec SpecFor(const Sandbox& sandbox);

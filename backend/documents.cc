@@ -92,6 +92,34 @@ void Documents::Write(const std::string& name, const std::string& text) {
   for (const auto& volume : old) storage_.Delete(volume);
 }
 
+std::map<std::string, Documents::Text> Documents::ReadAll(
+    const std::string& prefix) {
+  const auto volumes = storage_.Names();
+  std::set<std::string> prefixes;
+  for (const auto& volume : volumes) {
+    auto [name, number] = Parse(volume);
+    if (number != 0 && name.starts_with(fmt::format("{}{}", kDoc, prefix))) {
+      prefixes.insert(std::move(name));
+    }
+  }
+  std::map<std::string, Text> texts;
+  for (const auto& one : prefixes) {
+    Found newest = Newest(one, volumes);
+    if (newest.number == 0) continue;
+    // Without "doc." and the last dot.
+    texts[one.substr(kDoc.size(), one.size() - kDoc.size() - 1)] = {
+        std::move(newest.text), storage_.Get(newest.volume).modified};
+  }
+  return texts;
+}
+
+void Documents::Remove(const std::string& name) {
+  const std::string prefix = fmt::format("{}{}.", kDoc, name);
+  for (const auto& volume : storage_.Names()) {
+    if (Parse(volume).first == prefix) storage_.Delete(volume);
+  }
+}
+
 std::vector<std::string> Documents::Leftovers(
     const std::vector<std::string>& volumes) {
   std::set<std::string> prefixes;

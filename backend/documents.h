@@ -1,6 +1,7 @@
 #ifndef SBXFS_BACKEND_DOCUMENTS_H_
 #define SBXFS_BACKEND_DOCUMENTS_H_
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,7 +25,11 @@ class Documents {
   };
   // Empty when there is none.
   [[nodiscard]] Text Read(const std::string& name);
+  // Those whose names begin with `prefix`, by name.
+  [[nodiscard]] std::map<std::string, Text> ReadAll(const std::string& prefix);
   void Write(const std::string& name, const std::string& text);
+  // One that is not there is no error.
+  void Remove(const std::string& name);
   // Among `volumes`, those that a crash left of documents: cut-off texts, and
   // old ones beside the new.
   [[nodiscard]] std::vector<std::string> Leftovers(

@@ -10,8 +10,10 @@
 #include "backend/actions.h"
 #include "backend/core.h"
 #include "backend/documents.h"
+#include "backend/effective.h"
 #include "backend/facets.h"
 #include "backend/guest/keys.h"
+#include "backend/host_documents.h"
 #include "backend/housekeeping.h"
 #include "backend/images.h"
 #include "backend/libvirt_error.h"
@@ -23,9 +25,6 @@ namespace sbxfs {
 namespace {
 
 using namespace std::chrono_literals;
-
-constexpr char kDefaults[] = "defaults.yaml";
-constexpr char kKeys[] = "authorized_keys";
 
 class LibvirtBackend : public Backend {
  public:
@@ -160,17 +159,31 @@ class LibvirtBackend : public Backend {
     });
   }
 
-  void SetDefaults(const Caller&, const std::string& text,
+  std::string Effective(const std::string& uuid) const override {
+    const SandboxPtr sandbox = core_.catalog.Get(uuid);
+    return sandbox == nullptr ? "" : sbxfs::Effective(core_, *sandbox);
+  }
+  void SetDocument(const Caller&, const std::string& name,
+                   const std::optional<std::string>& text,
                    Reply<Done> reply) override {
-    Document(kDefaults, text, std::move(reply), [](const std::string& checked) {
-      (void)ParseSpec(
-          {{"built-in", BuiltInLayer("lima")}, {kDefaults, checked}});
+    core_.workers.Run([this, name, text, reply] {
+      reply.Guard([&] {
+        host_documents_.Set(name, text);
+        reply.Ok();
+      });
     });
   }
   void SetAuthorizedKeys(const Caller&, const std::string& text,
                          Reply<Done> reply) override {
-    Document(kKeys, text, std::move(reply),
-             [](const std::string& checked) { CheckAuthorizedKeys(checked); });
+    core_.workers.Run([this, text, reply] {
+      reply.Guard([&] {
+        host_documents_.Set("authorized_keys", text);
+        for (const auto& sandbox : core_.catalog.List(false)) {
+          readiness_.PushKeysSoon(sandbox->uuid);
+        }
+        reply.Ok();
+      });
+    });
   }
   void SetUri(const Caller&, const std::string& uri,
               Reply<Done> reply) override {
@@ -234,7 +247,7 @@ class LibvirtBackend : public Backend {
 
   void Connected(virConnectPtr conn) {
     core_.LearnHost(conn);
-    if (!core_.test_driver) ReadDocuments();
+    if (!core_.test_driver) host_documents_.Read();
     core_.ReadAll(conn);
     if (!core_.test_driver) images_.Refresh();
     core_.catalog.ChangeHost([](Host& host) {
@@ -264,56 +277,18 @@ class LibvirtBackend : public Backend {
       pool_queued_ = false;
       try {
         images_.Refresh();
-        ReadDocuments();
+        if (!host_documents_.Read()) return;
+        const ConnPtr conn = core_.connection.Get("Cannot read the domains");
+        core_.ReadAll(conn.get());  // settings may follow from it
       } catch (const Error& error) {
         spdlog::debug("{}", error.Sentence());
       }
     });
   }
 
-  void ReadDocuments() {
-    const auto defaults = documents_.Read(kDefaults);
-    const auto keys = documents_.Read(kKeys);
-    const HostPtr host = core_.catalog.GetHost();
-    if (host->defaults == defaults.text && host->authorized_keys == keys.text) {
-      return;
-    }
-    core_.catalog.ChangeHost([&](Host& changed) {
-      changed.defaults = defaults.text;
-      changed.defaults_time = defaults.modified;
-      changed.authorized_keys = keys.text;
-    });
-  }
-
-  void Document(const std::string& name, const std::string& text,
-                Reply<Done> reply,
-                std::function<void(const std::string&)> check) {
-    core_.workers.Run([this, name, text, reply, check = std::move(check)] {
-      reply.Guard([&] {
-        const std::string what = fmt::format("Cannot store '.host/{}'", name);
-        check(text);
-        if (core_.test_driver) {
-          throw Error(EOPNOTSUPP,
-                      what + ": the test driver keeps no documents");
-        }
-        const Turns::Turn turn = core_.Turn("doc " + name, what);
-        documents_.Write(name, text);
-        ReadDocuments();
-        core_.storage.Announce();
-        const ConnPtr conn = core_.connection.Get(what);
-        core_.ReadAll(conn.get());  // settings and keys may follow from it
-        if (name == kKeys) {
-          for (const auto& sandbox : core_.catalog.List(false)) {
-            readiness_.PushKeysSoon(sandbox->uuid);
-          }
-        }
-        reply.Ok();
-      });
-    });
-  }
-
   Core core_;
   Documents documents_{core_.storage};
+  HostDocuments host_documents_{core_, documents_};
   Images images_;
   Provision provision_;
   Readiness readiness_;

@@ -81,6 +81,7 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Moment("configTime", m.config_time);
   visit.Document("rejected", m.rejected);
   visit.Document("rejectedReason", m.rejected_reason);
+  visit.Document("bases", m.bases);
   visit.Document("applied", m.applied);
   visit.Short("user", m.user, IsUser);
   visit.Port("sshPort", m.ssh_port);

@@ -31,7 +31,8 @@ struct Metadata {
   Time config_time;
   std::string rejected;
   std::string rejected_reason;
-  std::string applied;  // the config.yaml the domain was last defined from
+  std::string bases;    // the layers that config's `base` named, packed
+  std::string applied;  // the layers the domain was last defined from, packed
   std::string user;
   int ssh_port = 0;
   std::string host_key;         // public

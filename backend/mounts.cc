@@ -326,7 +326,7 @@ void Mounts::Await(const Sandbox& sandbox, const MountSpec& mount,
 bool Mounts::IsIdle(const Sandbox& sandbox) const {
   if (!NotedMounts(sandbox.domain_xml).empty()) return false;
   try {
-    return Wanted(core_.SpecOf(sandbox.config, sandbox.user)).empty();
+    return Wanted(core_.SpecOf(sandbox)).empty();
   } catch (const Error&) {
     return true;
   }

@@ -185,8 +185,7 @@ void Ports::Follow(const std::string& uuid) {
   }
   const Metadata& meta = *facts->metadata;
   // Another ssh port than the sandbox's own waits for the next start.
-  const Forwards wanted =
-      ForwardsOf(core_.SpecOf(meta.config, meta.user), meta.ssh_port);
+  const Forwards wanted = ForwardsOf(core_.SpecOf(meta), meta.ssh_port);
   if (facts->forwards == wanted) return;
   std::string tried;
   for (const Forward& one : wanted) tried += FormatHostfwd(one) + "\n";

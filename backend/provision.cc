@@ -144,11 +144,12 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
   CheckName("", name, what);
   Metadata meta;
   meta.user = GuestUser(caller.uid);
-  meta.config = config.empty() ? Skeleton(core_.SpecOf("", meta.user)) : config;
-  const Spec spec = core_.SpecOf(meta.config, meta.user);
+  meta.config = config.empty() ? Skeleton(core_.SpecOf(meta)) : config;
+  meta.bases = core_.TakeBasesOf(meta.config);
+  const Spec spec = core_.SpecOf(meta);
   mounts_.Check(caller, {caller.uid, name}, Spec(), spec, what);
   meta.user = spec.user;
-  meta.applied = meta.config;
+  meta.applied = core_.StackOf(meta);
   meta.uid = caller.uid;
   meta.gid = caller.gid;
   meta.mode = mode;
@@ -332,7 +333,7 @@ std::vector<std::string> Provision::Keys(const Metadata& meta) {
   AddLines(keys, meta.authorized_keys);
   AddLines(keys, core_.catalog.GetHost()->authorized_keys);
   try {
-    if (core_.SpecOf(meta.config, meta.user).load_dot_ssh_pub_keys &&
+    if (core_.SpecOf(meta).load_dot_ssh_pub_keys &&
         meta.machine == core_.machine) {
       for (const auto& key : DotSshPublicKeys(meta.uid)) AddLines(keys, key);
     }

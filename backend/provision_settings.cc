@@ -104,6 +104,11 @@ void Provision::Set(const Caller& caller, const std::string& uuid,
 void Provision::SetOneKey(const Caller& caller, const std::string& uuid,
                           const char* key, const std::string& value,
                           const std::string& what) {
+  if (SetsKey(core_.catalog.GetHost()->overrides, key)) {
+    throw Error(EPERM, fmt::format("{}: .host/override.yaml sets it, which "
+                                   "wins; change it there",
+                                   what));
+  }
   EditConfig(
       caller, uuid,
       [&](const std::string& text) { return SetKey(text, key, value); }, what);
@@ -113,16 +118,15 @@ void Provision::EditConfig(
     const Caller& caller, const std::string& uuid,
     const std::function<std::string(const std::string&)>& edit,
     const std::string& what) {
-  const Metadata meta = core_.Meta(uuid, what);
-  std::string text;
+  Metadata meta = core_.Meta(uuid, what);
   try {
-    text = edit(meta.config);
-    (void)core_.SpecOf(text, meta.user);
+    meta.config = edit(meta.config);
+    (void)core_.SpecOf(meta);
   } catch (const Error& error) {
     throw Error(error.Errno(),
                 fmt::format("{}: {}", what, WithoutPlace(error.Sentence())));
   }
-  SetConfig(caller, uuid, text, /*keep_rejected=*/false, what);
+  SetConfig(caller, uuid, meta.config, /*keep_rejected=*/false, what);
 }
 
 void Provision::SetMount(const Caller& caller, const std::string& uuid,
@@ -135,7 +139,7 @@ void Provision::SetMount(const Caller& caller, const std::string& uuid,
                         NameOf(uuid));
   Work(uuid, what, reply, [this, caller, uuid, name, value, what] {
     const Metadata meta = core_.Meta(uuid, what);
-    const auto entries = MountEntries(core_.SpecOf(meta.config, meta.user));
+    const auto entries = MountEntries(core_.SpecOf(meta));
     const auto entry = entries.find(name);
     if (entry != entries.end() && entry->second.layer != "config.yaml") {
       throw Error(EPERM, fmt::format("{}: it comes from {}; change it there",
@@ -163,11 +167,12 @@ void Provision::SetPort(const Caller& caller, const std::string& uuid,
     EditConfig(
         caller, uuid,
         [&](const std::string& old) {
-          std::string text = SetForward(old, guest, value);
-          const Spec spec = core_.SpecOf(text, meta.user);
+          Metadata changed = meta;
+          changed.config = SetForward(old, guest, value);
+          const Spec spec = core_.SpecOf(changed);
           CheckForward(spec, guest, !value.empty());
           (void)ForwardsOf(spec, SshPortOf(spec, meta));
-          return text;
+          return changed.config;
         },
         what);
   });
@@ -179,7 +184,7 @@ void Provision::CheckMounts(const Caller& caller, const std::string& uuid,
   const SandboxPtr sandbox = core_.Reachable(uuid, what);
   Spec before;
   try {
-    before = core_.SpecOf(meta.config, meta.user);
+    before = core_.SpecOf(meta);
   } catch (const Error& error) {
     // Written behind our back: then all of it is new.
     spdlog::debug("{}", error.Sentence());
@@ -213,10 +218,17 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
                           const std::string& what) {
   core_.Read(uuid);
   const Metadata before = core_.Meta(uuid, what);
-  if (text == before.config && before.rejected.empty()) return;
+  Metadata after = before;
+  after.config = text;
   Spec spec;
   try {
-    spec = core_.SpecOf(text, before.user);
+    // Only who saves the whole document takes its bases in anew.
+    if (keep_rejected) after.bases = core_.TakeBasesOf(text);
+    if (text == before.config && after.bases == before.bases &&
+        before.rejected.empty()) {
+      return;
+    }
+    spec = core_.SpecOf(after);
     CheckChange(caller, uuid, before, spec, what);
   } catch (const Error& error) {
     if (keep_rejected) {
@@ -233,6 +245,7 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
   undo.Add([&] {
     core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
       meta.config = before.config;
+      meta.bases = before.bases;
       meta.config_time = before.config_time;
       meta.ssh_port = before.ssh_port;
     });
@@ -242,6 +255,7 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
   if (!off) OpenPorts(uuid, forwards, what, undo);
   core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
     meta.config = text;
+    meta.bases = after.bases;
     meta.config_time = meta.used = Clock::now();
     if (!off) meta.ssh_port = SshPortOf(spec, meta);
     if (keep_rejected) {
@@ -288,11 +302,11 @@ void Provision::OpenPorts(const std::string& uuid,
 
 void Provision::Apply(const std::string& uuid, std::string_view what) {
   Metadata meta = core_.Meta(uuid, what);
-  if (meta.applied == meta.config) return;
-  const Spec spec = core_.SpecOf(meta.config, meta.user);
+  if (meta.applied == core_.StackOf(meta)) return;
+  const Spec spec = core_.SpecOf(meta);
   std::vector<std::string> changed;
   try {
-    changed = Differences(core_.SpecOf(meta.applied, meta.user), spec);
+    changed = Differences(core_.AppliedSpec(meta), spec);
   } catch (const Error&) {
     changed = {"images", "user"};  // the old text counts no more
   }
@@ -322,7 +336,9 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
         meta.disk_volume.clear();
         meta.image.clear();
       }
-    } else if (differs("disk") && !meta.disk_volume.empty()) {
+    } else if (differs("disk") && !meta.disk_volume.empty() &&
+               spec.disk > core_.storage.Get(meta.disk_volume).capacity) {
+      // A layer below or above may ask for less; a disk only grows.
       core_.storage.Resize(meta.disk_volume, spec.disk);
     }
     if (!base && !meta.image.empty()) {
@@ -333,7 +349,7 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
     }
     if (base) uefi = NeedsUefi(spec, &base->facts);
   }
-  meta.applied = meta.config;
+  meta.applied = core_.StackOf(meta);
   Define(uuid, name, meta, spec, uefi, what);
   core_.Read(uuid);
 }
@@ -342,7 +358,7 @@ void Provision::GiveDisk(const std::string& uuid, const Images::Base& base,
                          std::string_view what) {
   Metadata meta = core_.Meta(uuid, what);
   if (!meta.disk_volume.empty()) return;
-  const Spec spec = core_.SpecOf(meta.config, meta.user);
+  const Spec spec = core_.SpecOf(meta);
   const auto facts = core_.Facts(uuid);
   MakeDisk(meta, uuid, spec, base, what);
   Undo undo;

@@ -32,6 +32,9 @@ Time TimeOf(const View& view, const Row& row) {
     case Clock::kDefaults:
       time = view.host->defaults_time;
       break;
+    case Clock::kOverrides:
+      time = view.host->overrides_time;
+      break;
   }
   if (time != Time()) return time;
   return view.sandbox ? view.sandbox->created : view.host->since;

@@ -50,7 +50,15 @@ enum class Form {
 };
 
 // Where a file's time comes from.
-enum class Clock { kUsed, kState, kConfig, kLastEvent, kConnected, kDefaults };
+enum class Clock {
+  kUsed,
+  kState,
+  kConfig,
+  kLastEvent,
+  kConnected,
+  kDefaults,
+  kOverrides
+};
 
 struct Row {
   DirKind dir;

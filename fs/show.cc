@@ -126,6 +126,10 @@ std::string Ip(const View& view) {
   return text;
 }
 
+std::string Effective(const View& view) {
+  return view.tree.backend.Effective(view.sandbox->uuid);
+}
+
 std::string DomainXml(const View& view) {
   return Line(view.sandbox->domain_xml);
 }
@@ -180,6 +184,7 @@ std::string Capacity(const View& view) {
 }
 
 std::string Defaults(const View& view) { return view.host->defaults; }
+std::string Overrides(const View& view) { return view.host->overrides; }
 std::string HostAuthorizedKeys(const View& view) {
   return Line(view.host->authorized_keys);
 }

@@ -30,6 +30,7 @@ std::string SshConfig(const View& view);
 std::string AuthorizedKeys(const View& view);
 std::string KnownHosts(const View& view);
 std::string Ip(const View& view);
+std::string Effective(const View& view);
 std::string DomainXml(const View& view);
 
 std::string HostReadme(const View& view);
@@ -39,6 +40,7 @@ std::string Connection(const View& view);
 std::string HostError(const View& view);
 std::string Capacity(const View& view);
 std::string Defaults(const View& view);
+std::string Overrides(const View& view);
 std::string HostAuthorizedKeys(const View& view);
 std::string HostSshConfig(const View& view);
 

@@ -112,7 +112,12 @@ void Uri(const Change& change, Reply<Done> reply) {
                              std::move(reply));
 }
 void Defaults(const Change& change, Reply<Done> reply) {
-  change.tree.backend.SetDefaults(change.caller, change.text, std::move(reply));
+  change.tree.backend.SetDocument(change.caller, "defaults.yaml", change.text,
+                                  std::move(reply));
+}
+void Overrides(const Change& change, Reply<Done> reply) {
+  change.tree.backend.SetDocument(change.caller, "override.yaml", change.text,
+                                  std::move(reply));
 }
 void HostAuthorizedKeys(const Change& change, Reply<Done> reply) {
   change.tree.backend.SetAuthorizedKeys(change.caller, change.text,

@@ -19,6 +19,7 @@ void AuthorizedKeys(const Change& change, Reply<Done> reply);
 
 void Uri(const Change& change, Reply<Done> reply);
 void Defaults(const Change& change, Reply<Done> reply);
+void Overrides(const Change& change, Reply<Done> reply);
 void HostAuthorizedKeys(const Change& change, Reply<Done> reply);
 
 }  // namespace sbxfs::store

@@ -262,20 +262,22 @@ std::string_view WhyIdle(std::string_view key) {
   return {};
 }
 
-std::vector<std::string> ReadBase(const YamlNode& node) {
+std::vector<YamlNode> ReadBase(const YamlNode& node) {
   std::vector<ParamUse> unused;
   const Value value("base", node, unused);
   constexpr char kAllowed[] =
       "a template of .host/templates, as in 'template:NAME', or a list of such";
-  std::vector<std::string> names;
+  std::vector<YamlNode> names;
   const auto read = [&](const Value& one) {
     // Lima takes a map with url, too.
     const YamlNode* url = one.IsMap() ? one.Node().Find("url") : nullptr;
-    if (one.IsMap() && (url == nullptr || one.Node().entries.size() > 1)) {
-      throw one.Wrong(kAllowed);
+    if (url != nullptr && one.Node().entries.size() == 1) {
+      (void)one.Child("url", *url).Line(kAllowed);
+      names.push_back(*url);
+    } else {
+      (void)one.Line(kAllowed);
+      names.push_back(one.Node());
     }
-    names.push_back(url == nullptr ? one.Line(kAllowed)
-                                   : one.Child("url", *url).Line(kAllowed));
   };
   if (!value.IsList()) {
     read(value);

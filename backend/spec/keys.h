@@ -24,8 +24,8 @@ enum class ValueType { kText, kSize, kPlain };  // kPlain: a number, true, false
 // Why a key (list items as `[]`) has no effect here; empty when it has one.
 [[nodiscard]] std::string_view WhyIdle(std::string_view key);
 
-// What `base` names, in its order.
-[[nodiscard]] std::vector<std::string> ReadBase(const YamlNode& node);
+// What `base` names, in its order: scalars.
+[[nodiscard]] std::vector<YamlNode> ReadBase(const YamlNode& node);
 
 // What the document `root` says. Throws as ParseSpec does. `whole`: nothing
 // comes beside it, so that params it uses must be there.

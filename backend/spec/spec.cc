@@ -72,11 +72,31 @@ std::string BuiltInLayer(std::string_view user) {
     arch: x86_64
   - location: {0}-arm64.qcow2
     arch: aarch64
+arch: default
 cpus: 2
 memory: 1GiB
 disk: 20GiB
+autostart: false
 user:
   name: {1}
+ssh:
+  localPort: 0
+  loadDotSSHPubKeys: false
+  forwardAgent: false
+  forwardX11: false
+  forwardX11Trusted: false
+caCerts:
+  removeDefaults: false
+mounts: []
+mountType: default
+nestedVirtualization: false
+plain: false
+portForwards: []
+propagateProxyEnv: true
+tpm: false
+upgradePackages: false
+video:
+  display: none
 )",
                      kImageUrl, Word(IsLogin(user) ? user : "sandbox"));
 }
@@ -181,7 +201,26 @@ std::string Skeleton(const Spec& d) {
 #   legacyBIOS: {bios}
 
 # Another processor than the one that sbxfs would choose, by architecture.
-{cpu_type})",
+{cpu_type}
+# A template of .host/templates to stand on, as in template:NAME.
+# base: null
+
+# Directories of the host, at the same path in the guest, read-only unless
+# writable is true; an entry is "- location: ~/src". mounts/ edits this list.
+# mounts: []
+
+# Ports of the guest that are open on the host; an entry is
+# "- {{guestPort: 3000, hostPort: 8080}}". ports/ edits this list.
+# portForwards: []
+
+# Scripts that are run at each boot, and those that tell whether all is ready;
+# an entry has mode (system, user, boot, dependency, data) and script.
+# provision: []
+# probes: []
+
+# The environment of logins and scripts.
+# env: {{}}
+)",
       fmt::arg("images", ImagesSkeleton(d)), fmt::arg("cpus", d.cpus),
       fmt::arg("memory", FormatSize(d.memory)),
       fmt::arg("disk", FormatSize(d.disk)),

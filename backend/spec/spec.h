@@ -137,7 +137,7 @@ struct Spec {
   bool forward_x11 = false, forward_x11_trusted = false;
   std::string message;
   bool plain = false;  // no mounts, ports, provisioning of Lima's kind
-  std::string video_display;
+  std::string video_display = "none";
   bool tpm = false;
   bool nested_virtualization = false;
   std::vector<NetworkSpec> networks;

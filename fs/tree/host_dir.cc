@@ -9,18 +9,22 @@
 #include "fs/tree/images_dir.h"
 #include "fs/tree/root_dir.h"
 #include "fs/tree/sandbox_dir.h"
+#include "fs/tree/templates_dir.h"
 
 namespace sbxfs {
 
 struct stat HostDir::Stat(const Caller&) {
   struct stat stat =
       OwnStat(*tree_, S_IFDIR | 0755, tree_->backend.GetHost()->since);
-  stat.st_nlink = 4;
+  stat.st_nlink = 5;
   return stat;
 }
 
 NodePtr HostDir::SubDir(const Row& row) {
   if (row.name == "images") return std::make_shared<ImagesDir>(tree_);
+  if (row.name == "templates") {
+    return std::make_shared<TemplatesDir>(tree_, "");
+  }
   if (row.name == "trash") return std::make_shared<TrashDir>(tree_);
   return nullptr;
 }

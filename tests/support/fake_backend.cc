@@ -568,11 +568,28 @@ void FakeBackend::Refresh(const std::string&, Facet, Reply<Done> reply) {
   Do("refresh", reply, [=] { reply.Ok(); });
 }
 
-void FakeBackend::SetDefaults(const Caller&, const std::string& text,
+std::string FakeBackend::Effective(const std::string& uuid) const {
+  const SandboxPtr sandbox = Get(uuid);
+  return sandbox ? sandbox->config + "# effective\n" : "";
+}
+
+void FakeBackend::SetDocument(const Caller&, const std::string& name,
+                              const std::optional<std::string>& text,
                               Reply<Done> reply) {
-  Log("defaults " + text);
-  Do("defaults", reply, [=, this] {
-    UpdateHost([&](Host& host) { host.defaults = text; });
+  Log("document " + name + " " + text.value_or("(removed)"));
+  Do("document", reply, [=, this] {
+    UpdateHost([&](Host& host) {
+      constexpr std::string_view kTemplates = "templates/";
+      if (name == "defaults.yaml") host.defaults = text.value_or("");
+      if (name == "override.yaml") host.overrides = text.value_or("");
+      if (!name.starts_with(kTemplates)) return;
+      const std::string path = name.substr(kTemplates.size());
+      if (text) {
+        host.templates[path] = {*text, host.since};
+      } else {
+        host.templates.erase(path);
+      }
+    });
     reply.Ok();
   });
 }

@@ -20,7 +20,7 @@ class FakeBackend : public Backend {
   FakeBackend();
 
   // Test's side. Calls are named "create", "remove", "purge", "rename",
-  // "rights", "act", "wait", "set", "item", "forget", "refresh", "defaults",
+  // "rights", "act", "wait", "set", "item", "forget", "refresh", "document",
   // "keys", "uri", "open image", "create image", "write image", "finish image",
   // "remove image".
   std::string Add(const std::string& name);  // a stopped one; its uuid
@@ -71,7 +71,9 @@ class FakeBackend : public Backend {
                       Reply<Done> reply) override;
   void Refresh(const std::string& uuid, Facet facet,
                Reply<Done> reply) override;
-  void SetDefaults(const Caller& caller, const std::string& text,
+  std::string Effective(const std::string& uuid) const override;
+  void SetDocument(const Caller& caller, const std::string& name,
+                   const std::optional<std::string>& text,
                    Reply<Done> reply) override;
   void SetAuthorizedKeys(const Caller& caller, const std::string& text,
                          Reply<Done> reply) override;

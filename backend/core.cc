@@ -156,10 +156,10 @@ std::string PendingOf(const DomainFacts& facts, const Spec& now, Core& core) {
       keys = {"config.yaml"};
     }
   }
-  // The guest knows nothing of the first two, and the others are looked at
+  // The guest knows nothing of the first three, and the others are looked at
   // themselves.
   std::erase_if(keys, [](const auto& key) {
-    return key == "description" || key == "autostart" ||
+    return key == "description" || key == "autostart" || key == "message" ||
            key == "ssh.localPort" || key == "portForwards" || key == "mounts" ||
            key == "mountType";
   });

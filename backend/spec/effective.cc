@@ -54,7 +54,8 @@ class Writer {
       first = false;
       const std::string& name = entry->key.value;
       text_ += FormatScalar(name, ValueType::kPlain, false, '\0') + ':';
-      Below(entry->value, key.empty() ? name : key + '.' + name, indent);
+      Below(entry->value, key.empty() ? name : fmt::format("{}.{}", key, name),
+            indent);
     }
   }
 

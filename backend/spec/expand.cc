@@ -54,12 +54,11 @@ void Expand(const Placeholders& placeholders, Spec& spec) {
   const Values guest(places, spec, false);
   const Values host(places, spec, true);
   for (MountSpec& mount : spec.mounts) {
-    const bool same = mount.mount_point == mount.location;
     host.In(mount.location);
     if (mount.location.starts_with('~')) {
       mount.location.replace(0, 1, places.host_home);
     }
-    if (same) {
+    if (mount.follows) {
       mount.mount_point = mount.location;
     } else {
       guest.In(mount.mount_point);

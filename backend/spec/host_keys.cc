@@ -117,6 +117,7 @@ constexpr Key<MountSpec> kMountKeys[] = {
                          path));
        }
        mount.mount_point = std::move(path);
+       mount.follows = false;
      }},
     {"name", kText,
      [](const Value& v, MountSpec& mount) {

@@ -35,6 +35,7 @@ struct MountSpec {
   // Absolute, on the machine that mounts the tree; "~" or "~/…" until Expand.
   std::string location;
   std::string mount_point;  // absolute, in the guest
+  bool follows = true;      // mountPoint is not given: it is the location
   bool writable = false;
   uint64_t msize = 0;               // 9p.msize, bytes; 0: chosen
   std::string ninep_cache;          // 9p.cache; empty: chosen

@@ -329,18 +329,16 @@ class Images::Reader : public ImageReader,
 };
 
 void Images::Refresh() {
-  const auto volumes = core_.storage.List();
+  // Before their marks: a mark is there first and goes last.
+  const auto volumes = core_.storage.List(kImage);
+  std::set<std::string> partial;
+  for (const auto& name : core_.storage.Names()) {
+    if (IsMark(name)) partial.insert(name.substr(kPartial.size()));
+  }
   const auto used = core_.ImagesInUse();
   const PoolInfo pool = core_.storage.Info();
-  std::set<std::string> partial;
-  for (const auto& volume : volumes) {
-    if (volume.name.starts_with(kPartial)) {
-      partial.insert(volume.name.substr(kPartial.size()));
-    }
-  }
   std::vector<Image> images;
   for (const auto& volume : volumes) {
-    if (!volume.name.starts_with(kImage)) continue;
     const std::string name = volume.name.substr(kImage.size());
     if (partial.contains(name)) continue;
     images.push_back({name, volume.size, volume.modified, used.contains(name)});

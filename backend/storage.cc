@@ -152,11 +152,16 @@ std::vector<std::string> Storage::Names() {
   return names;
 }
 
-std::vector<Volume> Storage::List() {
+std::vector<Volume> Storage::List(std::string_view prefix) {
   constexpr char kWhat[] = "Cannot list the pool";
   const auto owned = ListAll(kWhat);
   std::vector<Volume> list;
   for (const auto& volume : owned) {
+    // Each that is described costs two calls.
+    if (!std::string_view(virStorageVolGetName(volume.get()))
+             .starts_with(prefix)) {
+      continue;
+    }
     try {
       list.push_back(Describe(volume.get(), kWhat));
     } catch (const Error& error) {

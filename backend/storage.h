@@ -60,7 +60,8 @@ class Storage {
 
   [[nodiscard]] const std::string& Pool() const { return pool_; }
   [[nodiscard]] PoolInfo Info();
-  [[nodiscard]] std::vector<Volume> List();
+  // Of those whose names begin so.
+  [[nodiscard]] std::vector<Volume> List(std::string_view prefix = {});
   // One call, whatever their number.
   [[nodiscard]] std::vector<std::string> Names();
   [[nodiscard]] bool Has(const std::string& name);

@@ -123,8 +123,10 @@ struct Sandbox {
   std::string description;
   bool autostart = false;
 
-  std::string user;             // the guest's login
-  int ssh_port = 0;             // on 127.0.0.1 of the hypervisor; 0: none
+  std::string user;            // the guest's login
+  int ssh_port = 0;            // on 127.0.0.1 of the hypervisor; 0: none
+  bool forward_agent = false;  // what ssh_config asks ssh for
+  bool forward_x11 = false, forward_x11_trusted = false;
   std::string host_key;         // "ssh-ed25519 AAAA…", or empty
   std::string authorized_keys;  // one a line, this sandbox's own
 

@@ -156,12 +156,12 @@ std::string PendingOf(const DomainFacts& facts, const Spec& now, Core& core) {
       keys = {"config.yaml"};
     }
   }
-  // The guest knows nothing of the first three, and the others are looked at
+  // The guest knows nothing of the first ones, and the others are looked at
   // themselves.
   std::erase_if(keys, [](const auto& key) {
-    return key == "description" || key == "autostart" || key == "message" ||
-           key == "ssh.localPort" || key == "portForwards" || key == "mounts" ||
-           key == "mountType";
+    return key == "description" || key == "autostart" ||
+           key.starts_with("ssh.forward") || key == "ssh.localPort" ||
+           key == "portForwards" || key == "mounts";
   });
   if (!core.test_driver) {
     if (meta.disk_volume.empty()) keys.emplace_back("image");
@@ -529,6 +529,9 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
       sandbox.memory = spec.memory;
       sandbox.disk = spec.disk;
       sandbox.description = spec.description;
+      sandbox.forward_agent = spec.forward_agent;
+      sandbox.forward_x11 = spec.forward_x11;
+      sandbox.forward_x11_trusted = spec.forward_x11_trusted;
       if (!spec.plain) {
         for (const auto& [name, entry] : ForwardEntries(spec)) {
           sandbox.ports[name] = entry.value;

@@ -46,6 +46,9 @@ std::string SshHost(const View& view, const Sandbox& sandbox) {
         "  IdentityFile ~/.ssh/id_rsa\n",
         view.host->identity_file);
   }
+  if (sandbox.forward_agent) text += "  ForwardAgent yes\n";
+  if (sandbox.forward_x11) text += "  ForwardX11 yes\n";
+  if (sandbox.forward_x11_trusted) text += "  ForwardX11Trusted yes\n";
   text += fmt::format("  ProxyCommand {} --connect {}\n",
                       QuoteForProxy(options.program),
                       QuoteForProxy(options.mount_point + '/' + sandbox.name));

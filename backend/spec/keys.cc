@@ -186,7 +186,9 @@ struct Idle {
   std::string_view why;
 };
 constexpr char kMac[] = "it is for macOS";
+constexpr char kReverse[] = "every mount is by reverse sshfs";
 constexpr Idle kIdle[] = {
+    {"additionalDisks", "a sandbox has one disk"},
     {"audio", "a sandbox has no sound"},
     {"containerd", "containerd is not installed; a provision step can do it"},
     {"copyToHost", "nothing is copied by itself; use scp"},
@@ -194,11 +196,20 @@ constexpr Idle kIdle[] = {
     {"guestInstallPrefix", "no agent of Lima's is installed"},
     {"hostResolver.enabled", "the hypervisor's network resolves names"},
     {"hostResolver.ipv6", "the hypervisor's network resolves names"},
+    {"images[].initrd", "the disk boots itself"},
+    {"images[].kernel", "the disk boots itself"},
+    {"message", "nothing is printed at a start"},
     {"minimumLimaVersion", "this is not Lima"},
     {"mountInotify", "changes on the host are not told to the guest's inotify"},
+    {"mountType", kReverse},
+    {"mountTypesUnsupported", kReverse},
+    {"mounts[].9p", kReverse},
     {"mounts[].sshfs.sftpDriver", "sbxfs serves the files itself"},
+    {"mounts[].virtiofs", kReverse},
+    {"nestedVirtualization", "the CPU is as cpuType says"},
     {"networks[].socket", kMac},
     {"networks[].vzNAT", kMac},
+    {"networks", "a sandbox has its user-mode network alone"},
     {"os", "Linux is all there is"},
     {"portForwards[].static", "a port that is named is always forwarded"},
     {"provision[].skipDefaultDependencyResolution",
@@ -207,7 +218,8 @@ constexpr Idle kIdle[] = {
     {"saveOnStop", "write save to status"},
     {"ssh.address", "the ssh port is on 127.0.0.1"},
     {"ssh.overVsock", kMac},
-    {"video.vnc", "the display is libvirt's to place"},
+    {"tpm", "a sandbox has no TPM"},
+    {"video", "a sandbox has no display, but a serial console"},
     {"vmOpts.qemu.minimumVersion", "libvirt's QEMU is the one there is"},
     {"vmOpts.vz", kMac},
     {"vmType", "a sandbox is a QEMU machine"},

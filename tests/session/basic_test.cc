@@ -329,8 +329,10 @@ TEST_F(Basic, ListAndSshConfigShowEverySandbox) {
   const std::string uuid = backend_.Add("theirs");
   backend_.Update(uuid, [](Sandbox& one) { one.uid = 1001; });
   for (const char* name : {"box"}) {
-    backend_.Update(backend_.Find(name)->uuid,
-                    [](Sandbox& one) { one.uid = 1000; });
+    backend_.Update(backend_.Find(name)->uuid, [](Sandbox& one) {
+      one.uid = 1000;
+      one.forward_agent = true;
+    });
   }
   EXPECT_THAT(fuse_.Cat(".host/list"), StartsWith("NAME  STATE    IP  PORT"));
   EXPECT_THAT(fuse_.Cat(".host/list"), HasSubstr("\nbox   stopped  -   2200"));
@@ -339,6 +341,8 @@ TEST_F(Basic, ListAndSshConfigShowEverySandbox) {
   EXPECT_THAT(config, HasSubstr("  ProxyCommand \"/usr/bin/sbxfs\" --connect "
                                 "\"/mnt/sbx/box\"\n"));
   EXPECT_THAT(config, HasSubstr("IdentityFile \"/home/me"));
+  EXPECT_THAT(config, HasSubstr("ForwardAgent yes\n"));
+  EXPECT_THAT(config, Not(HasSubstr("ForwardX11")));
   EXPECT_THAT(config, Not(HasSubstr("theirs")));
   fuse_.caller = {1001, 1001, getpid()};
   EXPECT_THAT(fuse_.Cat(".host/ssh_config"), HasSubstr("sbx-theirs"));

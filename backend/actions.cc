@@ -188,16 +188,17 @@ void Actions::Run(const ActionPtr& action) {
   }
   core_.catalog.WakeAll();
   if (stopping_) return;
+  // An overtaken action's end is no news: its overtaker's is. Told first, so
+  // that it does not take away what the asker's next write leaves in `error`.
+  if (still) {
+    core_.catalog.ReportEnd(action->uuid, failure ? &*failure : nullptr);
+  }
   for (const auto& asker : askers) {
     if (failure) {
       asker.Fail(*failure);
     } else {
       asker.Ok();
     }
-  }
-  // An overtaken action's end is no news: its overtaker's is.
-  if (still) {
-    core_.catalog.ReportEnd(action->uuid, failure ? &*failure : nullptr);
   }
 }
 
@@ -219,6 +220,7 @@ void Actions::MustGoOn(const Action& action) const {
 void Actions::Await(Action& action,
                     const std::function<bool(const Sandbox*)>& done,
                     Clock::time_point until, const std::string& late) {
+  Connection::EndUse();
   // Asked first: to `done`, what cannot be reached may look like an end.
   const auto lost = [](const Sandbox* sandbox) {
     return sandbox != nullptr && sandbox->state == State::kUnreachable;
@@ -405,9 +407,8 @@ void Actions::WaitReady(Action& action, Clock::time_point until) {
 void Actions::StopGuest(Action& action) {
   const std::string& uuid = action.uuid;
   const auto until = Clock::now() + core_.options.stop_timeout;
-  const DomainPtr domain = core_.Domain(uuid, action.what);
   if (core_.Reachable(uuid, action.what)->state == State::kPaused &&
-      virDomainResume(domain.get()) < 0) {
+      virDomainResume(core_.Domain(uuid, action.what).get()) < 0) {
     ThrowLibvirt(action.what);
   }
   Doing(action, State::kStopping, "waiting for the guest to shut down");
@@ -420,7 +421,8 @@ void Actions::StopGuest(Action& action) {
   for (int round = 0;; ++round) {
     const unsigned way = round % 2 == 1 ? VIR_DOMAIN_SHUTDOWN_GUEST_AGENT
                                         : VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN;
-    if (virDomainShutdownFlags(domain.get(), core_.test_driver ? 0 : way) < 0) {
+    if (virDomainShutdownFlags(core_.Domain(uuid, action.what).get(),
+                               core_.test_driver ? 0 : way) < 0) {
       const Error error = LibvirtError(action.what);
       if (error.Errno() == EHOSTDOWN) throw error;
       spdlog::debug("{}", error.Sentence());

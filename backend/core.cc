@@ -399,6 +399,42 @@ std::set<std::string> Core::ImagesInUse() {
   return images;
 }
 
+std::shared_ptr<void> Core::FailWhenLost(const Reply<Done>& reply,
+                                         std::string_view what) {
+  MutexLock lock(mutex_);
+  const uint64_t number = ++last_wait_;
+  waits_.emplace(number, std::pair(reply, std::string(what)));
+  return {nullptr, [this, number](void*) {
+            MutexLock ending(mutex_);
+            waits_.erase(number);
+          }};
+}
+
+void Core::Lost() {
+  std::map<uint64_t, std::pair<Reply<Done>, std::string>> waits;
+  {
+    MutexLock lock(mutex_);
+    waits.swap(waits_);
+    queued_.clear();
+  }
+  for (const auto& [number, wait] : waits) {
+    wait.first.GiveUp(
+        Error(EHOSTDOWN, fmt::format("{}: the connection to libvirt was "
+                                     "lost meanwhile; see .host/connection",
+                                     wait.second)));
+  }
+  turns.Forget();
+}
+
+std::vector<std::string> Core::Strangers() {
+  MutexLock lock(mutex_);
+  std::vector<std::string> names;
+  for (const auto& [uuid, facts] : facts_) {
+    if (!facts.metadata) names.push_back(facts.name);
+  }
+  return names;
+}
+
 void Core::ReadSoon(const std::string& uuid) {
   {
     MutexLock lock(mutex_);
@@ -564,9 +600,10 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
   return sandbox;
 }
 
-void Core::ReadAll(virConnectPtr conn) {
+void Core::ReadAll() {
+  const ConnPtr conn = connection.Get("Cannot list the domains");
   std::vector<std::string> uuids;
-  for (const auto& domain : ListDomains(conn)) {
+  for (const auto& domain : ListDomains(conn.get())) {
     const std::string uuid = UuidOf(domain.get());
     uuids.push_back(uuid);
     try {

@@ -42,9 +42,9 @@ class Core {
   Core& operator=(const Core&) = delete;
 
   // Blocks: what a new connection can do, into the catalog's host.
-  void LearnHost(virConnectPtr connection);
+  void LearnHost();
   // Blocks: one bulk listing of all domains into the catalog.
-  void ReadAll(virConnectPtr connection);
+  void ReadAll();
   // Blocks: this domain as it is now, into the catalog.
   void Read(const std::string& uuid);
   // The same on a worker; many requests for one domain become one.
@@ -110,6 +110,17 @@ class Core {
   [[nodiscard]] Turns::Turn Turn(const std::string& uuid,
                                  std::string_view what);
 
+  // `reply` is failed when the connection is lost while the result lives: the
+  // call that it waits for may then hang for as long as the peer does.
+  [[nodiscard]] std::shared_ptr<void> FailWhenLost(const Reply<Done>& reply,
+                                                   std::string_view what)
+      EXCLUDES(mutex_);
+  // The connection was lost: nothing of it keeps anybody waiting any more.
+  void Lost() EXCLUDES(mutex_);
+
+  // Names of the domains that others made, shown or not.
+  [[nodiscard]] std::vector<std::string> Strangers() EXCLUDES(mutex_);
+
   // Names of images that some sandbox's disk stands on.
   [[nodiscard]] std::set<std::string> ImagesInUse() EXCLUDES(mutex_);
 
@@ -130,7 +141,7 @@ class Core {
   Turns turns;
   Catalog catalog;
   // Joined before what their jobs use is gone.
-  WorkerPool workers{256};
+  WorkerPool workers{256, &Connection::EndUse};
   Connection connection;
   Storage storage;
 
@@ -143,6 +154,9 @@ class Core {
   Mutex mutex_;
   std::unordered_map<std::string, DomainFacts> facts_ GUARDED_BY(mutex_);
   std::set<std::string> queued_ GUARDED_BY(mutex_);
+  uint64_t last_wait_ GUARDED_BY(mutex_) = 0;
+  std::map<uint64_t, std::pair<Reply<Done>, std::string>> waits_
+      GUARDED_BY(mutex_);
   std::map<std::string, Spec> specs_ GUARDED_BY(mutex_);
 };
 

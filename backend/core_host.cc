@@ -71,7 +71,9 @@ Accelerator ProbeAccelerator(virConnectPtr conn, const std::string& caps) {
 
 }  // namespace
 
-void Core::LearnHost(virConnectPtr conn) {
+void Core::LearnHost() {
+  const ConnPtr mine = connection.Get("Cannot ask for the hypervisor's kind");
+  const virConnectPtr conn = mine.get();
   const char* type = virConnectGetType(conn);
   test_driver = type != nullptr && std::string_view(type) == "TEST";
   const std::string uri = TakeString(virConnectGetURI(conn));

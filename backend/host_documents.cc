@@ -111,8 +111,7 @@ void HostDocuments::Set(const std::string& name,
   core_.storage.Announce();
   // Settings and keys may follow from it.
   if (!name.starts_with(kTemplates)) {
-    const ConnPtr conn = core_.connection.Get(what);
-    core_.ReadAll(conn.get());
+    core_.ReadAll();
   }
 }
 

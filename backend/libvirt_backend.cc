@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
+#include <future>
+#include <thread>
 #include <utility>
 
 #include "backend/actions.h"
@@ -26,11 +29,14 @@ namespace {
 
 using namespace std::chrono_literals;
 
+// What calls get that are under way when we end.
+constexpr auto kPatience = 10s;
+
 class LibvirtBackend : public Backend {
  public:
   explicit LibvirtBackend(const BackendOptions& options)
       : core_(options,
-              {.connected = [this](virConnectPtr conn) { Connected(conn); },
+              {.connected = [this] { Connected(); },
                .disconnected =
                    [this](const std::string& why) { Disconnected(why); },
                .domain = [this](const std::string& uuid,
@@ -56,14 +62,26 @@ class LibvirtBackend : public Backend {
 
   // Waits end, calls to libvirt are let finish, guests go on.
   ~LibvirtBackend() override {
+    std::promise<void> ended;
+    std::thread guard([future = ended.get_future()] {
+      if (future.wait_for(kPatience) == std::future_status::ready) return;
+      // There is no way to take a call back from a libvirt that hangs.
+      spdlog::error("Cannot end in order: libvirt does not answer");
+      std::_Exit(2);
+    });
     core_.catalog.SetObserver(nullptr);
     actions_.Stop();
     core_.timer.Stop();
     core_.connection.Close();
     core_.workers.Stop();
+    ended.set_value();
+    guard.join();
   }
 
-  void Open() { core_.connection.Open(); }
+  void Open() {
+    core_.connection.Open();
+    Connection::EndUse();
+  }
 
   void SetObserver(Observer* observer) override {
     core_.catalog.SetObserver(observer);
@@ -245,10 +263,10 @@ class LibvirtBackend : public Backend {
         fmt::format("Cannot set secret '{}': not with this backend", name));
   }
 
-  void Connected(virConnectPtr conn) {
-    core_.LearnHost(conn);
+  void Connected() {
+    core_.LearnHost();
     if (!core_.test_driver) host_documents_.Read();
-    core_.ReadAll(conn);
+    core_.ReadAll();
     if (!core_.test_driver) images_.Refresh();
     core_.catalog.ChangeHost([](Host& host) {
       host.connected = true;
@@ -264,6 +282,7 @@ class LibvirtBackend : public Backend {
   }
 
   void Disconnected(const std::string& why) {
+    core_.Lost();
     core_.catalog.ChangeHost([&why](Host& host) {
       host.connected = false;
       host.why = why;
@@ -278,8 +297,7 @@ class LibvirtBackend : public Backend {
       try {
         images_.Refresh();
         if (!host_documents_.Read()) return;
-        const ConnPtr conn = core_.connection.Get("Cannot read the domains");
-        core_.ReadAll(conn.get());  // settings may follow from it
+        core_.ReadAll();  // settings may follow from it
       } catch (const Error& error) {
         spdlog::debug("{}", error.Sentence());
       }

@@ -28,6 +28,8 @@ constexpr unsigned kKeepAliveCount = 2;
 constexpr auto kOpenLimit = 20s;
 constexpr auto kFirstPause = 250ms;
 constexpr auto kLongestPause = 8000ms;
+// A burst of work may have opened many; this many are kept for the next.
+constexpr size_t kMostIdle = 8;
 
 // What a person can do about a failed opening, for the failures LAB-like
 // set-ups really have; empty when libvirt's own words must do.
@@ -112,6 +114,13 @@ ConnPtr OpenWithLimit(const std::string& uri) {
   return future.get();
 }
 
+// The closing of a connection is a call, too: a peer that hangs must hold up
+// nobody.
+void CloseSoon(std::vector<ConnPtr> old) {
+  if (old.empty()) return;
+  std::thread([old = std::move(old)]() mutable { old.clear(); }).detach();
+}
+
 std::string HostUuid(virConnectPtr connection) {
   const std::string xml = TakeString(virConnectGetCapabilities(connection));
   if (xml.empty()) ThrowLibvirt("Cannot ask for the hypervisor's identity");
@@ -150,6 +159,8 @@ struct Connection::State : std::enable_shared_from_this<State> {
   bool closing GUARDED_BY(mutex) = false;
   bool trying GUARDED_BY(mutex) = false;
   std::chrono::milliseconds pause GUARDED_BY(mutex){kFirstPause};
+  // For calls, of this generation, with nobody's call in them just now.
+  std::vector<ConnPtr> idle GUARDED_BY(mutex);
   std::vector<int> domain_events GUARDED_BY(mutex);
   int pool_event GUARDED_BY(mutex) = -1;
 
@@ -166,16 +177,30 @@ struct Connection::State : std::enable_shared_from_this<State> {
   };
   static Watches& TheWatches();
 
-  void Adopt(ConnPtr fresh, bool tell) EXCLUDES(mutex);
+  void Adopt(ConnPtr fresh) EXCLUDES(mutex);
   void Subscribe(virConnectPtr fresh, uint64_t number) EXCLUDES(mutex);
   static void OnClose(virConnectPtr, int reason, void* data);
   void Lost(uint64_t number, int reason) EXCLUDES(mutex);
   void Retry(bool now) EXCLUDES(mutex);
   void TryOnce() EXCLUDES(mutex);
   void Unsubscribe(virConnectPtr old) EXCLUDES(mutex);
+  // For exclusive use. Throws as Get does.
+  ConnPtr Borrow(std::string_view what, uint64_t& number) EXCLUDES(mutex);
+  void GiveBack(ConnPtr lent, uint64_t number) EXCLUDES(mutex);
   bool Closing() EXCLUDES(mutex) {
     MutexLock lock(mutex);
     return closing;
+  }
+};
+
+// What this thread has borrowed.
+struct Connection::Lease {
+  std::shared_ptr<State> from;
+  uint64_t number = 0;
+  ConnPtr connection;
+  static Lease& Mine() {
+    static thread_local Lease lease;
+    return lease;
   }
 };
 
@@ -291,35 +316,36 @@ void Connection::State::Unsubscribe(virConnectPtr old) {
   virResetLastError();
 }
 
-void Connection::State::Adopt(ConnPtr fresh, bool tell) {
+void Connection::State::Adopt(ConnPtr fresh) {
   uint64_t number = 0;
-  ConnPtr old;
-  virConnectPtr raw = fresh.get();
+  std::vector<ConnPtr> old;
   {
     MutexLock lock(mutex);
     number = ++generation;
+    old.swap(idle);
   }
-  Subscribe(raw, number);
+  Subscribe(fresh.get(), number);
   {
     MutexLock lock(mutex);
-    old = std::move(connection);
+    if (connection != nullptr) old.push_back(std::move(connection));
     connection = std::move(fresh);
     pause = kFirstPause;
-    virConnectRef(raw);
   }
-  ConnPtr mine(raw);
-  if (tell) listener.connected(raw);
+  CloseSoon(std::move(old));
+  listener.connected();
 }
 
 void Connection::State::Lost(uint64_t number, int reason) {
-  ConnPtr old;
+  std::vector<ConnPtr> old;
   {
     MutexLock lock(mutex);
     if (number != generation || connection == nullptr || closing) return;
-    old = std::move(connection);
+    old.swap(idle);
+    old.push_back(std::move(connection));
   }
   spdlog::error("The connection to libvirt is lost: {}", CloseReason(reason));
-  Unsubscribe(old.get());
+  Unsubscribe(old.back().get());
+  CloseSoon(std::move(old));
   listener.disconnected(
       fmt::format("{}; trying again by itself", CloseReason(reason)));
   Retry(true);
@@ -352,7 +378,7 @@ void Connection::State::TryOnce() {
     to = uri;
   }
   try {
-    Adopt(OpenWithLimit(to), true);
+    Adopt(OpenWithLimit(to));
     spdlog::warn("Connected to libvirt again");
     MutexLock lock(mutex);
     trying = false;
@@ -374,11 +400,13 @@ Connection::Connection(std::string uri, Listener listener, Timer& timer,
 }
 
 void Connection::Close() {
+  std::vector<ConnPtr> old;
   ConnPtr last;
   {
     MutexLock lock(state_->mutex);
     state_->closing = true;
     last = std::move(state_->connection);
+    old.swap(state_->idle);
   }
   if (last != nullptr) state_->Unsubscribe(last.get());
 }
@@ -401,21 +429,79 @@ void Connection::Open() {
   } else {
     fresh = OpenWithLimit(uri);
   }
-  state_->Adopt(std::move(fresh), true);
+  state_->Adopt(std::move(fresh));
+}
+
+ConnPtr Connection::State::Borrow(std::string_view what, uint64_t& number) {
+  std::string to;
+  for (;;) {
+    ConnPtr lent;
+    {
+      MutexLock lock(mutex);
+      if (connection == nullptr) {
+        throw Error(EHOSTDOWN, fmt::format("{}: there is no connection to "
+                                           "libvirt; see .host/connection",
+                                           what));
+      }
+      number = generation;
+      to = uri;
+      if (idle.empty()) break;
+      lent = std::move(idle.back());
+      idle.pop_back();
+    }
+    if (virConnectIsAlive(lent.get()) == 1) return lent;
+  }
+  try {
+    return OpenWithLimit(to);
+  } catch (const Error& error) {
+    throw Error(error.Errno() == ETIMEDOUT ? ETIMEDOUT : EHOSTDOWN,
+                fmt::format("{}: {}", what, error.Sentence()));
+  }
+}
+
+void Connection::State::GiveBack(ConnPtr lent, uint64_t number) {
+  const bool alive = virConnectIsAlive(lent.get()) == 1;
+  std::vector<ConnPtr> old;
+  {
+    MutexLock lock(mutex);
+    const bool keep = alive && number == generation && connection != nullptr &&
+                      !closing && idle.size() < kMostIdle;
+    (keep ? idle : old).push_back(std::move(lent));
+  }
+  CloseSoon(std::move(old));
 }
 
 ConnPtr Connection::Get(std::string_view what) {
-  {
+  Lease& lease = Lease::Mine();
+  const bool fits = [&] {
     MutexLock lock(state_->mutex);
-    if (state_->connection != nullptr) {
-      virConnectRef(state_->connection.get());
-      return ConnPtr(state_->connection.get());
+    return lease.from == state_ && lease.number == state_->generation &&
+           state_->connection != nullptr;
+  }();
+  if (!fits || virConnectIsAlive(lease.connection.get()) != 1) {
+    EndUse();
+    try {
+      lease.connection = state_->Borrow(what, lease.number);
+    } catch (const Error&) {
+      Nudge();
+      throw;
     }
+    lease.from = state_;
   }
-  Nudge();
-  throw Error(EHOSTDOWN, fmt::format("{}: there is no connection to libvirt; "
-                                     "see .host/connection",
-                                     what));
+  virConnectRef(lease.connection.get());
+  return ConnPtr(lease.connection.get());
+}
+
+void Connection::EndUse() {
+  Lease& lease = Lease::Mine();
+  if (lease.from == nullptr) return;
+  const auto from = std::move(lease.from);
+  from->GiveBack(std::move(lease.connection), lease.number);
+}
+
+ConnPtr Connection::Own(std::string_view what) {
+  uint64_t number = 0;
+  return state_->Borrow(what, number);
 }
 
 void Connection::Nudge() { state_->Retry(true); }
@@ -423,18 +509,19 @@ void Connection::Nudge() { state_->Retry(true); }
 void Connection::Replace(const std::string& uri) {
   const std::string what = fmt::format("Cannot change to '{}'", uri);
   ConnPtr fresh = OpenWithLimit(uri);
-  ConnPtr old = Get(what);
-  if (HostUuid(fresh.get()) != HostUuid(old.get())) {
+  if (HostUuid(fresh.get()) != HostUuid(Get(what).get())) {
     throw Error(EBUSY, what +
                            ": it is another hypervisor; mount that one in "
                            "a directory of its own");
   }
-  state_->Unsubscribe(old.get());
+  ConnPtr old;
   {
     MutexLock lock(state_->mutex);
+    old = std::move(state_->connection);
     state_->uri = uri;
   }
-  state_->Adopt(std::move(fresh), true);
+  if (old != nullptr) state_->Unsubscribe(old.get());
+  state_->Adopt(std::move(fresh));
 }
 
 std::string Connection::Uri() {

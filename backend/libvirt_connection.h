@@ -25,15 +25,21 @@ class EventLoop {
   EventLoop& operator=(const EventLoop&) = delete;
 };
 
-// The one connection to libvirt: opened with a time limit, kept alive, watched,
-// and opened again with growing pauses after it is lost. Events arrive on the
-// event loop's thread and are passed on as they are. Thread-safe.
+// The connection to libvirt: opened with a time limit, kept alive, watched, and
+// opened again with growing pauses after it is lost. Events arrive on the event
+// loop's thread and are passed on as they are. Thread-safe.
+//
+// It is in fact several: one that events come over and that the keepalive
+// watches, and for calls one for each thread that makes some. libvirtd serves
+// five calls of a client at once, so that guests that hang would keep all
+// others waiting; and libvirt's client, up to 10.2, touches memory of threads
+// that have left when two of them call over one connection (CVE-2024-4418).
 class Connection {
  public:
   // All are called with no lock held, from various threads.
   struct Listener {
     // A new connection is there, its events are registered; on a worker.
-    std::function<void(virConnectPtr)> connected;
+    std::function<void()> connected;
     // It was lost; one line with cause and remedy.
     std::function<void(const std::string& why)> disconnected;
     // Something happened to the domain; on the event loop's thread, which must
@@ -56,10 +62,15 @@ class Connection {
   // remedy; ETIMEDOUT after 20 s.
   void Open();
 
-  // A reference of one's own, good for calls after the connection is replaced
+  // What this thread calls over, until it says EndUse; nothing of it may be
+  // handed to another thread. Good for calls after the connection is replaced
   // (they fail then). Throws Error(EHOSTDOWN) while there is none; `what` is
-  // the beginning of its sentence.
+  // the beginning of its sentence. May block for an opening.
   [[nodiscard]] ConnPtr Get(std::string_view what);
+  // This thread makes no calls for a while, and holds no handle either.
+  static void EndUse();
+  // One for an object that is used by one thread after the other.
+  [[nodiscard]] ConnPtr Own(std::string_view what);
 
   // Tries to reconnect at once when there is no connection.
   void Nudge();
@@ -71,6 +82,7 @@ class Connection {
 
  private:
   struct State;
+  struct Lease;
   EventLoop loop_;  // outlives the state, whose last owner may be a callback
   std::shared_ptr<State> state_;
 };

@@ -40,34 +40,11 @@ void AddLines(std::vector<std::string>& lines, std::string_view text) {
   }
 }
 
-void MustBeOff(const Sandbox& sandbox, std::string_view what) {
-  if (IsOff(sandbox.state)) return;
-  if (sandbox.state == State::kSaved) {
-    throw Error(EBUSY, fmt::format("{}: its memory is saved; start it, or "
-                                   "write kill to its status to drop that",
-                                   what));
-  }
-  throw Error(EBUSY, fmt::format("{}: it is {}; write stop to its status first",
-                                 what, StateName(sandbox.state)));
-}
-
-void MustBeOurs(const Sandbox& sandbox, std::string_view what) {
-  if (sandbox.ours) return;
-  throw Error(EPERM,
-              fmt::format("{}: it was not made by sbxfs; use virsh", what));
-}
-
-void MustBeUnprotected(const Sandbox& sandbox, std::string_view what) {
-  if ((sandbox.mode & 0222) != 0) return;
-  throw Error(EPERM, fmt::format("{}: it is protected; chmod u+w '{}' first",
-                                 what, sandbox.name));
-}
+}  // namespace
 
 void MustBeWanted(bool answered) {
   if (answered) throw Error(ECANCELED, "Cannot go on: nobody waits any more");
 }
-
-}  // namespace
 
 std::string Provision::NameOf(const std::string& uuid) const {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
@@ -79,7 +56,12 @@ void Provision::Work(const std::string& uuid, const std::string& what,
   core_.workers.Run([this, uuid, what, reply, work = std::move(work)] {
     reply.Guard([&] {
       (void)core_.Reachable(uuid, what);
+      const auto lost = core_.FailWhenLost(reply, what);
       const Turns::Turn turn = core_.Turn(uuid, what);
+      {
+        MutexLock lock(mutex_);
+        ++works_[uuid];
+      }
       work();
       reply.Ok();
     });
@@ -91,8 +73,19 @@ void Provision::Work(const std::string& uuid, const std::string& what,
 void Provision::CheckName(const std::string& uuid, const std::string& name,
                           std::string_view what) {
   const std::string host = GuestHostname(name);
+  for (const auto& stranger : core_.Strangers()) {
+    if (stranger != host && GuestHostname(stranger) != host) continue;
+    throw Error(EEXIST,
+                stranger == name
+                    ? fmt::format("{}: libvirt has a domain of that name; "
+                                  "choose another",
+                                  what)
+                    : fmt::format("{}: libvirt has a domain '{}', which may "
+                                  "have the same host name, {}; choose another",
+                                  what, stranger, host));
+  }
   for (const auto& other : core_.catalog.All()) {
-    if (other->uuid == uuid || other->trashed) continue;
+    if (other->uuid == uuid || other->trashed || !other->ours) continue;
     if (GuestHostname(other->name) != host) continue;
     throw Error(EEXIST,
                 other->name == name
@@ -159,7 +152,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
 
   const std::string uuid = NewUuid();
   Undo undo;
-  undo.Add([this, uuid] { TakeBack(uuid); });
+  undo.Add([this, uuid] { Insist(uuid, [this, uuid] { TakeBack(uuid); }); });
   meta.ssh_port = ports_.Reserve(uuid, spec.ssh_port, what);
   Undo release;  // in the catalog the sandbox itself holds it
   release.Add([this, port = meta.ssh_port] { ports_.Release(port); });
@@ -197,40 +190,6 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
     });
   }
   return made;
-}
-
-void Provision::TakeBack(const std::string& uuid) {
-  try {
-    const std::string what = "Cannot undo the making of " + uuid;
-    try {
-      const DomainPtr domain = core_.Domain(uuid, what);
-      if (virDomainUndefineFlags(
-              domain.get(), core_.test_driver ? 0 : VIR_DOMAIN_UNDEFINE_NVRAM) <
-          0) {
-        ThrowLibvirt(what);
-      }
-      core_.ReadSoon(uuid);
-    } catch (const Error& error) {
-      if (error.Errno() != ENOENT) throw;
-    }
-    DeleteVolumes(uuid);
-  } catch (const Error& error) {
-    // libvirt went away in the middle: what it has of this is taken back once
-    // it answers again.
-    spdlog::warn("{}; trying again", error.Sentence());
-    core_.timer.After(std::chrono::seconds(1), [this, uuid] {
-      core_.workers.Run([this, uuid] { TakeBack(uuid); });
-    });
-  }
-}
-
-// Not what the metadata names: anyone with virsh can write that, and a daemon
-// killed between a volume and its definition has not.
-void Provision::DeleteVolumes(const std::string& uuid) {
-  if (core_.test_driver) return;
-  for (const auto& volume : core_.storage.Names()) {
-    if (volume.starts_with(uuid + ".")) core_.storage.Delete(volume);
-  }
 }
 
 bool Provision::NeedsUefi(const Spec& spec, const ImageFacts* facts) const {
@@ -319,8 +278,9 @@ void Provision::Define(const std::string& uuid, const std::string& name,
     char other_uuid[VIR_UUID_STRING_BUFLEN] = "";
     virDomainGetUUIDString(other.get(), other_uuid);
     if (uuid == other_uuid) throw error;
-    throw Error(EEXIST,
-                fmt::format("{}: libvirt has a domain of that name", what));
+    throw Error(EEXIST, fmt::format("{}: libvirt has a domain of that name; "
+                                    "choose another",
+                                    what));
   }
   if (!core_.test_driver &&
       virDomainSetAutostart(domain.get(), spec.autostart ? 1 : 0) < 0) {
@@ -350,112 +310,6 @@ std::string Provision::KeysDigest(const std::vector<std::string>& keys) {
   gcry_md_hash_buffer(GCRY_MD_RMD160, digest, all.data(), all.size());
   return Base64Encode(
       std::string_view(reinterpret_cast<const char*>(digest), sizeof(digest)));
-}
-
-// --- rmdir ---
-
-void Provision::Remove(const Caller&, const std::string& uuid,
-                       Reply<Done> reply) {
-  Work(uuid, fmt::format("Cannot remove '{}'", NameOf(uuid)), reply,
-       [this, uuid, reply] { RemoveNow(uuid, reply); });
-}
-
-void Provision::RemoveNow(const std::string& uuid, const Reply<Done>& reply) {
-  core_.Read(uuid);
-  const std::string name = NameOf(uuid);
-  const std::string what = fmt::format("Cannot remove '{}'", name);
-  const SandboxPtr sandbox = core_.Reachable(uuid, what);
-  MustBeOurs(*sandbox, what);
-  MustBeUnprotected(*sandbox, what);
-  MustBeOff(*sandbox, what);
-  Undo undo;
-  const DomainPtr domain = core_.Domain(uuid, what);
-  core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
-    meta.trashed_name = name;
-    meta.trashed = Clock::now();
-  });
-  undo.Add([this, uuid, what] {
-    core_.ChangeMeta(uuid, what, [](Metadata& meta) {
-      meta.trashed_name.clear();
-      meta.trashed = Time();
-    });
-    core_.Read(uuid);
-  });
-  // The name is free from now on, whatever becomes of the rest; '~' is in no
-  // sandbox's name.
-  const std::string hidden = fmt::format("{}~{}", name, uuid.substr(0, 8));
-  if (virDomainRename(domain.get(), hidden.c_str(), 0) < 0) ThrowLibvirt(what);
-  undo.Add([&domain, name] { virDomainRename(domain.get(), name.c_str(), 0); });
-  if (!core_.test_driver) virDomainSetAutostart(domain.get(), 0);
-  core_.Read(uuid);
-  MustBeWanted(reply.Answered());
-  undo.Keep();
-  if (core_.options.trash.count() == 0) PurgeNow(uuid, what);
-}
-
-void Provision::Purge(const std::string& uuid, Reply<Done> reply) {
-  const std::string what = fmt::format("Cannot remove '{}'", NameOf(uuid));
-  Work(uuid, what, reply, [this, uuid, what] { PurgeNow(uuid, what); });
-}
-
-// Volumes first: what fails leaves a domain in the trash that names them, and
-// the same call again goes on where this one ended.
-void Provision::PurgeNow(const std::string& uuid, const std::string& what) {
-  core_.Read(uuid);
-  const SandboxPtr sandbox = core_.Reachable(uuid, what);
-  MustBeOurs(*sandbox, what);
-  if (sandbox->state != State::kSaved) MustBeOff(*sandbox, what);
-  const DomainPtr domain = core_.Domain(uuid, what);
-  DeleteVolumes(uuid);
-  unsigned flags =
-      VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
-  if (!core_.test_driver) {
-    flags |=
-        VIR_DOMAIN_UNDEFINE_NVRAM | VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
-  }
-  if (virDomainUndefineFlags(domain.get(), flags) < 0) ThrowLibvirt(what);
-  core_.Read(uuid);
-  if (!core_.test_driver) images_.Refresh();
-}
-
-void Provision::Expire(const std::string& uuid) {
-  const std::string what =
-      fmt::format("Cannot empty the trash of '{}'", NameOf(uuid));
-  const Turns::Turn turn = core_.Turn(uuid, what);
-  PurgeNow(uuid, what);
-}
-
-// --- mv, chown, chmod ---
-
-void Provision::Rename(const std::string& uuid, const std::string& name,
-                       Reply<Done> reply) {
-  const std::string what =
-      fmt::format("Cannot rename '{}' to '{}'", NameOf(uuid), name);
-  Work(uuid, what, reply, [this, uuid, name, what, reply] {
-    core_.Read(uuid);
-    const SandboxPtr sandbox = core_.Reachable(uuid, what);
-    MustBeOurs(*sandbox, what);
-    MustBeUnprotected(*sandbox, what);
-    MustBeOff(*sandbox, what);
-    CheckName(uuid, name, what);
-    const DomainPtr domain = core_.Domain(uuid, what);
-    const std::string old = virDomainGetName(domain.get());
-    if (virDomainRename(domain.get(), name.c_str(), 0) < 0) {
-      ThrowLibvirt(what);
-    }
-    Undo undo;
-    undo.Add([this, &domain, old, uuid] {
-      virDomainRename(domain.get(), old.c_str(), 0);
-      core_.Read(uuid);
-    });
-    core_.ChangeMeta(uuid, what, [](Metadata& meta) {
-      meta.trashed_name.clear();
-      meta.trashed = Time();
-    });
-    core_.Read(uuid);
-    MustBeWanted(reply.Answered());
-    undo.Keep();
-  });
 }
 
 void Provision::SetRights(const std::string& uuid, const std::string& file,

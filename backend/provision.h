@@ -1,7 +1,10 @@
 #ifndef SBXFS_BACKEND_PROVISION_H_
 #define SBXFS_BACKEND_PROVISION_H_
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -73,9 +76,21 @@ class Provision {
                                      const std::string& name,
                                      const std::string& config, mode_t mode,
                                      const Reply<SandboxPtr>& reply);
-  // Removes all of a sandbox that was not finished, now or when libvirt
-  // answers.
+  // Removes all of a sandbox that was not finished.
   void TakeBack(const std::string& uuid);
+  // Undoes a rmdir or mv, however far it came: the name, the place outside the
+  // trash or in it.
+  void PutBack(const std::string& uuid, const std::string& name,
+               const Metadata& before);
+  // As config.yaml has it; what is in the trash never starts by itself.
+  void SetAutostart(virDomainPtr domain, const Metadata& meta);
+  // Runs `step`, which undoes something, and again as long as libvirt cannot
+  // be reached, unless something else is done with the sandbox meanwhile.
+  void Insist(const std::string& uuid, std::function<void()> step)
+      EXCLUDES(mutex_);
+  void InsistAgain(const std::string& uuid, std::function<void()> step,
+                   uint64_t number, std::chrono::milliseconds pause, bool last)
+      EXCLUDES(mutex_);
   void CheckName(const std::string& uuid, const std::string& name,
                  std::string_view what) EXCLUDES(mutex_);
   // Defines the domain from `meta` and `spec`.
@@ -104,13 +119,14 @@ class Provision {
                    std::string_view what);
   void OpenPorts(const std::string& uuid, const std::vector<Forward>& forwards,
                  const std::string& what, Undo& undo);
-  void PurgeNow(const std::string& uuid, const std::string& what);
+  void PurgeNow(const std::string& uuid, const std::string& what,
+                const Reply<Done>& reply);
   // All that are named after it.
   void DeleteVolumes(const std::string& uuid);
   void RemoveNow(const std::string& uuid, const Reply<Done>& reply);
   // Runs `work` on a worker with its turn held; what it throws is the answer.
   void Work(const std::string& uuid, const std::string& what, Reply<Done> reply,
-            std::function<void()> work);
+            std::function<void()> work) EXCLUDES(mutex_);
   [[nodiscard]] std::string NameOf(const std::string& uuid) const;
 
   Core& core_;
@@ -119,7 +135,12 @@ class Provision {
   Mounts mounts_;
   Mutex mutex_;
   std::set<std::string> being_made_ GUARDED_BY(mutex_);  // host names
+  // How often something was done with each sandbox.
+  std::map<std::string, uint64_t> works_ GUARDED_BY(mutex_);
 };
+
+// Throws Error(ECANCELED) once the asker has given up.
+void MustBeWanted(bool answered);
 
 }  // namespace sbxfs
 

@@ -243,13 +243,15 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
   const bool off = IsOff(core_.Reachable(uuid, what)->state);
   Undo undo;
   undo.Add([&] {
-    core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
-      meta.config = before.config;
-      meta.bases = before.bases;
-      meta.config_time = before.config_time;
-      meta.ssh_port = before.ssh_port;
+    Insist(uuid, [this, uuid, what, before] {
+      core_.ChangeMeta(uuid, what, [&before](Metadata& meta) {
+        meta.config = before.config;
+        meta.bases = before.bases;
+        meta.config_time = before.config_time;
+        meta.ssh_port = before.ssh_port;
+      });
+      core_.Read(uuid);
     });
-    core_.Read(uuid);
   });
   const auto forwards = ForwardsOf(spec, SshPortOf(spec, before));
   if (!off) OpenPorts(uuid, forwards, what, undo);

@@ -52,6 +52,15 @@ Volume Describe(virStorageVolPtr volume, std::string_view what) {
   return described;
 }
 
+// A stream whose connection ends speaks of an error of its own.
+[[noreturn]] void ThrowStream(virConnectPtr connection, std::string_view what) {
+  const Error error = LibvirtError(what);
+  if (virConnectIsAlive(connection) == 1) throw error;
+  throw Error(EHOSTDOWN, fmt::format("{}: the connection to libvirt is lost; "
+                                     "see .host/connection",
+                                     what));
+}
+
 }  // namespace
 
 VolumeUpload::~VolumeUpload() {
@@ -62,14 +71,14 @@ void VolumeUpload::Send(std::string_view bytes) {
   while (!bytes.empty()) {
     const int sent = virStreamSend(stream_.get(), bytes.data(),
                                    std::min(bytes.size(), kChunk));
-    if (sent < 0) ThrowLibvirt(what_);
+    if (sent < 0) ThrowStream(connection_.get(), what_);
     bytes.remove_prefix(sent);
   }
 }
 
 void VolumeUpload::Finish() {
   const StreamPtr stream = std::move(stream_);
-  if (virStreamFinish(stream.get()) < 0) ThrowLibvirt(what_);
+  if (virStreamFinish(stream.get()) < 0) ThrowStream(connection_.get(), what_);
 }
 
 void Storage::Ensure(virConnectPtr connection, const std::string& home) {
@@ -110,9 +119,9 @@ PoolPtr Storage::Open(virConnectPtr connection, std::string_view what) {
   return pool;
 }
 
-VolumePtr Storage::Lookup(const std::string& name, std::string_view what) {
-  const ConnPtr connection = connection_.Get(what);
-  const PoolPtr pool = Open(connection.get(), what);
+VolumePtr Storage::Lookup(virConnectPtr connection, const std::string& name,
+                          std::string_view what) {
+  const PoolPtr pool = Open(connection, what);
   VolumePtr volume(virStorageVolLookupByName(pool.get(), name.c_str()));
   if (volume != nullptr) return volume;
   // A file that came without libvirt is known after a refresh alone.
@@ -219,7 +228,8 @@ void Storage::WriteNew(const std::string& name, std::string_view bytes) {
   Create(name, "raw", bytes.size());
   if (bytes.empty()) return;
   try {
-    const auto upload = Upload(name);
+    const std::string what = fmt::format("Cannot write volume '{}'", name);
+    const auto upload = UploadOver(connection_.Get(what), name, what);
     upload->Send(bytes);
     upload->Finish();
   } catch (...) {
@@ -246,11 +256,11 @@ std::string Storage::Read(const std::string& name, uint64_t offset,
   std::string chunk(kChunk, '\0');
   for (;;) {
     const int got = virStreamRecv(stream.get(), chunk.data(), chunk.size());
-    if (got < 0) ThrowLibvirt(what);
+    if (got < 0) ThrowStream(connection.get(), what);
     if (got == 0) break;
     bytes.append(chunk, 0, got);
   }
-  if (virStreamFinish(stream.get()) < 0) ThrowLibvirt(what);
+  if (virStreamFinish(stream.get()) < 0) ThrowStream(connection.get(), what);
   return bytes;
 }
 
@@ -274,15 +284,21 @@ void Storage::Resize(const std::string& name, uint64_t capacity) {
 }
 
 std::unique_ptr<VolumeUpload> Storage::Upload(const std::string& name) {
-  const std::string what = fmt::format("Cannot write volume '{}'", name);
-  const ConnPtr connection = connection_.Get(what);
-  const VolumePtr volume = Lookup(name, what);
+  std::string what = fmt::format("Cannot write volume '{}'", name);
+  return UploadOver(connection_.Own(what), name, what);
+}
+
+std::unique_ptr<VolumeUpload> Storage::UploadOver(ConnPtr connection,
+                                                  const std::string& name,
+                                                  std::string what) {
+  const VolumePtr volume = Lookup(connection.get(), name, what);
   StreamPtr stream(virStreamNew(connection.get(), 0));
   if (stream == nullptr ||
       virStorageVolUpload(volume.get(), stream.get(), 0, 0, 0) < 0) {
     ThrowLibvirt(what);
   }
-  return std::make_unique<VolumeUpload>(std::move(stream), what);
+  return std::make_unique<VolumeUpload>(std::move(connection),
+                                        std::move(stream), std::move(what));
 }
 
 void Storage::Announce() {

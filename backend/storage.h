@@ -28,12 +28,15 @@ struct PoolInfo {
   uint64_t available = 0;
 };
 
-// A volume being filled, front to back, over a libvirt stream. Blocking; one
-// thread at a time. Destroyed before Finish it aborts the stream.
+// A volume being filled, front to back, over a libvirt stream on a connection
+// of its own. Blocking; one thread at a time. Destroyed before Finish it aborts
+// the stream.
 class VolumeUpload {
  public:
-  VolumeUpload(StreamPtr stream, std::string what)
-      : stream_(std::move(stream)), what_(std::move(what)) {}
+  VolumeUpload(ConnPtr connection, StreamPtr stream, std::string what)
+      : connection_(std::move(connection)),
+        stream_(std::move(stream)),
+        what_(std::move(what)) {}
   ~VolumeUpload();
   VolumeUpload(const VolumeUpload&) = delete;
   VolumeUpload& operator=(const VolumeUpload&) = delete;
@@ -41,6 +44,7 @@ class VolumeUpload {
   void Finish();
 
  private:
+  ConnPtr connection_;
   StreamPtr stream_;
   const std::string what_;  // begins its sentences
 };
@@ -89,8 +93,15 @@ class Storage {
  private:
   [[nodiscard]] std::vector<VolumePtr> ListAll(std::string_view what);
   [[nodiscard]] PoolPtr Open(virConnectPtr connection, std::string_view what);
-  [[nodiscard]] VolumePtr Lookup(const std::string& name,
+  [[nodiscard]] VolumePtr Lookup(virConnectPtr connection,
+                                 const std::string& name,
                                  std::string_view what);
+  [[nodiscard]] VolumePtr Lookup(const std::string& name,
+                                 std::string_view what) {
+    return Lookup(connection_.Get(what).get(), name, what);
+  }
+  [[nodiscard]] std::unique_ptr<VolumeUpload> UploadOver(
+      ConnPtr connection, const std::string& name, std::string what);
 
   Connection& connection_;
   const std::string pool_;

@@ -49,6 +49,8 @@ void WorkerPool::Loop() {
     } catch (const std::exception& error) {
       spdlog::error("A worker's job failed: {}", error.what());
     }
+    job = nullptr;  // what it owns may want to call, too
+    if (after_job_ != nullptr) after_job_();
   }
 }
 
@@ -65,14 +67,23 @@ Turns::Turn Turns::Take(const std::string& key, std::string_view what,
     }
     changed_.WaitUntil(mutex_, deadline);
   }
-  taken_.insert(key);
-  return Turn(*this, key);
+  taken_[key] = ++last_;
+  return Turn(*this, key, last_);
 }
 
-void Turns::Give(const std::string& key) {
+void Turns::Forget() {
   {
     MutexLock lock(mutex_);
-    taken_.erase(key);
+    taken_.clear();
+  }
+  changed_.NotifyAll();
+}
+
+void Turns::Give(const std::string& key, uint64_t number) {
+  {
+    MutexLock lock(mutex_);
+    const auto found = taken_.find(key);
+    if (found != taken_.end() && found->second == number) taken_.erase(found);
   }
   changed_.NotifyAll();
 }

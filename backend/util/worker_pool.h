@@ -2,10 +2,11 @@
 #define SBXFS_BACKEND_UTIL_WORKER_POOL_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <list>
-#include <set>
+#include <map>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -20,7 +21,9 @@ namespace sbxfs {
 // jobs queue. Idle threads sleep without waking. Thread-safe.
 class WorkerPool {
  public:
-  explicit WorkerPool(size_t most) : most_(most) {}
+  // `after_job` runs on the thread of each job when that has ended.
+  explicit WorkerPool(size_t most, void (*after_job)() = nullptr)
+      : most_(most), after_job_(after_job) {}
   ~WorkerPool() { Stop(); }
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
@@ -35,6 +38,7 @@ class WorkerPool {
   void Loop();
 
   const size_t most_;
+  void (*const after_job_)();
   Mutex mutex_;
   CondVar changed_;
   bool stop_ GUARDED_BY(mutex_) = false;
@@ -49,19 +53,21 @@ class Turns {
  public:
   class Turn {
    public:
-    Turn(Turns& turns, std::string key)
-        : turns_(&turns), key_(std::move(key)) {}
+    Turn(Turns& turns, std::string key, uint64_t number)
+        : turns_(&turns), key_(std::move(key)), number_(number) {}
     Turn(Turn&& other) noexcept
         : turns_(std::exchange(other.turns_, nullptr)),
-          key_(std::move(other.key_)) {}
+          key_(std::move(other.key_)),
+          number_(other.number_) {}
     Turn& operator=(Turn&&) = delete;
     ~Turn() {
-      if (turns_ != nullptr) turns_->Give(key_);
+      if (turns_ != nullptr) turns_->Give(key_, number_);
     }
 
    private:
     Turns* turns_;
     std::string key_;
+    uint64_t number_;
   };
 
   // Waits until nobody else has `key`'s turn. Throws Error(ETIMEDOUT) with
@@ -69,12 +75,17 @@ class Turns {
   [[nodiscard]] Turn Take(const std::string& key, std::string_view what,
                           std::chrono::milliseconds patience);
 
+  // Those who have a turn now keep nobody waiting any more: what they wait for
+  // comes to nothing.
+  void Forget();
+
  private:
-  void Give(const std::string& key);
+  void Give(const std::string& key, uint64_t number);
 
   Mutex mutex_;
   CondVar changed_;
-  std::set<std::string> taken_ GUARDED_BY(mutex_);
+  uint64_t last_ GUARDED_BY(mutex_) = 0;
+  std::map<std::string, uint64_t> taken_ GUARDED_BY(mutex_);
 };
 
 }  // namespace sbxfs

@@ -143,7 +143,8 @@ TEST_F(BackendTest, NamesAreTakenWhateverTheCaseAndAsHostNames) {
             "same host name, lima-web-one");
   // The driver's own domain is nobody's sandbox, but its name is taken.
   EXPECT_EQ(SentenceOf(Create("test")),
-            "Cannot create 'test': libvirt has a domain of that name");
+            "Cannot create 'test': libvirt has a domain of that name; choose "
+            "another");
   EXPECT_EQ(backend_->Find("test"), nullptr);
   EXPECT_EQ(ErrnoOf(Purge(box)), 0);
 }

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "tests/support/guest_mount.h"
@@ -115,7 +116,38 @@ TEST_F(RefusalTest, Names) {
 }
 
 TEST_F(RefusalTest, ADomainOfVirshHasTheName) {
-  Mkdir("box");
+  auto define = [this](const std::string& name) {
+    const stdfs::path xml = Dir().string() + ".xml";
+    std::ofstream(xml) << "<domain type='qemu'><name>" << name
+                       << "</name><memory>32768</memory><os><type>hvm</type>"
+                          "</os></domain>";
+    Virsh({"define", xml.string()});
+  };
+  auto taken = [this](const std::string& name, const std::string& why) {
+    const std::string sentence =
+        fmt::format("Cannot create '{}': {}; choose another", name, why);
+    EXPECT_TRUE(Eventually([&] {
+      if (Make(name).error == 0) rmdir((Dir() / name).c_str());
+      return HostError() == sentence;
+    })) << HostError();
+    Refused(Make(name), EEXIST, sentence);
+  };
+  define("theirs");
+  taken("theirs", "libvirt has a domain of that name");
+  taken("Theirs",
+        "libvirt has a domain 'theirs', which may have the same host name, "
+        "lima-theirs");
+  define("lima-box");
+  taken("box",
+        "libvirt has a domain 'lima-box', which may have the same host name, "
+        "lima-box");
+  Mkdir("free");
+  RefusedIn("free", Move("free", "theirs"), EEXIST,
+            "Cannot rename 'free' to 'theirs': libvirt has a domain of that "
+            "name; choose another");
+  Virsh({"undefine", "theirs"});
+  Virsh({"undefine", "lima-box"});
+  EXPECT_TRUE(Eventually([this] { return Make("box").error == 0; }));
   Virsh({"domrename", "box", "other"});
   ASSERT_TRUE(Eventually([this] { return stdfs::exists(Dir() / "other"); }));
   EXPECT_FALSE(stdfs::exists(Dir() / "box"));

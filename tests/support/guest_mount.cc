@@ -270,13 +270,19 @@ void GuestMount::Crash() {
   kill(pid_, SIGKILL);
   waitpid(pid_, nullptr, 0);
   pid_ = -1;
-  const Ended ended = RunProgram({"fusermount3", "-uz", dir_.string()});
+  const struct Ended ended = RunProgram({"fusermount3", "-uz", dir_.string()});
   EXPECT_EQ(ended.status, 0) << ended.err;
+}
+
+void GuestMount::Ended() {
+  waitpid(pid_, nullptr, 0);
+  pid_ = -1;
+  EXPECT_FALSE(IsMounted(dir_));
 }
 
 void GuestMount::Stop() {
   if (pid_ < 0) return;
-  Ended ended;
+  struct Ended ended;
   (void)Eventually([&] {
     ended = RunProgram({"fusermount3", "-u", dir_.string()});
     return ended.status == 0;
@@ -310,12 +316,41 @@ void GuestMount::ReadLog() {
   }
 }
 
+pid_t LibvirtdPid() {
+  const std::string text = ReadText("/run/libvirtd.pid");
+  const auto pid = ParseNumber(Trim(text));
+  if (!pid) throw std::runtime_error("no pid of libvirtd: " + text);
+  return static_cast<pid_t>(*pid);
+}
+
+void KillLibvirtd() {
+  const pid_t pid = LibvirtdPid();
+  ASSERT_EQ(kill(pid, SIGKILL), 0);
+  const std::string process = fmt::format("/proc/{}/status", pid);
+  ASSERT_TRUE(Eventually([&] {
+    return !stdfs::exists(process) ||
+           ReadText(process).find("State:\tZ") != std::string::npos;
+  }));
+}
+
+void StartLibvirtd() {
+  const Ended ended = RunProgram({"libvirtd", "-d"});
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_TRUE(Eventually([] {
+    return RunProgram({"virsh", "-c", kUri, "version"}).status == 0;
+  }));
+}
+
 World World::Now() {
   World world;
   world.domains = Virsh({"list", "--all", "--name"});
   const std::string pools = Virsh({"pool-list", "--name"});
   if (pools.find("sbxfs") != std::string::npos) {
-    Virsh({"pool-refresh", "sbxfs"});
+    // Refused while a volume is made or removed.
+    EXPECT_TRUE(Eventually([] {
+      return RunProgram({"virsh", "-q", "-c", kUri, "pool-refresh", "sbxfs"})
+                 .status == 0;
+    }));
     std::istringstream lines(Virsh({"vol-list", "sbxfs"}));
     std::string line;
     while (std::getline(lines, line)) {
@@ -427,6 +462,15 @@ void BlankGuests::Boot(const std::string& name) {
   ASSERT_EQ(WriteText(Dir() / name / "status", "start\n", O_NONBLOCK),
             Verdict{});
   ASSERT_TRUE(Becomes(name, "running")) << ReadText(Dir() / name / "error");
+}
+
+void BlankGuests::ExpectConnected() const {
+  EXPECT_TRUE(Eventually(
+      [this] {
+        return ReadText(Host() / "connection").starts_with("connected");
+      },
+      60s))
+      << ReadText(Host() / "connection");
 }
 
 bool BlankGuests::Becomes(const std::string& name, const std::string& state,

@@ -89,6 +89,8 @@ class GuestMount {
   // kill -9, and fusermount3 -uz of what that leaves.
   void Crash();
   void Start();
+  // Takes note that the daemon ended by itself.
+  void Ended();
   // Unmounts and waits; the daemon must end with status 0 and must have
   // logged no error, but for `mayfail`.
   void Stop();
@@ -103,6 +105,12 @@ class GuestMount {
   pid_t pid_ = -1;
   bool errors_expected_ = false;
 };
+
+// The libvirtd of tests/support/inside.
+[[nodiscard]] pid_t LibvirtdPid();
+// kill -9; its guests and virtlogd are none of its children's and run on.
+void KillLibvirtd();
+void StartLibvirtd();
 
 // What sbxfs might leave behind: domains, volumes, listening ports.
 struct World {
@@ -137,6 +145,9 @@ class BlankGuests : public testing::Test {
   [[nodiscard]] bool Becomes(
       const std::string& name, const std::string& state,
       std::chrono::milliseconds limit = std::chrono::seconds(20)) const;
+
+  // Waits until libvirt is there again.
+  void ExpectConnected() const;
 
   std::unique_ptr<GuestMount> mount_;
   World before_;

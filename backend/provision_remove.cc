@@ -1,0 +1,233 @@
+// Provision's part for what takes a sandbox's name or the whole of it away, and
+// for giving back what was begun: rmdir, mv, the trash, undoing.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "backend/libvirt_error.h"
+#include "backend/provision.h"
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::system_clock;
+
+void MustBeOff(const Sandbox& sandbox, std::string_view what) {
+  if (IsOff(sandbox.state)) return;
+  if (sandbox.state == State::kSaved) {
+    throw Error(EBUSY, fmt::format("{}: its memory is saved; start it, or "
+                                   "write kill to its status to drop that",
+                                   what));
+  }
+  throw Error(EBUSY, fmt::format("{}: it is {}; write stop to its status first",
+                                 what, StateName(sandbox.state)));
+}
+
+void MustBeOurs(const Sandbox& sandbox, std::string_view what) {
+  if (sandbox.ours) return;
+  throw Error(EPERM,
+              fmt::format("{}: it was not made by sbxfs; use virsh", what));
+}
+
+void MustBeUnprotected(const Sandbox& sandbox, std::string_view what) {
+  if ((sandbox.mode & 0222) != 0) return;
+  throw Error(EPERM, fmt::format("{}: it is protected; chmod u+w '{}' first",
+                                 what, sandbox.name));
+}
+
+}  // namespace
+
+void Provision::Remove(const Caller&, const std::string& uuid,
+                       Reply<Done> reply) {
+  Work(uuid, fmt::format("Cannot remove '{}'", NameOf(uuid)), reply,
+       [this, uuid, reply] { RemoveNow(uuid, reply); });
+}
+
+void Provision::RemoveNow(const std::string& uuid, const Reply<Done>& reply) {
+  core_.Read(uuid);
+  const std::string name = NameOf(uuid);
+  const std::string what = fmt::format("Cannot remove '{}'", name);
+  const SandboxPtr sandbox = core_.Reachable(uuid, what);
+  MustBeOurs(*sandbox, what);
+  MustBeUnprotected(*sandbox, what);
+  MustBeOff(*sandbox, what);
+  const DomainPtr domain = core_.Domain(uuid, what);
+  const Metadata before = core_.Meta(uuid, what);
+  Undo undo;
+  undo.Add([this, uuid, name, before] {
+    Insist(uuid, [this, uuid, name, before] { PutBack(uuid, name, before); });
+  });
+  core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
+    meta.trashed_name = name;
+    meta.trashed = Clock::now();
+  });
+  // The name is free from now on, whatever becomes of the rest; '~' is in no
+  // sandbox's name.
+  const std::string hidden = fmt::format("{}~{}", name, uuid.substr(0, 8));
+  if (virDomainRename(domain.get(), hidden.c_str(), 0) < 0) ThrowLibvirt(what);
+  if (!core_.test_driver) virDomainSetAutostart(domain.get(), 0);
+  core_.Read(uuid);
+  MustBeWanted(reply.Answered());
+  undo.Keep();
+  if (core_.options.trash.count() == 0) PurgeNow(uuid, what, {});
+}
+
+void Provision::PutBack(const std::string& uuid, const std::string& name,
+                        const Metadata& before) {
+  const std::string what = fmt::format("Cannot put '{}' back", name);
+  const DomainPtr domain = core_.Domain(uuid, what);
+  if (virDomainGetName(domain.get()) != name &&
+      virDomainRename(domain.get(), name.c_str(), 0) < 0) {
+    ThrowLibvirt(what);
+  }
+  core_.ChangeMeta(uuid, what, [&before](Metadata& meta) {
+    meta.trashed_name = before.trashed_name;
+    meta.trashed = before.trashed;
+  });
+  SetAutostart(domain.get(), before);
+  core_.Read(uuid);
+}
+
+void Provision::SetAutostart(virDomainPtr domain, const Metadata& meta) {
+  if (core_.test_driver) return;
+  const bool on = meta.trashed_name.empty() &&
+                  core_.SpecOf(meta).autostart;
+  virDomainSetAutostart(domain, on ? 1 : 0);
+}
+
+void Provision::Purge(const std::string& uuid, Reply<Done> reply) {
+  const std::string what = fmt::format("Cannot remove '{}'", NameOf(uuid));
+  Work(uuid, what, reply,
+       [this, uuid, what, reply] { PurgeNow(uuid, what, reply); });
+}
+
+// Volumes first: what fails leaves a domain in the trash that names them, and
+// the same call again goes on where this one ended.
+void Provision::PurgeNow(const std::string& uuid, const std::string& what,
+                         const Reply<Done>& reply) {
+  core_.Read(uuid);
+  const SandboxPtr sandbox = core_.Reachable(uuid, what);
+  MustBeOurs(*sandbox, what);
+  if (sandbox->state != State::kSaved) MustBeOff(*sandbox, what);
+  const DomainPtr domain = core_.Domain(uuid, what);
+  MustBeWanted(reply.Answered());  // there is no way back from here
+  DeleteVolumes(uuid);
+  unsigned flags =
+      VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
+  if (!core_.test_driver) {
+    flags |=
+        VIR_DOMAIN_UNDEFINE_NVRAM | VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
+  }
+  if (virDomainUndefineFlags(domain.get(), flags) < 0) ThrowLibvirt(what);
+  core_.Read(uuid);
+  if (!core_.test_driver) images_.Refresh();
+}
+
+void Provision::Expire(const std::string& uuid) {
+  const std::string what =
+      fmt::format("Cannot empty the trash of '{}'", NameOf(uuid));
+  const Turns::Turn turn = core_.Turn(uuid, what);
+  PurgeNow(uuid, what, {});
+}
+
+void Provision::Rename(const std::string& uuid, const std::string& name,
+                       Reply<Done> reply) {
+  const std::string what =
+      fmt::format("Cannot rename '{}' to '{}'", NameOf(uuid), name);
+  Work(uuid, what, reply, [this, uuid, name, what, reply] {
+    core_.Read(uuid);
+    const SandboxPtr sandbox = core_.Reachable(uuid, what);
+    MustBeOurs(*sandbox, what);
+    MustBeUnprotected(*sandbox, what);
+    MustBeOff(*sandbox, what);
+    CheckName(uuid, name, what);
+    const DomainPtr domain = core_.Domain(uuid, what);
+    const std::string old = virDomainGetName(domain.get());
+    Metadata meta = core_.Meta(uuid, what);
+    Undo undo;
+    undo.Add([this, uuid, old, meta] {
+      Insist(uuid, [this, uuid, old, meta] { PutBack(uuid, old, meta); });
+    });
+    if (virDomainRename(domain.get(), name.c_str(), 0) < 0) {
+      ThrowLibvirt(what);
+    }
+    meta.trashed_name.clear();
+    meta.trashed = Time();
+    core_.ChangeMeta(uuid, what, [&meta](Metadata& changed) {
+      changed.trashed_name = meta.trashed_name;
+      changed.trashed = meta.trashed;
+    });
+    SetAutostart(domain.get(), meta);
+    core_.Read(uuid);
+    MustBeWanted(reply.Answered());
+    undo.Keep();
+  });
+}
+
+void Provision::Insist(const std::string& uuid, std::function<void()> step) {
+  uint64_t number = 0;
+  {
+    MutexLock lock(mutex_);
+    number = works_[uuid];
+  }
+  try {
+    step();
+  } catch (const Error& error) {
+    spdlog::warn("Undoing: {}; trying again", error.Sentence());
+    InsistAgain(uuid, std::move(step), number, 1s, false);
+  }
+}
+
+void Provision::InsistAgain(const std::string& uuid, std::function<void()> step,
+                            uint64_t number, std::chrono::milliseconds pause,
+                            bool last) {
+  auto again = [this, uuid, step = std::move(step), number, pause, last] {
+    try {
+      const Turns::Turn turn = core_.Turn(uuid, "Cannot undo");
+      {
+        MutexLock lock(mutex_);
+        if (works_[uuid] != number) return;
+      }
+      step();
+      // A libvirtd that hung may do now what it was asked before the
+      // connection ended.
+      if (!last) InsistAgain(uuid, step, number, 5s, true);
+    } catch (const Error& error) {
+      spdlog::debug("Undoing: {}; trying again", error.Sentence());
+      InsistAgain(uuid, step, number,
+                  std::min<std::chrono::milliseconds>(pause * 2, 30s), false);
+    }
+  };
+  core_.timer.After(
+      pause, [this, again = std::move(again)] { core_.workers.Run(again); });
+}
+
+void Provision::TakeBack(const std::string& uuid) {
+  const std::string what = "Cannot undo the making of " + uuid;
+  try {
+    const DomainPtr domain = core_.Domain(uuid, what);
+    if (virDomainUndefineFlags(
+            domain.get(), core_.test_driver ? 0 : VIR_DOMAIN_UNDEFINE_NVRAM) <
+        0) {
+      ThrowLibvirt(what);
+    }
+    core_.ReadSoon(uuid);
+  } catch (const Error& error) {
+    if (error.Errno() != ENOENT) throw;
+  }
+  DeleteVolumes(uuid);
+}
+
+// Not what the metadata names: anyone with virsh can write that, and a daemon
+// killed between a volume and its definition has not.
+void Provision::DeleteVolumes(const std::string& uuid) {
+  if (core_.test_driver) return;
+  for (const auto& volume : core_.storage.Names()) {
+    if (volume.starts_with(uuid + ".")) core_.storage.Delete(volume);
+  }
+}
+
+}  // namespace sbxfs

@@ -134,6 +134,8 @@ struct Sandbox {
   std::map<std::string, std::string> mounts;
   std::map<std::string, std::string> ports;
   std::set<std::string> secrets;  // their values are never shown
+  // Of a running one: the forwarded sockets, name to path on this machine.
+  std::map<std::string, std::string> sockets;
 
   std::vector<std::string> addresses;
   Usage usage;

@@ -15,6 +15,7 @@
 #include "backend/libvirt_error.h"
 #include "backend/mounts.h"
 #include "backend/run_dir.h"
+#include "backend/tunnels.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
@@ -493,6 +494,17 @@ void Core::ReadDomain(virDomainPtr domain) {
   catalog.Put(std::move(sandbox));
 }
 
+void Core::AddTunnels(Sandbox& sandbox, const std::string& xml,
+                      const Spec& spec) const {
+  const auto tunnels = TunnelsOf(Expanded(spec, sandbox));
+  sandbox.sockets = SocketsOf(tunnels);
+  constexpr std::string_view kKey = "portForwards\n";
+  if (TunnelsDigest(tunnels) != NotedTunnels(xml) &&
+      sandbox.pending.find(kKey) == std::string::npos) {
+    sandbox.pending += kKey;
+  }
+}
+
 Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
   constexpr char kWhat[] = "Cannot read a domain";
   int state = 0;
@@ -577,6 +589,7 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
         sandbox.mounts[name] = entry.value;
       }
       sandbox.pending = PendingOf(facts, spec, *this);
+      if (!off && !test_driver) AddTunnels(sandbox, xml, spec);
       const std::string mounts =
           spec.mounts.empty() ? "" : MountsDigest(Expanded(spec, sandbox));
       if (!off && !test_driver && mounts != NotedMounts(xml)) {

@@ -147,6 +147,8 @@ class Core {
 
  private:
   [[nodiscard]] Sandbox Describe(virDomainPtr domain, DomainFacts& facts);
+  void AddTunnels(Sandbox& sandbox, const std::string& xml,
+                  const Spec& spec) const;
   // With the domain's reading turn held.
   void ReadNow(const std::string& uuid) EXCLUDES(mutex_);
   void ReadDomain(virDomainPtr domain);

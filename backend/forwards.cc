@@ -40,10 +40,28 @@ std::optional<int> ParsePort(std::string_view text) {
   return static_cast<int>(*number);
 }
 
-// Whether a rule has a say on what QEMU forwards: that comes to the guest's
-// own address, so it reaches servers that listen on every address.
-bool IsAboutPorts(const PortForward& rule) {
-  return rule.guest_socket.empty() && rule.host_socket.empty() && !rule.reverse;
+bool HasSocket(const PortForward& rule) {
+  return !rule.guest_socket.empty() || !rule.host_socket.empty();
+}
+
+bool IsIpv4(const std::string& address) {
+  in_addr ignored;
+  return inet_pton(AF_INET, address.c_str(), &ignored) == 1;
+}
+
+// What QEMU forwards comes to the guest's own address: it reaches servers that
+// listen on every address there. UDP knows no other way.
+bool IsForQemu(const PortForward& rule, bool udp) {
+  if (!IsIpv4(rule.host_ip)) return false;
+  for (const char* address : {"", "0.0.0.0", "::", "192.168.5.15"}) {
+    if (rule.guest_ip == address) return true;
+  }
+  return udp;
+}
+
+std::string Side(const std::string& ip, int port) {
+  return ip.find(':') == std::string::npos ? fmt::format("{}:{}", ip, port)
+                                           : fmt::format("[{}]:{}", ip, port);
 }
 
 // An ignore rule for the guest's loopback says nothing of the servers that
@@ -53,39 +71,89 @@ bool IsForLoopbackAlone(const PortForward& rule) {
          rule.guest_ip != "0.0.0.0" && rule.guest_ip != "::";
 }
 
+struct Plan {
+  std::vector<Forward> forwards;
+  std::vector<Tunnel> tunnels;
+};
+
 void Add(std::vector<Forward>& forwards, const Forward& forward) {
   for (const Forward& other : forwards) {
     if (!Collide(other, forward)) continue;
     Refuse(fmt::format(
-        "guest ports {} and {} both want the host's {}; give "
-        "one of them another hostPort",
+        "guest ports {} and {} both want the host's {}; give one of them "
+        "another hostPort",
         std::min(other.guest_port, forward.guest_port),
         std::max(other.guest_port, forward.guest_port), HostSide(forward)));
   }
-  if (forwards.size() >= kMostForwards) {
+  forwards.push_back(forward);
+}
+
+void AddPort(Plan& plan, const PortForward& rule, bool udp, int port) {
+  const int host_port = rule.host_first + port - rule.guest_first;
+  if (IsForQemu(rule, udp)) {
+    Add(plan.forwards, {udp, rule.host_ip, host_port, port});
+  } else if (!udp) {
+    const std::string guest_ip =
+        rule.guest_ip.empty() ? "127.0.0.1" : rule.guest_ip;
+    plan.tunnels.push_back(
+        {false, Side(rule.host_ip, host_port), Side(guest_ip, port)});
+  } else if (rule.proto == PortForward::Proto::kUdp) {
+    Refuse(
+        fmt::format("UDP from hostIP '{}': it comes by QEMU's user-mode "
+                    "network, which has IPv4 alone",
+                    rule.host_ip));
+  }
+  if (plan.forwards.size() + plan.tunnels.size() > kMostForwards) {
     Refuse(
         fmt::format("more than {} ports in all; each is opened whether "
                     "anything listens in the guest or not, so name those "
                     "that are used",
                     kMostForwards));
   }
-  forwards.push_back(forward);
 }
 
-void AddRule(std::vector<Forward>& forwards, const PortForward& rule, bool udp,
-             const Decided& decided) {
-  in_addr ignored;
-  if (inet_pton(AF_INET, rule.host_ip.c_str(), &ignored) != 1) {
-    Refuse(
-        fmt::format("hostIP '{}' is no IPv4 address; QEMU's user-mode "
-                    "network has no other",
-                    rule.host_ip));
+void AddPorts(Plan& plan, const PortForward& rule, bool udp, Decided& decided) {
+  const bool whole = rule.guest_first == 1 && rule.guest_last == kLastPort;
+  for (int port = rule.guest_first;
+       port <= rule.guest_last && !rule.ignore && !whole; ++port) {
+    if (!decided.Has(port)) AddPort(plan, rule, udp, port);
   }
-  for (int port = rule.guest_first; port <= rule.guest_last; ++port) {
-    if (decided.Has(port)) continue;
-    Add(forwards,
-        {udp, rule.host_ip, rule.host_first + port - rule.guest_first, port});
+  decided.Add(rule.guest_first, rule.guest_last);
+}
+
+void AddSocket(Plan& plan, const PortForward& rule) {
+  if (rule.ignore) return;
+  const std::string guest_ip =
+      rule.guest_ip.empty() ? "127.0.0.1" : rule.guest_ip;
+  plan.tunnels.push_back(
+      {rule.reverse,
+       rule.host_socket.empty() ? Side(rule.host_ip, rule.host_first)
+                                : rule.host_socket,
+       rule.guest_socket.empty() ? Side(guest_ip, rule.guest_first)
+                                 : rule.guest_socket});
+}
+
+Plan PlanOf(const Spec& spec, int ssh_port) {
+  Plan plan;
+  if (ssh_port != 0) plan.forwards.push_back(SshForward(ssh_port));
+  if (spec.plain) return plan;
+  Decided decided[2];  // tcp, udp
+  for (const PortForward& rule : spec.port_forwards) {
+    if (HasSocket(rule)) {
+      AddSocket(plan, rule);
+      continue;
+    }
+    if (IsForLoopbackAlone(rule)) continue;
+    for (const bool udp : {false, true}) {
+      if (rule.proto == PortForward::Proto::kAny ||
+          udp == (rule.proto == PortForward::Proto::kUdp)) {
+        AddPorts(plan, rule, udp, decided[udp]);
+      }
+    }
   }
+  std::sort(plan.forwards.begin(), plan.forwards.end());
+  std::sort(plan.tunnels.begin(), plan.tunnels.end());
+  return plan;
 }
 
 }  // namespace
@@ -145,24 +213,31 @@ std::vector<Forward> ParseUsernet(std::string_view text,
 }
 
 std::vector<Forward> ForwardsOf(const Spec& spec, int ssh_port) {
-  std::vector<Forward> forwards;
-  if (ssh_port != 0) forwards.push_back(SshForward(ssh_port));
-  if (spec.plain) return forwards;
-  Decided decided[2];  // tcp, udp
-  for (const PortForward& rule : spec.port_forwards) {
-    if (!IsAboutPorts(rule) || IsForLoopbackAlone(rule)) continue;
-    for (const bool udp : {false, true}) {
-      if (rule.proto != PortForward::Proto::kAny &&
-          udp != (rule.proto == PortForward::Proto::kUdp)) {
-        continue;
-      }
-      const bool whole = rule.guest_first == 1 && rule.guest_last == kLastPort;
-      if (!rule.ignore && !whole) AddRule(forwards, rule, udp, decided[udp]);
-      decided[udp].Add(rule.guest_first, rule.guest_last);
+  return PlanOf(spec, ssh_port).forwards;
+}
+
+std::vector<Tunnel> TunnelsOf(const Spec& spec) {
+  return PlanOf(spec, 0).tunnels;
+}
+
+bool IsSocket(std::string_view side) { return side.starts_with('/'); }
+
+std::vector<std::string> SshWords(const Tunnel& tunnel) {
+  // ssh splits at colons, and takes % and \ for more than they are.
+  auto word = [](const std::string& side) {
+    if (!IsSocket(side)) return side;
+    std::string text;
+    for (const char c : side) {
+      if (c == ':' || c == '\\') text += '\\';
+      if (c == '%') text += '%';
+      text += c;
     }
-  }
-  std::sort(forwards.begin(), forwards.end());
-  return forwards;
+    return text;
+  };
+  const std::string host = word(tunnel.host);
+  const std::string guest = word(tunnel.guest);
+  if (tunnel.reverse) return {"-R", guest + ':' + host};
+  return {"-L", host + ':' + guest};
 }
 
 }  // namespace sbxfs

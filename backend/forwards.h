@@ -22,6 +22,19 @@ struct Forward {
 
 // The one that ssh goes through.
 [[nodiscard]] Forward SshForward(int host_port);
+// What QEMU's network does not reach, and an ssh of ours carries: a socket, an
+// address of the guest's own, IPv6 on the host.
+struct Tunnel {
+  bool reverse = false;  // the guest's side listens
+  // A path, or ADDRESS:PORT; IPv6 in brackets.
+  std::string host;
+  std::string guest;
+  auto operator<=>(const Tunnel&) const = default;
+};
+[[nodiscard]] bool IsSocket(std::string_view side);
+// ssh's words for it: "-L", "HOST:GUEST".
+[[nodiscard]] std::vector<std::string> SshWords(const Tunnel& tunnel);
+
 // QEMU's way to say it: "tcp:127.0.0.1:8080-:3000".
 [[nodiscard]] std::string FormatHostfwd(const Forward& forward);
 [[nodiscard]] std::optional<Forward> ParseHostfwd(std::string_view text);
@@ -40,8 +53,10 @@ inline constexpr int kMostForwards = 512;
 
 // What a spec's portForwards come to, and ssh's own: for each guest port the
 // first rule that fits decides, as in Lima. Rules for every port there is
-// (1-65535, as in Lima's fallback) open none. Sorted. Throws Error(EINVAL).
+// (1-65535, as in Lima's fallback) open none. Both sorted. Throws
+// Error(EINVAL).
 [[nodiscard]] std::vector<Forward> ForwardsOf(const Spec& spec, int ssh_port);
+[[nodiscard]] std::vector<Tunnel> TunnelsOf(const Spec& spec);
 
 }  // namespace sbxfs
 

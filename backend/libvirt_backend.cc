@@ -54,6 +54,7 @@ class LibvirtBackend : public Backend {
       readiness_.Look(uuid);
       provision_.mounts().Look(uuid);
       provision_.ports().Look(uuid);
+      provision_.tunnels().Look(uuid);
     };
     provision_.on_keys = [this](const std::string& uuid) {
       readiness_.PushKeysSoon(uuid);
@@ -276,6 +277,8 @@ class LibvirtBackend : public Backend {
     for (const auto& sandbox : core_.catalog.List(false)) {
       readiness_.Look(sandbox->uuid);
       provision_.mounts().Look(sandbox->uuid);
+      provision_.ports().Look(sandbox->uuid);
+      provision_.tunnels().Look(sandbox->uuid);
     }
     housekeeping_.PlanTrash();
     if (!core_.test_driver) housekeeping_.PlanSweep();

@@ -160,9 +160,8 @@ Mounts::Failures Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
   const stdfs::path dir = MakeRunDirectory(sandbox.uuid);
   // What was told to the last guest is of no use to this one.
   const std::string run = fmt::format(
-      ".{:x}.{}",
-      sandbox.usage.started.value_or(Time()).time_since_epoch().count(),
-      sandbox.ssh_port);
+      ".{:x}",
+      sandbox.usage.started.value_or(Time()).time_since_epoch().count());
   std::map<std::string, const MountSpec*> wanted;  // by their slips' names
   for (const auto& mount : Wanted(spec)) {
     wanted.emplace(SlipName(mount.mount_point), &mount);

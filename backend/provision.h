@@ -14,6 +14,7 @@
 #include "backend/images.h"
 #include "backend/mounts.h"
 #include "backend/ports.h"
+#include "backend/tunnels.h"
 #include "backend/util/undo.h"
 
 namespace sbxfs {
@@ -24,7 +25,11 @@ namespace sbxfs {
 class Provision {
  public:
   Provision(Core& core, Images& images)
-      : core_(core), images_(images), ports_(core), mounts_(core) {}
+      : core_(core),
+        images_(images),
+        ports_(core),
+        tunnels_(core),
+        mounts_(core) {}
 
   // As in Backend.
   void Create(const Caller& caller, const std::string& name,
@@ -58,6 +63,7 @@ class Provision {
   [[nodiscard]] static std::string KeysDigest(
       const std::vector<std::string>& keys);
   [[nodiscard]] Ports& ports() { return ports_; }
+  [[nodiscard]] Tunnels& tunnels() { return tunnels_; }
   [[nodiscard]] Mounts& mounts() { return mounts_; }
 
   // Blocks: deletes for good what has been in the trash for too long.
@@ -111,9 +117,9 @@ class Provision {
                   const std::string& what);
   void SetOneKey(const Caller& caller, const std::string& uuid, const char* key,
                  const std::string& value, const std::string& what);
-  void CheckMounts(const Caller& caller, const std::string& uuid,
-                   const Metadata& meta, const Spec& spec,
-                   std::string_view what);
+  void CheckHostSide(const Caller& caller, const std::string& uuid,
+                     const Metadata& meta, const Spec& spec,
+                     std::string_view what);
   void CheckChange(const Caller& caller, const std::string& uuid,
                    const Metadata& meta, const Spec& spec,
                    std::string_view what);
@@ -132,6 +138,7 @@ class Provision {
   Core& core_;
   Images& images_;
   Ports ports_;
+  Tunnels tunnels_;
   Mounts mounts_;
   Mutex mutex_;
   std::set<std::string> being_made_ GUARDED_BY(mutex_);  // host names

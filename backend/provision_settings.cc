@@ -178,9 +178,9 @@ void Provision::SetPort(const Caller& caller, const std::string& uuid,
   });
 }
 
-void Provision::CheckMounts(const Caller& caller, const std::string& uuid,
-                            const Metadata& meta, const Spec& spec,
-                            std::string_view what) {
+void Provision::CheckHostSide(const Caller& caller, const std::string& uuid,
+                              const Metadata& meta, const Spec& spec,
+                              std::string_view what) {
   const SandboxPtr sandbox = core_.Reachable(uuid, what);
   Spec before;
   try {
@@ -190,13 +190,14 @@ void Provision::CheckMounts(const Caller& caller, const std::string& uuid,
     spdlog::debug("{}", error.Sentence());
   }
   mounts_.Check(caller, {sandbox->uid, sandbox->name}, before, spec, what);
+  tunnels_.Check(caller, *sandbox, before, spec, what);
 }
 
 // What a text asks for that this sandbox, at this moment, cannot have.
 void Provision::CheckChange(const Caller& caller, const std::string& uuid,
                             const Metadata& meta, const Spec& spec,
                             std::string_view what) {
-  CheckMounts(caller, uuid, meta, spec, what);
+  CheckHostSide(caller, uuid, meta, spec, what);
   if (spec.ssh_port != 0 && spec.ssh_port != meta.ssh_port) {
     ports_.Release(ports_.Reserve(uuid, spec.ssh_port, what));
   }

@@ -131,6 +131,8 @@ const Row kRows[] = {
      "write LOCATION[:w]: that host directory is in the guest; rm"},
     {kSandbox, "ports", 0777, kDirectory, nullptr, nullptr, kConfig,
      "write [ADDRESS:]PORT of the host for a port of the guest; rm"},
+    {kSandbox, "sock", 0555, kDirectory, nullptr, nullptr, kState,
+     "sockets that are forwarded: links to them on this machine"},
 };
 
 // The table is sorted by directory.

@@ -84,6 +84,13 @@ class Node : public std::enable_shared_from_this<Node> {
 };
 using NodePtr = std::shared_ptr<Node>;
 
+// A symbolic link.
+class Link : public Node {
+ public:
+  using Node::Node;
+  [[nodiscard]] virtual std::string Target(const Caller& reader) = 0;
+};
+
 class File : public Node {
  public:
   using Node::Node;

@@ -98,6 +98,19 @@ void Setattr(fuse_req_t raw, fuse_ino_t number, struct stat* stat, int what,
   });
 }
 
+void Readlink(fuse_req_t raw, fuse_ino_t number) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto link = std::dynamic_pointer_cast<Link>(NodeAt(server, number));
+    if (!link) {
+      request->Answer([](fuse_req_t req) { fuse_reply_err(req, EINVAL); });
+      return;
+    }
+    const std::string target = link->Target(request->caller);
+    request->Answer(
+        [&](fuse_req_t req) { fuse_reply_readlink(req, target.c_str()); });
+  });
+}
+
 void Statfs(fuse_req_t raw, fuse_ino_t) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto host = server.tree->backend.GetHost();
@@ -127,9 +140,7 @@ fuse_lowlevel_ops MakeOps() {
   ops.statfs = Statfs;
   AddNameOps(ops);
   AddFileOps(ops);
-  ops.readlink = [](fuse_req_t raw, fuse_ino_t) {
-    fuse_reply_err(raw, EINVAL);
-  };
+  ops.readlink = Readlink;
   ops.access = [](fuse_req_t raw, fuse_ino_t, int) { fuse_reply_err(raw, 0); };
   ops.fsyncdir = [](fuse_req_t raw, fuse_ino_t, int, fuse_file_info*) {
     fuse_reply_err(raw, 0);

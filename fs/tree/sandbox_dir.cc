@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fs/attributes.h"
+#include "fs/tree/sock_dir.h"
 #include "fs/tree/value_dir.h"
 
 namespace sbxfs {
@@ -28,6 +29,9 @@ void SandboxDir::Change(const Caller& caller, const Changes& changes,
 }
 
 NodePtr SandboxDir::SubDir(const Row& row) {
+  if (row.name == "sock") {
+    return std::make_shared<SockDir>(tree_, row, subject);
+  }
   return std::make_shared<ValueDir>(tree_, row, subject);
 }
 

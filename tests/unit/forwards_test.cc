@@ -125,11 +125,51 @@ TEST(ForwardsTest, Refusals) {
             "Cannot accept 'config.yaml': portForwards: guest ports 22 and 80 "
             "both want the host's 127.0.0.1:2222; give one of them another "
             "hostPort");
-  PortForward v6 = Rule(80, 8080);
+  PortForward v6 = Rule(53, 5353, Proto::kUdp);
   v6.host_ip = "::1";
   EXPECT_EQ(RefusalOf({v6}),
-            "Cannot accept 'config.yaml': portForwards: hostIP '::1' is no "
-            "IPv4 address; QEMU's user-mode network has no other");
+            "Cannot accept 'config.yaml': portForwards: UDP from hostIP '::1': "
+            "it comes by QEMU's user-mode network, which has IPv4 alone");
+}
+
+TEST(ForwardsTest, TunnelsAreWhatQemuCannotReach) {
+  Spec spec;
+  PortForward docker;
+  docker.guest_socket = "/run/docker.sock";
+  docker.host_socket = "/run/user/1/docker.sock";
+  PortForward agent = docker;
+  agent.reverse = true;
+  agent.guest_socket = "/run/agent:1%.sock";
+  PortForward port;
+  port.guest_socket = "/run/docker.sock";
+  port.host_first = port.host_last = 2375;
+  PortForward loopback = Rule(3000, 8080, Proto::kAny);
+  loopback.guest_ip = "127.0.0.1";
+  PortForward v6 = Rule(3001, 8081);
+  v6.host_ip = "::1";
+  PortForward off = docker;
+  off.ignore = true;
+  // The first that fits decides here too.
+  PortForward late = Rule(3001, 8082);
+  spec.port_forwards = {docker, agent, port, loopback, v6, off, late};
+  const std::vector<Tunnel> expected = {
+      {false, "/run/user/1/docker.sock", "/run/docker.sock"},
+      {false, "127.0.0.1:2375", "/run/docker.sock"},
+      {false, "127.0.0.1:8080", "127.0.0.1:3000"},
+      {false, "[::1]:8081", "127.0.0.1:3001"},
+      {true, "/run/user/1/docker.sock", "/run/agent:1%.sock"}};
+  EXPECT_EQ(TunnelsOf(spec), expected);
+  // UDP has no other way.
+  EXPECT_EQ(ForwardsOf(spec, 0),
+            (std::vector<Forward>{{true, "127.0.0.1", 8080, 3000}}));
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(SshWords(expected[0]),
+            (Words{"-L", "/run/user/1/docker.sock:/run/docker.sock"}));
+  EXPECT_EQ(SshWords(expected[3]), (Words{"-L", "[::1]:8081:127.0.0.1:3001"}));
+  EXPECT_EQ(SshWords(expected[4]),
+            (Words{"-R", "/run/agent\\:1%%.sock:/run/user/1/docker.sock"}));
+  spec.plain = true;
+  EXPECT_TRUE(TunnelsOf(spec).empty());
 }
 
 TEST(ForwardsTest, CollideAsListenersDo) {

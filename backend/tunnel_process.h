@@ -1,0 +1,20 @@
+#ifndef SBXFS_BACKEND_TUNNEL_PROCESS_H_
+#define SBXFS_BACKEND_TUNNEL_PROCESS_H_
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace sbxfs {
+
+// Starts a program in a session of its own, nobody's child, which holds the
+// lock of `slip` as its stdin; in the slip are its pid and `digest`, as
+// ReadSlip (mount/server.h) reads them. Its words go to `slip`.log. Throws
+// Error; EEXIST when one has the lock.
+void StartTunnelProcess(const std::filesystem::path& slip,
+                        const std::string& digest,
+                        std::vector<std::string> words);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_TUNNEL_PROCESS_H_

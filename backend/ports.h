@@ -1,6 +1,7 @@
 #ifndef SBXFS_BACKEND_PORTS_H_
 #define SBXFS_BACKEND_PORTS_H_
 
+#include <chrono>
 #include <map>
 #include <set>
 #include <string>
@@ -52,13 +53,21 @@ class Ports {
                 std::string_view what);
   void CheckRights(const std::string& uuid, const Forward& wanted,
                    std::string_view what);
-  void Follow(const std::string& uuid) EXCLUDES(mutex_);
+  [[nodiscard]] std::string Wish(const std::string& uuid,
+                                 std::vector<Forward>& wanted);
+  void FollowLater(const std::string& uuid, const std::string& wish,
+                   std::chrono::milliseconds delay);
+  void Follow(const std::string& uuid, const std::string& wish)
+      EXCLUDES(mutex_);
 
   Core& core_;
   Mutex mutex_;
   std::set<int> reserved_ GUARDED_BY(mutex_);
-  // What Look tried last for a sandbox: no more than once each.
-  std::map<std::string, std::string> tried_ GUARDED_BY(mutex_);
+  struct Followed {
+    std::string wish;
+    std::string failure;  // that was told
+  };
+  std::map<std::string, Followed> followed_ GUARDED_BY(mutex_);
 };
 
 }  // namespace sbxfs

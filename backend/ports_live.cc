@@ -6,18 +6,21 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <functional>
 #include <iterator>
+#include <optional>
+#include <utility>
 
 #include "backend/libvirt_error.h"
 #include "backend/ports.h"
-#include "backend/util/log.h"
 #include "backend/util/text.h"
 #include "backend/util/undo.h"
 
 namespace sbxfs {
 namespace {
 
+using namespace std::chrono_literals;
 using Forwards = std::vector<Forward>;
 
 std::string Monitor(virDomainPtr domain, const std::string& command,
@@ -152,51 +155,86 @@ void Ports::Change(const std::string& uuid, const Forwards& wanted,
   undo.Keep();
 }
 
-void Ports::Look(const std::string& uuid) {
+// What is to be followed, as a text; empty when there is nothing.
+std::string Ports::Wish(const std::string& uuid, Forwards& wanted) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (sandbox == nullptr || !sandbox->ours || core_.test_driver ||
-      (sandbox->state != State::kRunning && sandbox->state != State::kPaused)) {
-    return;
-  }
-  if (sandbox->pending.find("portForwards\n") == std::string::npos &&
-      sandbox->pending.find("ssh.localPort\n") == std::string::npos) {
-    MutexLock lock(mutex_);
-    tried_.erase(uuid);
-    return;
-  }
-  core_.workers.Run([this, uuid] {
-    try {
-      Follow(uuid);
-    } catch (const Error& error) {
-      spdlog::warn("{}", error.Sentence());
-    }
-  });
-}
-
-void Ports::Follow(const std::string& uuid) {
-  constexpr char kWhat[] = "Cannot forward the guest's ports";
-  const Turns::Turn turn = core_.Turn(uuid, kWhat);
-  core_.Read(uuid);
-  const SandboxPtr sandbox = core_.Reachable(uuid, kWhat);
   const auto facts = core_.Facts(uuid);
-  if (core_.catalog.IsOff(uuid) || sandbox->state == State::kSaved || !facts ||
-      !facts->metadata) {
-    return;
+  if (sandbox == nullptr || !facts || !facts->metadata || core_.test_driver ||
+      (sandbox->state != State::kRunning && sandbox->state != State::kPaused)) {
+    return "";
   }
   const Metadata& meta = *facts->metadata;
   // Another ssh port than the sandbox's own waits for the next start.
-  const Forwards wanted = ForwardsOf(core_.SpecOf(meta), meta.ssh_port);
-  if (facts->forwards == wanted) return;
-  std::string tried;
-  for (const Forward& one : wanted) tried += FormatHostfwd(one) + "\n";
-  for (const Forward& one : facts->forwards) tried += FormatHostfwd(one);
+  wanted = ForwardsOf(core_.SpecOf(meta), meta.ssh_port);
+  if (facts->forwards == wanted) return "";
+  std::string wish;
+  for (const Forward& one : wanted) wish += FormatHostfwd(one) + "\n";
+  wish += '\n';
+  for (const Forward& one : facts->forwards) wish += FormatHostfwd(one) + "\n";
+  return wish;
+}
+
+void Ports::Look(const std::string& uuid) {
+  std::string wish;
+  try {
+    Forwards wanted;
+    wish = Wish(uuid, wanted);
+  } catch (const Error&) {
+    return;  // `pending` tells
+  }
   {
     MutexLock lock(mutex_);
-    if (std::exchange(tried_[uuid], tried) == tried) return;
+    if (wish.empty()) {
+      followed_.erase(uuid);
+      return;
+    }
+    if (std::exchange(followed_[uuid].wish, wish) == wish) return;
   }
-  Check(uuid, wanted, facts->forwards, kWhat);
-  Change(uuid, wanted, kWhat);
-  core_.Read(uuid);
+  // Another mount may be in the middle of just this.
+  FollowLater(uuid, wish, 2s);
+}
+
+void Ports::FollowLater(const std::string& uuid, const std::string& wish,
+                        std::chrono::milliseconds delay) {
+  core_.timer.After(delay, [this, uuid, wish] {
+    core_.workers.Run([this, uuid, wish] { Follow(uuid, wish); });
+  });
+}
+
+void Ports::Follow(const std::string& uuid, const std::string& wish) {
+  constexpr char kWhat[] = "Cannot forward the guest's ports";
+  std::optional<Error> failure;
+  try {
+    const Turns::Turn turn = core_.Turn(uuid, kWhat);
+    core_.Read(uuid);
+    Forwards wanted;
+    if (Wish(uuid, wanted) == wish) {
+      Check(uuid, wanted, Running(core_.Domain(uuid, kWhat).get(), kWhat),
+            kWhat);
+      Change(uuid, wanted, kWhat);
+      core_.Read(uuid);
+    }
+  } catch (...) {
+    failure = CurrentError();
+  }
+  bool news = false;
+  {
+    MutexLock lock(mutex_);
+    const auto found = followed_.find(uuid);
+    if (found == followed_.end() || found->second.wish != wish) return;
+    if (!failure) {
+      followed_.erase(found);
+    } else {
+      const std::string& sentence = failure->Sentence();
+      news = std::exchange(found->second.failure, sentence) != sentence;
+    }
+  }
+  if (news) core_.catalog.ReportEnd(uuid, &*failure);
+  if (failure) {
+    FollowLater(uuid, wish, 15s);
+  } else {
+    Look(uuid);  // it may have changed meanwhile
+  }
 }
 
 }  // namespace sbxfs

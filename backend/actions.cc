@@ -76,8 +76,15 @@ void Actions::CheckState(Verb verb, const Sandbox& sandbox,
         refuse("start it first, or write kill to drop its memory");
       }
       return;
-    case Verb::kPause:
     case Verb::kSave:
+      if (!sandbox.secrets.empty()) {
+        throw Error(EPERM, fmt::format("{}: it holds secrets, which would be "
+                                       "saved with its memory; rm those in "
+                                       "its secrets first",
+                                       what));
+      }
+      [[fallthrough]];
+    case Verb::kPause:
     case Verb::kReset:
       if (!IsOn(state)) refuse("start it first");
       return;
@@ -383,25 +390,48 @@ void Actions::WaitReady(Action& action, Clock::time_point until) {
   const SandboxPtr sandbox = core_.Reachable(action.uuid, action.what);
   if (!sandbox->ours) return;
   Doing(action, std::nullopt, "step 4 of 4: waiting for the guest");
+  if (!sandbox->failed.empty()) {
+    // Asked again: it may have been mended in the guest.
+    core_.ChangeRun(action.uuid, [](RunInfo& run) { run.failed.clear(); });
+    core_.Read(action.uuid);
+  }
   // While it was `starting` nobody looked for its readiness.
   core_.ReadSoon(action.uuid);
-  Await(
-      action,
-      [](const Sandbox* now) {
-        return now == nullptr || now->ready ||
-               (now->state != State::kRunning &&
-                now->state != State::kStarting);
-      },
-      until,
-      fmt::format("it runs, but could not be used within {} s; see its ready "
-                  "and console.log, or write kill",
-                  core_.options.start_timeout.count()));
+  AwaitReady(action, until);
   const SandboxPtr now = core_.catalog.Get(action.uuid);
   if (now != nullptr && now->ready) return;
+  if (now != nullptr && !now->failed.empty()) {
+    throw Error(EIO,
+                fmt::format("{}: it runs, but {}", action.what, now->failed));
+  }
   throw Error(EIO,
               fmt::format("{}: the guest ended while it was booting ({}); "
                           "see console.log",
                           action.what, now == nullptr ? "gone" : now->reason));
+}
+
+void Actions::AwaitReady(Action& action, Clock::time_point until) {
+  try {
+    Await(
+        action,
+        [](const Sandbox* now) {
+          return now == nullptr || now->ready || !now->failed.empty() ||
+                 (now->state != State::kRunning &&
+                  now->state != State::kStarting);
+        },
+        until, "");
+  } catch (const Error& error) {
+    if (error.Errno() != ETIMEDOUT) throw;
+    const SandboxPtr now = core_.catalog.Get(action.uuid);
+    throw Error(
+        ETIMEDOUT,
+        fmt::format("{}: it runs, but could not be used within {} s, "
+                    "waiting for {}; see its console.log, or write "
+                    "kill",
+                    action.what, core_.options.start_timeout.count(),
+                    now == nullptr || now->ready_for.empty() ? "the guest"
+                                                             : now->ready_for));
+  }
 }
 
 void Actions::StopGuest(Action& action) {

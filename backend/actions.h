@@ -50,6 +50,7 @@ class Actions {
   void Perform(Action& action);
   void Start(Action& action);
   void Boot(Action& action);
+  void AwaitReady(Action& action, std::chrono::steady_clock::time_point until);
   void WaitReady(Action& action, std::chrono::steady_clock::time_point until);
   void StopGuest(Action& action);
   void Kill(Action& action);

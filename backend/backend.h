@@ -107,6 +107,7 @@ struct Sandbox {
   bool ready = false;  // usable: ssh answers, cloud-init is done
   double ready_seconds = 0;
   std::string ready_for;  // while not ready: what is waited for
+  std::string failed;     // running, but not usable before a restart: why
   std::string progress;   // "step 2 of 4: …", empty when nothing is done
 
   std::string config;  // the text of config.yaml, as its user wrote it
@@ -140,6 +141,8 @@ struct Sandbox {
   std::vector<std::string> addresses;
   Usage usage;
   std::shared_ptr<const std::string> console;  // null until refreshed
+  // What this boot's provision scripts said; after it stopped, the last one's.
+  std::shared_ptr<const std::string> provision_log;  // null until refreshed
   std::string domain_xml;
 
   bool operator==(const Sandbox&) const = default;
@@ -254,7 +257,7 @@ enum class Collection { kMounts, kPorts, kSecrets };
 [[nodiscard]] std::string_view CollectionName(Collection collection);
 
 // What Refresh brings up to date.
-enum class Facet { kUsage, kAddresses, kConsole, kDomainXml };
+enum class Facet { kUsage, kAddresses, kConsole, kDomainXml, kProvisionLog };
 
 // All functions may be called from any thread. Those without a Reply answer
 // from memory and never wait; those with one return at once and answer later,

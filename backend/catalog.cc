@@ -69,6 +69,7 @@ bool Catalog::Show(Entry& entry) {
   shown.usage = overlay.usage;
   if (!shown.usage.started) shown.usage.started = entry.base.usage.started;
   shown.console = overlay.console;
+  shown.provision_log = overlay.provision_log;
   if (!host_->connected) {
     shown.state = State::kUnreachable;
     shown.reason = host_->why;
@@ -146,6 +147,9 @@ void Catalog::Put(Sandbox base) {
       auto& names = names_[before->trashed.has_value()];
       const auto old = names.find(before->name);
       if (old != names.end() && old->second == uuid) names.erase(old);
+    }
+    if (sbxfs::IsOff(entry.base.state) && !sbxfs::IsOff(base.state)) {
+      entry.overlay.provision_log.reset();
     }
     entry.base = std::move(base);
     if (sbxfs::IsOff(entry.base.state)) {

@@ -31,6 +31,7 @@ class Catalog {
     std::vector<std::string> addresses;
     Usage usage;
     std::shared_ptr<const std::string> console;
+    std::shared_ptr<const std::string> provision_log;
     bool operator==(const Overlay&) const = default;
   };
 

@@ -23,21 +23,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A second element of ours: libvirt keeps one a namespace.
-constexpr char kRunUri[] = "https://sbxfs.org/xmlns/run/1";
-constexpr char kRunPrefix[] = "sbxfs-run";
-
-Time FromNanoseconds(int64_t count) {
-  return Time(std::chrono::duration_cast<Time::duration>(
-      std::chrono::nanoseconds(count)));
-}
-
-int64_t ToNanoseconds(Time time) {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             time.time_since_epoch())
-      .count();
-}
-
 struct Passwd {
   std::string name;
   std::string home;
@@ -117,17 +102,6 @@ Condition WhenOn(int state, int reason) {
           return {State::kRunning, "it was started"};
       }
   }
-}
-
-RunInfo ParseRun(const std::string& xml) {
-  RunInfo run;
-  const std::string ready =
-      XmlText(xml, "/domain/metadata/*[local-name()='run']/@ready");
-  const std::string started =
-      XmlText(xml, "/domain/metadata/*[local-name()='run']/@started");
-  if (!ready.empty()) run.ready_seconds = std::strtod(ready.c_str(), nullptr);
-  run.started = FromNanoseconds(std::strtoll(started.c_str(), nullptr, 10));
-  return run;
 }
 
 // The keys whose forwards a guest has not, or has beyond what they say.
@@ -299,14 +273,18 @@ void Core::ChangeMeta(const std::string& uuid, std::string_view what,
   }
 }
 
-void Core::NoteRun(const std::string& uuid, const RunInfo& run) {
+void Core::ChangeRun(const std::string& uuid,
+                     const std::function<void(RunInfo&)>& change) {
   constexpr char kWhat[] = "Cannot note the guest's state";
   const DomainPtr domain = Domain(uuid, kWhat);
-  const std::string xml =
-      fmt::format("<run started='{}' ready='{:.1f}'/>",
-                  ToNanoseconds(run.started), run.ready_seconds);
+  const std::string old =
+      TakeString(virDomainGetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
+                                      kRunUri, VIR_DOMAIN_AFFECT_LIVE));
+  virResetLastError();  // none is there at first
+  RunInfo run = ParseRun(old);
+  change(run);
   if (virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
-                           xml.c_str(), kRunPrefix, kRunUri,
+                           FormatRun(run).c_str(), kRunPrefix, kRunUri,
                            VIR_DOMAIN_AFFECT_LIVE) < 0) {
     ThrowLibvirt(kWhat);
   }
@@ -604,6 +582,8 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
       const RunInfo run = ParseRun(xml);
       sandbox.ready = run.ready_seconds >= 0;
       sandbox.ready_seconds = sandbox.ready ? run.ready_seconds : 0;
+      if (!sandbox.ready) sandbox.failed = sandbox.ready_for = run.failed;
+      sandbox.secrets = run.secrets;
       if (run.started != Time()) sandbox.usage.started = run.started;
       // The test driver has no guest that could become ready.
       if (test_driver && sandbox.state == State::kRunning) sandbox.ready = true;

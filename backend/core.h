@@ -17,6 +17,7 @@
 #include "backend/domain_xml.h"
 #include "backend/guest/keys.h"
 #include "backend/libvirt_connection.h"
+#include "backend/run_info.h"
 #include "backend/spec/layers.h"
 #include "backend/spec/spec.h"
 #include "backend/storage.h"
@@ -24,13 +25,6 @@
 #include "backend/util/worker_pool.h"
 
 namespace sbxfs {
-
-// What the running guest is known for, kept in the live definition alone, so
-// that it goes when the guest stops and every mount sees it.
-struct RunInfo {
-  double ready_seconds = -1;  // below zero: not ready yet
-  Time started;
-};
 
 // What the parts of the libvirt backend share: the connection, what is known
 // of the domains, and the ways to read and mark one. Functions that block say
@@ -66,8 +60,9 @@ class Core {
   [[nodiscard]] std::vector<std::string> WhoForwards(const std::string& uuid,
                                                      const Forward& wanted)
       EXCLUDES(mutex_);
-  // Blocks: notes on the running guest.
-  void NoteRun(const std::string& uuid, const RunInfo& run);
+  // Blocks: changes the notes on the running guest.
+  void ChangeRun(const std::string& uuid,
+                 const std::function<void(RunInfo&)>& change);
 
   // What config.yaml and its layers come to; remembered, since most sandboxes
   // share a text. Throws Error(EINVAL).

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "backend/guest/boot.h"
+#include "backend/guest_shell.h"
 #include "backend/libvirt_error.h"
 
 namespace sbxfs {
@@ -94,6 +96,24 @@ std::vector<std::string> ReadAddresses(Core& core, const std::string& uuid) {
   return addresses;
 }
 
+// While scripts run it grows; afterwards what is known is all there is. A guest
+// that does not answer yet has said nothing yet.
+void ReadProvisionLog(Core& core, const std::string& uuid) {
+  const SandboxPtr sandbox = core.catalog.Get(uuid);
+  if (core.test_driver || sandbox == nullptr || !sandbox->ours ||
+      (sandbox->state != State::kRunning &&
+       sandbox->state != State::kStarting) ||
+      (sandbox->provision_log != nullptr &&
+       (sandbox->ready || !sandbox->failed.empty()))) {
+    return;
+  }
+  const auto text = std::make_shared<const std::string>(
+      RunByAgent(core, uuid, kProvisionLogScript, "", std::chrono::seconds(5))
+          .output);
+  core.catalog.Change(
+      uuid, [&](Catalog::Overlay& overlay) { overlay.provision_log = text; });
+}
+
 }  // namespace
 
 void RefreshFacet(Core& core, const std::string& uuid, Facet facet) {
@@ -128,6 +148,8 @@ void RefreshFacet(Core& core, const std::string& uuid, Facet facet) {
           uuid, [&](Catalog::Overlay& overlay) { overlay.console = text; });
       return;
     }
+    case Facet::kProvisionLog:
+      return ReadProvisionLog(core, uuid);
     case Facet::kDomainXml:
       core.Read(uuid);
       return;

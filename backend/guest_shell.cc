@@ -6,9 +6,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
+#include "backend/guest/boot.h"
 #include "backend/guest/ssh_client.h"
 #include "backend/libvirt_error.h"
 #include "backend/util/text.h"
@@ -35,9 +38,9 @@ json Ask(virDomainPtr domain, const json& command) {
   return parsed["return"];
 }
 
-ShellResult ByAgent(virDomainPtr domain, const std::string& script,
-                    const std::string& input, std::chrono::seconds timeout) {
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
+// Begins `script`; its number in the guest. Throws where no agent answers.
+int64_t Begin(virDomainPtr domain, const std::string& script,
+              const std::string& input) {
   json arguments = {
       {"path", "/bin/sh"}, {"arg", {"-c", script}}, {"capture-output", true}};
   if (!input.empty()) arguments["input-data"] = Base64Encode(input);
@@ -47,6 +50,12 @@ ShellResult ByAgent(virDomainPtr domain, const std::string& script,
   if (!pid.is_number_integer()) {
     throw Error(EPROTO, fmt::format("{}: its agent answers nonsense", kWhat));
   }
+  return pid.get<int64_t>();
+}
+
+ShellResult Finish(virDomainPtr domain, int64_t pid,
+                   std::chrono::seconds timeout) {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
   for (auto pause = 20ms;; pause = std::min(pause * 2, 320ms)) {
     std::this_thread::sleep_for(pause);
     const json status = Ask(domain, {{"execute", "guest-exec-status"},
@@ -68,21 +77,59 @@ ShellResult ByAgent(virDomainPtr domain, const std::string& script,
   }
 }
 
+std::optional<SshTarget> WayBySsh(Core& core, const std::string& uuid) {
+  const SandboxPtr sandbox = core.catalog.Get(uuid);
+  if (!core.local || sandbox == nullptr || sandbox->ssh_port == 0) return {};
+  return SshTarget{sandbox->ssh_port, sandbox->user, sandbox->host_key,
+                   core.identity};
+}
+
+ShellResult BySsh(const SshTarget& target, const std::string& script,
+                  const std::string& input, std::chrono::seconds timeout) {
+  // sshd gives it to the user's shell, which may be any.
+  const SshResult result =
+      SshRun(target, "/bin/sh -c " + ShellQuote(script), input, timeout);
+  return {result.status, result.output};
+}
+
 }  // namespace
 
 ShellResult RunInGuest(Core& core, const std::string& uuid,
                        const std::string& script, const std::string& input,
                        std::chrono::seconds timeout) {
+  const DomainPtr domain = core.Domain(uuid, kWhat);
+  int64_t pid = 0;
   try {
-    return ByAgent(core.Domain(uuid, kWhat).get(), script, input, timeout);
+    pid = Begin(domain.get(), script, input);
   } catch (const Error&) {
-    const SandboxPtr sandbox = core.catalog.Get(uuid);
-    if (!core.local || sandbox == nullptr || sandbox->ssh_port == 0) throw;
-    const SshTarget target{sandbox->ssh_port, sandbox->user, sandbox->host_key,
-                           core.identity};
-    const SshResult result = SshRun(target, script, input, timeout);
-    return {result.status, result.output};
+    const auto target = WayBySsh(core, uuid);
+    if (!target) throw;
+    return BySsh(*target, script, input, timeout);
   }
+  // Begun: another way would do it twice.
+  return Finish(domain.get(), pid, timeout);
+}
+
+ShellResult RunInGuestPrivately(Core& core, const std::string& uuid,
+                                const std::string& script,
+                                const std::string& input,
+                                std::chrono::seconds timeout) {
+  if (const auto target = WayBySsh(core, uuid)) {
+    return BySsh(*target, script, input, timeout);
+  }
+  return RunByAgent(core, uuid, script, input, timeout);
+}
+
+ShellResult RunByAgent(Core& core, const std::string& uuid,
+                       const std::string& script, const std::string& input,
+                       std::chrono::seconds timeout) {
+  const DomainPtr domain = core.Domain(uuid, kWhat);
+  return Finish(domain.get(), Begin(domain.get(), script, input), timeout);
+}
+
+void Wipe(std::string& secret) {
+  explicit_bzero(secret.data(), secret.size());
+  secret.clear();
 }
 
 }  // namespace sbxfs

@@ -16,11 +16,28 @@ struct ShellResult {
 // Runs `script` by /bin/sh in a running guest: through the guest agent (60 to
 // 100 ms under emulation), else by ssh with the mount's key (1 to 2 s). As
 // root by the agent, as the guest's user by ssh. Blocks. Throws Error when
-// neither way answers.
+// neither way answers, ETIMEDOUT when the script goes on for too long.
 [[nodiscard]] ShellResult RunInGuest(Core& core, const std::string& uuid,
                                      const std::string& script,
                                      const std::string& input,
                                      std::chrono::seconds timeout);
+
+// The same with an input that nobody but the guest may see: by ssh, where
+// there is a way, so that it is in no log of libvirt's, whatever its level.
+[[nodiscard]] ShellResult RunInGuestPrivately(Core& core,
+                                              const std::string& uuid,
+                                              const std::string& script,
+                                              const std::string& input,
+                                              std::chrono::seconds timeout);
+
+// The same by the agent alone: for what must not take seconds.
+[[nodiscard]] ShellResult RunByAgent(Core& core, const std::string& uuid,
+                                     const std::string& script,
+                                     const std::string& input,
+                                     std::chrono::seconds timeout);
+
+// Overwrites a secret's bytes, and empties it.
+void Wipe(std::string& secret);
 
 }  // namespace sbxfs
 

@@ -22,6 +22,7 @@
 #include "backend/libvirt_error.h"
 #include "backend/provision.h"
 #include "backend/readiness.h"
+#include "backend/secrets.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
@@ -39,8 +40,14 @@ class LibvirtBackend : public Backend {
               {.connected = [this] { Connected(); },
                .disconnected =
                    [this](const std::string& why) { Disconnected(why); },
-               .domain = [this](const std::string& uuid,
-                                const char*) { core_.ReadSoon(uuid); },
+               .domain =
+                   [this](const std::string& uuid, const char* what) {
+                     if (what == std::string_view("reboot")) {
+                       readiness_.Rebooted(uuid);
+                     } else {
+                       core_.ReadSoon(uuid);
+                     }
+                   },
                .pool =
                    [this](const std::string& pool) {
                      if (pool == core_.options.pool) PoolChanged();
@@ -160,7 +167,7 @@ class LibvirtBackend : public Backend {
         provision_.SetPort(caller, uuid, name, value, std::move(reply));
         return;
       case Collection::kSecrets:
-        SetSecret(caller, uuid, name, value, std::move(reply));
+        secrets_.Set(uuid, name, value, std::move(reply));
         return;
     }
   }
@@ -257,12 +264,6 @@ class LibvirtBackend : public Backend {
           });
         }));
   }
-  void SetSecret(const Caller&, const std::string&, const std::string& name,
-                 const std::string&, Reply<Done>) {
-    throw Error(
-        EOPNOTSUPP,
-        fmt::format("Cannot set secret '{}': not with this backend", name));
-  }
 
   void Connected() {
     core_.LearnHost();
@@ -313,6 +314,7 @@ class LibvirtBackend : public Backend {
   Images images_;
   Provision provision_;
   Readiness readiness_;
+  Secrets secrets_{core_};
   Actions actions_;
   Housekeeping housekeeping_;
   std::atomic<bool> pool_queued_ = false;

@@ -253,6 +253,14 @@ void Connection::State::Subscribe(virConnectPtr fresh, uint64_t number) {
       state->listener.domain(uuid, "metadata");
     }
   };
+  auto on_reboot = [](virConnectPtr, virDomainPtr domain, void* data) {
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    auto state = static_cast<Weak*>(data)->lock();
+    if (state != nullptr && !state->Closing() &&
+        virDomainGetUUIDString(domain, uuid) == 0) {
+      state->listener.domain(uuid, "reboot");
+    }
+  };
   auto on_pool = [](virConnectPtr, virStoragePoolPtr pool, void* data) {
     auto state = static_cast<Weak*>(data)->lock();
     if (state != nullptr && !state->Closing()) {
@@ -281,6 +289,10 @@ void Connection::State::Subscribe(virConnectPtr fresh, uint64_t number) {
   events.push_back(virConnectDomainEventRegisterAny(
       fresh, nullptr, VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
       VIR_DOMAIN_EVENT_CALLBACK(metadata), opaque(), free_weak));
+  virConnectDomainEventGenericCallback reboot = on_reboot;
+  events.push_back(virConnectDomainEventRegisterAny(
+      fresh, nullptr, VIR_DOMAIN_EVENT_ID_REBOOT,
+      VIR_DOMAIN_EVENT_CALLBACK(reboot), opaque(), free_weak));
   virConnectStoragePoolEventGenericCallback pool = on_pool;
   const int pool_number = virConnectStoragePoolEventRegisterAny(
       fresh, nullptr, VIR_STORAGE_POOL_EVENT_ID_REFRESH,

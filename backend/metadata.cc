@@ -91,9 +91,11 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Short("pool", m.pool, IsName);
   visit.Short("diskVolume", m.disk_volume, IsName);
   visit.Short("seedVolume", m.seed_volume, IsName);
+  visit.Short("seedDigest", m.seed_digest, IsLine);
   visit.Short("consoleVolume", m.console_volume, IsName);
   visit.Short("image", m.image, IsName);
   visit.Flag("booted", m.booted);
+  visit.Flag("seeded", m.seeded);
   visit.Short("trashedName", m.trashed_name, IsSandboxName);
   visit.Moment("trashed", m.trashed);
 }

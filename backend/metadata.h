@@ -41,9 +41,12 @@ struct Metadata {
   std::string pool;
   std::string disk_volume;
   std::string seed_volume;
+  std::string seed_digest;  // of the seed's documents
   std::string console_volume;
   std::string image;    // the name in images/ the disk stands on; empty: none
   bool booted = false;  // it was started once: its disk is the user's
+  // Its guest was ready once: it has its host key, and the seed no more.
+  bool seeded = false;
   std::string trashed_name;  // its name before rmdir; empty: not in the trash
   Time trashed;
 };

@@ -170,7 +170,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
       MustBeWanted(reply.Answered());
     }
     uefi = NeedsUefi(spec, base ? &base->facts : nullptr);
-    MakeSeedVolume(meta, uuid, name, spec);
+    FreshenSeed(meta, uuid, name, spec);
     MustBeWanted(reply.Answered());
   }
   Define(uuid, name, meta, spec, uefi, what);
@@ -221,28 +221,6 @@ void Provision::MakeDisk(Metadata& meta, const std::string& uuid,
                        base.facts.format);
   meta.disk_volume = volume;
   meta.image = base.name;
-}
-
-void Provision::MakeSeedVolume(Metadata& meta, const std::string& uuid,
-                               const std::string& name, const Spec& spec) {
-  const KeyPair host_key = MakeKeyPair();
-  SeedInput seed;
-  seed.instance_id = uuid;
-  seed.hostname = GuestHostname(name);
-  seed.user = spec.user;
-  seed.uid = spec.uid;
-  seed.home = spec.home;
-  seed.shell = spec.shell;
-  seed.comment = spec.comment;
-  seed.authorized_keys = Keys(meta);
-  seed.host_key = host_key;
-  seed.mac = MacFor(uuid);
-  const std::string volume = uuid + ".seed";
-  core_.storage.Write(volume, MakeSeed(seed));
-  meta.seed_volume = volume;
-  meta.user = spec.user;
-  meta.host_key = host_key.public_key;
-  meta.guest_keys = KeysDigest(seed.authorized_keys);
 }
 
 void Provision::Define(const std::string& uuid, const std::string& name,

@@ -106,8 +106,14 @@ class Provision {
   [[nodiscard]] bool NeedsUefi(const Spec& spec, const ImageFacts* facts) const;
   void MakeDisk(Metadata& meta, const std::string& uuid, const Spec& spec,
                 const Images::Base& base, std::string_view what);
-  void MakeSeedVolume(Metadata& meta, const std::string& uuid,
-                      const std::string& name, const Spec& spec);
+  // Makes the seed anew where what goes into it differs from last time; true
+  // when it did, and `meta` says so.
+  bool FreshenSeed(Metadata& meta, const std::string& uuid,
+                   const std::string& name, const Spec& spec);
+  [[nodiscard]] Spec ExpandedFor(const Metadata& meta, const std::string& uuid,
+                                 const std::string& name,
+                                 const Spec& spec) const;
+  [[nodiscard]] std::optional<KeyPair> SeedHostKey(const Metadata& meta);
   void SetConfig(const Caller& caller, const std::string& uuid,
                  const std::string& text, bool keep_rejected,
                  const std::string& what);

@@ -305,8 +305,23 @@ void Provision::OpenPorts(const std::string& uuid,
 
 void Provision::Apply(const std::string& uuid, std::string_view what) {
   Metadata meta = core_.Meta(uuid, what);
-  if (meta.applied == core_.StackOf(meta)) return;
+  const auto facts = core_.Facts(uuid);
+  const std::string name = facts ? facts->name : NameOf(uuid);
   const Spec spec = core_.SpecOf(meta);
+  if (meta.applied == core_.StackOf(meta)) {
+    // The seed depends on more: the name, keys, proxies.
+    if (!core_.test_driver && FreshenSeed(meta, uuid, name, spec)) {
+      core_.ChangeMeta(uuid, what, [&meta](Metadata& now) {
+        now.seed_volume = meta.seed_volume;
+        now.seed_digest = meta.seed_digest;
+        now.host_key = meta.host_key;
+        now.user = meta.user;
+        now.guest_keys = meta.guest_keys;
+      });
+      core_.Read(uuid);
+    }
+    return;
+  }
   std::vector<std::string> changed;
   try {
     changed = Differences(core_.AppliedSpec(meta), spec);
@@ -323,8 +338,6 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
     meta.ssh_port = ports_.Reserve(uuid, spec.ssh_port, what);
     release.Add([this, port = meta.ssh_port] { ports_.Release(port); });
   }
-  const auto facts = core_.Facts(uuid);
-  const std::string name = facts ? facts->name : NameOf(uuid);
   bool uefi = facts && facts->uefi;
   if (!core_.test_driver) {
     std::optional<Images::Base> base;
@@ -347,9 +360,7 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
     if (!base && !meta.image.empty()) {
       base = images_.Find({ImageSource{meta.image, "", ""}}, arch);
     }
-    if (!meta.booted && (differs("user") || differs("ssh"))) {
-      MakeSeedVolume(meta, uuid, name, spec);
-    }
+    FreshenSeed(meta, uuid, name, spec);
     if (base) uefi = NeedsUefi(spec, &base->facts);
   }
   meta.applied = core_.StackOf(meta);

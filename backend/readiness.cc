@@ -13,17 +13,23 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Done, or not there at all.
-constexpr char kCloudInitDone[] =
-    "[ -e /run/cloud-init/result.json ] || "
-    "! command -v cloud-init >/dev/null 2>&1";
+constexpr auto kProbeLimit = 60s;
 
 bool IsDue(const Core& core, const Sandbox* sandbox) {
   return sandbox != nullptr && sandbox->ours && !core.test_driver &&
-         !sandbox->ready && sandbox->usage.started.has_value() &&
-         sandbox->ssh_port != 0 &&
+         !sandbox->ready && sandbox->failed.empty() &&
+         sandbox->usage.started.has_value() && sandbox->ssh_port != 0 &&
          (sandbox->state == State::kRunning ||
           sandbox->state == State::kStarting);
+}
+
+std::string WaitedFor(const BootReport& report) {
+  if (!report.present || report.begun.empty() ||
+      report.begun.back().status.has_value()) {
+    return "cloud-init";
+  }
+  return fmt::format("{} ({} of {} steps)", report.begun.back().what,
+                     report.begun.size(), report.steps);
 }
 
 }  // namespace
@@ -35,7 +41,11 @@ void Readiness::Look(const std::string& uuid) {
     // Seen running for the first time, by any mount.
     core_.workers.Run([this, uuid] {
       try {
-        core_.NoteRun(uuid, {-1, std::chrono::system_clock::now()});
+        core_.ChangeRun(uuid, [](RunInfo& run) {
+          if (run.started == Time()) {
+            run.started = std::chrono::system_clock::now();
+          }
+        });
       } catch (const Error& error) {
         spdlog::debug("{}", error.Sentence());
       }
@@ -45,72 +55,206 @@ void Readiness::Look(const std::string& uuid) {
   if (!IsDue(core_, sandbox.get())) return;
   {
     MutexLock lock(mutex_);
-    if (!checking_.emplace(uuid, Clock::now()).second) return;
+    const auto [checked, fresh] = checking_.try_emplace(uuid);
+    if (!fresh) return;
+    checked->second.since = Clock::now();
   }
   core_.workers.Run([this, uuid] { Check(uuid); });
 }
 
+void Readiness::Rebooted(const std::string& uuid) {
+  core_.workers.Run([this, uuid] {
+    try {
+      const SandboxPtr sandbox = core_.catalog.Get(uuid);
+      if (sandbox == nullptr || !sandbox->ours || core_.test_driver) return;
+      {
+        MutexLock lock(mutex_);
+        const auto checked = checking_.find(uuid);
+        if (checked != checking_.end()) {
+          checked->second = {};
+          checked->second.since = Clock::now();
+        }
+      }
+      core_.catalog.Change(uuid, [](Catalog::Overlay& overlay) {
+        overlay.provision_log.reset();
+      });
+      core_.ChangeRun(uuid, [](RunInfo& run) {
+        run = RunInfo();
+        run.started = std::chrono::system_clock::now();
+      });
+    } catch (const Error& error) {
+      spdlog::debug("{}", error.Sentence());
+    }
+    core_.ReadSoon(uuid);
+  });
+}
+
 void Readiness::Check(const std::string& uuid) {
-  Clock::time_point since;
+  Checked checked;
   {
     MutexLock lock(mutex_);
-    since = checking_[uuid];
+    checked = checking_[uuid];
   }
-  const auto age = Clock::now() - since;
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   if (IsDue(core_, sandbox.get())) {
     try {
-      CheckNow(*sandbox, age);
+      CheckNow(*sandbox, checked);
     } catch (const Error& error) {
-      core_.catalog.Change(uuid, [&](Catalog::Overlay& overlay) {
-        overlay.ready_for = error.Sentence();
-      });
+      WaitFor(uuid, error.Sentence());
     }
   }
   const SandboxPtr now = core_.catalog.Get(uuid);
+  MutexLock lock(mutex_);
   if (!IsDue(core_, now.get())) {
-    MutexLock lock(mutex_);
     checking_.erase(uuid);
     return;
   }
-  // A guest that has no ssh at all must not keep the machine awake.
-  const auto pause = age < 120s ? 300ms : age < 900s ? 2000ms : 15000ms;
+  checking_[uuid] = checked;
+  // A guest that has no ssh at all must not keep the machine awake, nor a
+  // probe that fails the guest.
+  const auto age = Clock::now() - checked.since;
+  const auto quick = checked.probing ? 1000ms : 300ms;
+  const auto pause = age < 120s ? quick : age < 900s ? 2000ms : 15000ms;
   core_.timer.After(pause, [this, uuid] {
     core_.workers.Run([this, uuid] { Check(uuid); });
   });
 }
 
-void Readiness::CheckNow(const Sandbox& sandbox, Clock::duration age) {
+void Readiness::WaitFor(const std::string& uuid, const std::string& what) {
+  core_.catalog.Change(uuid, [&](Catalog::Overlay& overlay) {
+    overlay.ready_for = what;
+    constexpr std::string_view kLast = "step 4 of 4";
+    if (overlay.progress.starts_with(kLast)) {
+      overlay.progress = fmt::format("{}: waiting for {}", kLast, what);
+    }
+  });
+}
+
+void Readiness::CheckNow(const Sandbox& sandbox, Checked& checked) {
   const std::string& uuid = sandbox.uuid;
-  auto waiting = [&](std::string what) {
-    core_.catalog.Change(uuid, [&](Catalog::Overlay& overlay) {
-      overlay.ready_for = std::move(what);
-    });
-  };
   if (core_.local && !SshAnswers(sandbox.ssh_port, 1000ms)) {
-    if (core_.kvm && age > 20s && IsSilent(uuid)) {
-      waiting(
-          "the guest's console, which is silent: KVM may not work on this "
-          "machine; set cpuType, or take /dev/kvm away to use tcg");
+    if (core_.kvm && Clock::now() - checked.since > 20s && IsSilent(uuid)) {
+      WaitFor(uuid,
+              "the guest's console, which is silent: KVM may not work on this "
+              "machine; set cpuType, or take /dev/kvm away to use tcg");
     } else {
-      waiting(fmt::format("ssh on port {}", sandbox.ssh_port));
+      WaitFor(uuid, fmt::format("ssh on port {}", sandbox.ssh_port));
     }
     return;
   }
-  waiting("cloud-init");
-  if (RunInGuest(core_, uuid, kCloudInitDone, "", 20s).status != 0) return;
-  PushKeys(uuid);
-  waiting("its mounts");
-  try {
-    provision_.mounts().Settle(uuid);
-  } catch (const Error& error) {
-    core_.catalog.ReportEnd(uuid, &error);
+  if (!checked.booted) {
+    const BootReport report = ParseBootReport(
+        RunInGuest(core_, uuid, kBootReportScript, "", 20s).output);
+    if (!report.cloud_init_done) {
+      WaitFor(uuid, WaitedFor(report));
+      return;
+    }
+    PushKeys(uuid);
+    WaitFor(uuid, "its mounts");
+    try {
+      provision_.mounts().Settle(uuid);
+    } catch (const Error& error) {
+      core_.catalog.ReportEnd(uuid, &error);
+    }
+    FetchLog(uuid);
+    const std::string failure = FailureOf(uuid, report);
+    if (!failure.empty()) {
+      core_.ChangeRun(uuid, [&](RunInfo& run) { run.failed = failure; });
+      core_.Read(uuid);
+      return;
+    }
+    checked.booted = true;
+  }
+  if (!ProbesPass(sandbox, checked)) return;
+  NoteReady(sandbox);
+}
+
+std::string Readiness::FailureOf(const std::string& uuid,
+                                 const BootReport& report) {
+  const Metadata meta = core_.Meta(uuid, "Cannot look at the guest");
+  if (!report.all) {
+    // A guest of the user's own making may do without.
+    const bool none = core_.AppliedSpec(meta).provision.empty();
+    if (!report.present && none) return "";
+    return "its boot ended before all provision scripts had run; see "
+           "console.log, and whether the guest has cloud-init, enabled";
+  }
+  const BootStep* first = nullptr;
+  int others = -1;
+  for (const BootStep& step : report.begun) {
+    if (step.status == 0) continue;
+    if (first == nullptr) first = &step;
+    ++others;
+  }
+  if (first == nullptr) return "";
+  const std::string words =
+      LastWords(RunInGuest(core_, uuid,
+                           "cat /var/lib/sbxfs/log/" + first->sequence, "", 20s)
+                    .output);
+  return fmt::format(
+      "{} ended with status {}{}{}; see provision.log, mend config.yaml and "
+      "write restart",
+      first->what, first->status.value_or(255),
+      words.empty() ? "" : fmt::format(", having said '{}'", words),
+      others == 0 ? "" : fmt::format("; so did {} more", others));
+}
+
+bool Readiness::ProbesPass(const Sandbox& sandbox, Checked& checked) {
+  const std::string& uuid = sandbox.uuid;
+  const Metadata meta = core_.Meta(uuid, "Cannot probe the guest");
+  const std::vector<Probe> probes =
+      core_.Expanded(core_.AppliedSpec(meta), sandbox).probes;
+  checked.probing = true;
+  while (checked.probes < probes.size()) {
+    const Probe& probe = probes[checked.probes];
+    const std::string name =
+        fmt::format("probe {} of {}{}", checked.probes + 1, probes.size(),
+                    probe.description.empty()
+                        ? ""
+                        : fmt::format(" ({})", OneLine(probe.description)));
+    // What it said last time stays until it says something else.
+    if (checked.probed != checked.probes) WaitFor(uuid, name);
+    checked.probed = checked.probes;
+    const ShellResult result =
+        RunInGuest(core_, uuid, ProbeCommand(probe.script, meta.user),
+                   probe.script, kProbeLimit);
+    if (result.status != 0) {
+      const std::string words = LastWords(result.output);
+      WaitFor(uuid,
+              fmt::format(
+                  "{}, which ended with status {}{}{}", name, result.status,
+                  words.empty() ? "" : fmt::format(", having said '{}'", words),
+                  probe.hint.empty() ? "" : "; " + OneLine(probe.hint)));
+      return false;
+    }
+    ++checked.probes;
+  }
+  return true;
+}
+
+void Readiness::NoteReady(const Sandbox& sandbox) {
+  const std::string& uuid = sandbox.uuid;
+  constexpr char kWhat[] = "Cannot note that the guest is ready";
+  if (!core_.Meta(uuid, kWhat).seeded) {
+    const Turns::Turn turn = core_.Turn(uuid, kWhat);
+    core_.ChangeMeta(uuid, kWhat, [](Metadata& meta) { meta.seeded = true; });
   }
   const auto now = std::chrono::system_clock::now();
   const Time started = sandbox.usage.started.value_or(now);
   const double seconds = std::chrono::duration<double>(now - started).count();
-  core_.NoteRun(uuid, {std::max(seconds, 0.0), started});
+  core_.ChangeRun(uuid, [&](RunInfo& run) {
+    run.started = started;
+    run.ready_seconds = std::max(seconds, 0.0);
+  });
   core_.Read(uuid);
+}
+
+void Readiness::FetchLog(const std::string& uuid) {
+  const ShellResult result =
+      RunInGuest(core_, uuid, kProvisionLogScript, "", 20s);
+  const auto text = std::make_shared<const std::string>(result.output);
+  core_.catalog.Change(
+      uuid, [&](Catalog::Overlay& overlay) { overlay.provision_log = text; });
 }
 
 void Readiness::PushKeysSoon(const std::string& uuid) {

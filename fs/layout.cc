@@ -125,6 +125,9 @@ const Row kRows[] = {
      "addresses, one a line", false, Facet::kAddresses},
     {kSandbox, "console.log", 0444, kConsole, nullptr, nullptr, kState,
      "the serial console; tail -f follows", false, Facet::kConsole},
+    {kSandbox, "provision.log", 0444, kValue, show::ProvisionLog, nullptr,
+     kState, "what the provision scripts of this boot said", false,
+     Facet::kProvisionLog},
     {kSandbox, "domain.xml", 0444, kValue, show::DomainXml, nullptr, kState,
      "what libvirt has", false, Facet::kDomainXml},
     {kSandbox, "mounts", 0777, kDirectory, nullptr, nullptr, kConfig,
@@ -133,6 +136,8 @@ const Row kRows[] = {
      "write [ADDRESS:]PORT of the host for a port of the guest; rm"},
     {kSandbox, "sock", 0555, kDirectory, nullptr, nullptr, kState,
      "sockets that are forwarded: links to them on this machine"},
+    {kSandbox, "secrets", 0700, kDirectory, nullptr, nullptr, kState,
+     "write KEY: the running guest gets /run/sbxfs/KEY and the variable KEY"},
 };
 
 // The table is sorted by directory.

@@ -130,6 +130,11 @@ std::string Effective(const View& view) {
   return view.tree.backend.Effective(view.sandbox->uuid);
 }
 
+std::string ProvisionLog(const View& view) {
+  const auto& text = view.sandbox->provision_log;
+  return text == nullptr ? std::string() : *text;
+}
+
 std::string DomainXml(const View& view) {
   return Line(view.sandbox->domain_xml);
 }

@@ -31,6 +31,7 @@ std::string AuthorizedKeys(const View& view);
 std::string KnownHosts(const View& view);
 std::string Ip(const View& view);
 std::string Effective(const View& view);
+std::string ProvisionLog(const View& view);
 std::string DomainXml(const View& view);
 
 std::string HostReadme(const View& view);

@@ -4,23 +4,12 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "backend/guest/boot.h"
+
 namespace sbxfs {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// What runs early in each boot, before cloud-init makes users and manages
-// /etc/hosts. Templates under /etc/cloud are left alone: a package upgrade
-// would ask about them. cloud-init adds the guest's name and would leave the
-// one from before a rename, which may be another sandbox's by now.
-constexpr char kHosts[] =
-    "sed -i -E '/^127\\.0\\.[01]\\.1[[:space:]]+lima-/d' /etc/hosts; "
-    "for line in '127.0.0.1 localhost' '192.168.5.2 host.lima.internal'; do "
-    "grep -qsF \"${line#* }\" /etc/hosts || echo \"$line\" >>/etc/hosts; done";
-// Debian's useradd gives /bin/sh where its adduser, and people, take bash.
-constexpr char kShell[] =
-    "[ ! -x /bin/bash ] || "
-    "sed -i 's,^SHELL=/bin/sh$,SHELL=/bin/bash,' /etc/default/useradd";
 
 // JSON is YAML but for characters beyond 16 bits: JSON's two halves are two
 // broken characters to YAML, which writes \U and eight digits.
@@ -68,15 +57,14 @@ Json User(const SeedInput& input) {
 }
 
 std::string UserData(const SeedInput& input) {
-  Json boot = Json::array({kHosts});
-  if (input.shell.empty()) boot.push_back(kShell);
   Json data = {
       {"hostname", input.hostname},
       // Some distributions would make it HOSTNAME.localdomain.
       {"prefer_fqdn_over_hostname", false},
       // Unlike `true`, it keeps what the guest's user adds to /etc/hosts.
       {"manage_etc_hosts", "localhost"},
-      {"bootcmd", boot},
+      // At each boot, before cloud-init makes users.
+      {"bootcmd", Json::array({BootCommand()})},
       {"users", Json::array({User(input)})},
       {"disable_root", true},
       {"ssh_deletekeys", input.host_key.has_value()},
@@ -118,7 +106,27 @@ std::vector<std::pair<std::string, std::string>> SeedDocuments(
   if (!input.mac.empty()) {
     documents.emplace_back("network-config", NetworkConfig(input.mac));
   }
+  documents.insert(documents.end(), input.boot.begin(), input.boot.end());
   return documents;
+}
+
+std::optional<KeyPair> HostKeyOf(std::string_view seed) {
+  // An image holds each file in one piece, and user-data as ToYaml lays it out.
+  const size_t file = seed.find("#cloud-config\n{\n");
+  if (file == std::string_view::npos) return std::nullopt;
+  constexpr std::string_view kName = "\n  \"ssh_keys\": ";
+  const size_t name = seed.find(kName, file);
+  if (name == std::string_view::npos || name > seed.find("\n}\n", file)) {
+    return std::nullopt;
+  }
+  std::string_view text = seed.substr(name + kName.size());
+  text = text.substr(0, text.find('}') + 1);
+  const Json keys = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!keys.is_object()) return std::nullopt;
+  KeyPair key{keys.value("ed25519_private", ""),
+              keys.value("ed25519_public", "")};
+  if (key.public_key.ends_with('\n')) key.public_key.pop_back();
+  return key;
 }
 
 std::string MakeSeed(const SeedInput& input) {

@@ -3,13 +3,16 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "backend/guest/keys.h"
 
 namespace sbxfs {
 
-// What a guest's first boot is told, by cloud-init's NoCloud.
+// What a guest is told by cloud-init's NoCloud: most of it counts at the first
+// boot of an instance alone.
 struct SeedInput {
   std::string instance_id;
   std::string hostname;
@@ -19,6 +22,8 @@ struct SeedInput {
   std::vector<std::string> authorized_keys;
   std::optional<KeyPair> host_key;  // unset: the guest keeps what it has
   std::string mac;                  // of the user-mode NIC
+  // What runs at each boot: BootDocuments.
+  std::vector<std::pair<std::string, std::string>> boot;
 };
 
 // user-data, meta-data and network-config as an ISO 9660 image labelled
@@ -27,6 +32,8 @@ struct SeedInput {
 // The documents alone, for tests: {file name, text}.
 [[nodiscard]] std::vector<std::pair<std::string, std::string>> SeedDocuments(
     const SeedInput& input);
+// The host key in the bytes of such an image, if it has one.
+[[nodiscard]] std::optional<KeyPair> HostKeyOf(std::string_view seed);
 // Any files as such an image. Throws Error(EIO).
 [[nodiscard]] std::string MakeIso(
     const std::string& label,

@@ -96,8 +96,10 @@ class ItemFile : public ValueFile {
                Reply<Done> reply) override {
     const View view = ViewFor(caller);
     CheckNotTrashed(view, name_);
-    const std::string line = OneLine(name_, bytes);
-    std::string value(Trim(line));
+    // A secret may be a key of many lines, and is no text of ours.
+    const bool secret = collection_ == Collection::kSecrets;
+    std::string value = secret ? bytes : OneLine(name_, bytes);
+    if (!secret || Trim(value) == kNone) value = Trim(value);
     if (value.empty()) {
       throw Error(EINVAL, fmt::format("Cannot set '{}': the line is empty; "
                                       "write a value, or none to remove it",

@@ -24,6 +24,7 @@ using namespace std::chrono_literals;
 namespace stdfs = std::filesystem;
 
 constexpr auto kBoot = 240s;
+constexpr auto npos = std::string::npos;
 
 class GuestTest : public testing::Test {
  protected:
@@ -103,17 +104,93 @@ TEST_F(GuestTest, T01_AnImageIsCopiedIn) {
             0);
 }
 
+// What each step leaves behind is looked at after the first boot, and after
+// the second what it left behind twice.
+constexpr char kConfig[] = R"(
+memory: 512MiB
+disk: 4GiB
+timezone: Etc/GMT-3
+env:
+  PLAIN: two words
+  HASH: "a#b"
+param:
+  greeting: hello
+hostResolver:
+  hosts:
+    docker.internal: host.lima.internal
+    fixed.internal: 10.1.2.3
+provision:
+- mode: user
+  script: |
+    #!/bin/bash
+    echo "user $(id -un) $HOME $PLAIN" >> ~/user-said
+    systemctl --user show-environment > /dev/null && echo "has a session"
+- mode: system
+  script: |
+    #!/bin/sh
+    echo "system $(id -un) $PARAM_greeting $LIMA_CIDATA_NAME $LIMA_CIDATA_USER"
+    cat /etc/sbxfs-data
+    echo booted >> /var/lib/boots
+- mode: data
+  path: /etc/sbxfs-data
+  owner: root:root
+  permissions: 640
+  content: |
+    data for {{.Name}}
+- mode: dependency
+  script: |
+    #!/bin/sh
+    echo dependency; [ ! -e /etc/sbxfs-data ] || echo again
+- mode: boot
+  script: |
+    echo "boot $HASH"
+    mountpoint -q /mnt/lima-cidata
+probes:
+- description: the third try
+  hint: See whether it counts.
+  script: |
+    #!/bin/bash
+    n=$(cat ~/tries 2> /dev/null)
+    echo $((++n)) > ~/tries
+    echo "try $n"
+    ((n >= 3))
+)";
+
 TEST_F(GuestTest, T02_MkdirAndConfigure) {
   ASSERT_EQ(Call([] { return mkdir(Box().c_str(), 0700); }), Verdict{})
       << Errors();
-  ASSERT_EQ(WriteText(Box() / "memory", "512MiB\n"), Verdict{}) << Errors();
-  ASSERT_EQ(WriteText(Box() / "disk", "4GiB\n"), Verdict{}) << Errors();
+  std::ofstream(Box() / "config.yaml") << kConfig;
+  ASSERT_EQ(ReadText(Box() / "error"), "");
   EXPECT_EQ(ReadText(Box() / "pending"), "");
   port_ = ReadLine(Box() / "ssh_port");
 }
 
 TEST_F(GuestTest, T03_StartReturnsWhenTheGuestCanBeUsed) {
-  Status("start", kBoot);
+  Writer start(Box() / "status", "start\n");
+  // Everything that is waited for has its name, in both files.
+  EXPECT_TRUE(Eventually(
+      [] { return ReadText(Box() / "ready").find("cloud-init") != npos; },
+      kBoot));
+  std::string ready;
+  std::string progress;
+  EXPECT_TRUE(Eventually(
+      [&] {
+        ready = ReadLine(Box() / "ready");
+        progress = ReadLine(Box() / "progress");
+        return ready.find("status 1") != npos && progress.find("try") != npos;
+      },
+      kBoot))
+      << ready << ReadText(Box() / "provision.log");
+  EXPECT_TRUE(
+      ready.starts_with("no: probe 1 of 1 (the third try), which ended "
+                        "with status 1, having said 'try "))
+      << ready;
+  EXPECT_TRUE(ready.ends_with("'; See whether it counts.")) << ready;
+  EXPECT_TRUE(progress.starts_with("step 4 of 4: waiting for probe 1 of 1"))
+      << progress;
+  const auto verdict = start.Ended(kBoot);
+  ASSERT_TRUE(verdict.has_value()) << ReadText(Box() / "progress");
+  ASSERT_EQ(*verdict, Verdict{}) << ReadText(Box() / "console.log");
   EXPECT_EQ(ReadLine(Box() / "status"), "running");
   EXPECT_TRUE(ReadText(Box() / "ready").starts_with("yes "))
       << ReadText(Box() / "ready");
@@ -140,6 +217,122 @@ TEST_F(GuestTest, T04_SshAsReadmeSays) {
   // The disk is the size asked for.
   const Ended size = Ssh({"lsblk", "-bndo", "SIZE", "/dev/vda"});
   EXPECT_EQ(Trim(size.out), "4294967296") << size.err;
+}
+
+TEST_F(GuestTest, T04b_ProvisionedAsConfigYamlSays) {
+  std::string log = ReadText(Box() / "provision.log");
+  std::string user = Ssh({"id", "-un"}).out;
+  user.pop_back();
+  // Without the times.
+  std::string plain;
+  for (const std::string_view line : Split(log, '\n')) {
+    plain += line.starts_with("== 2") ? "==" + std::string(line.substr(23))
+                                      : std::string(line);
+    plain += '\n';
+  }
+  EXPECT_EQ(plain,
+            "== time zone\n== exit status 0\n"
+            "== provision script 5 (mode boot)\nboot a#b\n== exit status 0\n"
+            "== provision script 4 (mode dependency)\ndependency\n"
+            "== exit status 0\n"
+            "== provision script 3 (mode data, /etc/sbxfs-data)\n"
+            "== exit status 0\n"
+            "== provision script 2 (mode system)\n"
+            "system root hello box " +
+                user +
+                "\ndata for box\n== exit status 0\n"
+                "== provision script 1 (mode user)\nhas a session\n"
+                "== exit status 0\n\n");
+  const Ended ended =
+      Ssh({"cat user-said; echo $PLAIN $HASH; date +%Z; stat -c '%a %U' "
+           "/etc/sbxfs-data; getent hosts docker.internal fixed.internal; "
+           "sh -lc 'echo $HASH'; sudo ls /mnt/lima-cidata; env"});
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_TRUE(ended.out.starts_with(
+      "user " + user + " /home/" + user + " two words\n" +
+      "two words a#b\n+03\n640 root\n"
+      "192.168.5.2     docker.internal\n10.1.2.3        fixed.internal\n"
+      "a#b\n"))
+      << ended.out;
+  EXPECT_NE(ended.out.find("\nHASH=a#b\n"), npos) << ended.out;
+}
+
+// A value that nobody but the guest may have, and where to look for it.
+class Needle {
+ public:
+  Needle() : text_(fmt::format("needle{}x{}", getpid(), time(nullptr))) {}
+  [[nodiscard]] const std::string& Text() const { return text_; }
+  // The places that have it, as it is or as the agent would carry it.
+  [[nodiscard]] std::string FoundIn(
+      const std::vector<std::string>& places) const {
+    std::string found;
+    // Whatever comes before it, two of three encodings begin elsewhere.
+    for (size_t skip = 0; skip < 3; ++skip) {
+      std::string coded = Base64Encode(std::string(skip, ' ') + text_);
+      coded = coded.substr(4, coded.size() - 10);
+      found += Grep(coded, places);
+    }
+    return found + Grep(text_, places);
+  }
+
+ private:
+  static std::string Grep(const std::string& what,
+                          const std::vector<std::string>& places) {
+    const std::string list =
+        fmt::format("{}.needle", testing::TempDir() + "/sbxfs");
+    std::ofstream(list) << what << '\n';
+    // From a file, so that grep itself is not found in /proc.
+    std::vector<std::string> grep = {"grep", "-rlaF", "-D", "skip", "-f", list};
+    grep.insert(grep.end(), places.begin(), places.end());
+    const Ended ended = RunProgram(grep, 120s);
+    stdfs::remove(list);
+    return ended.out;
+  }
+
+  const std::string text_;
+};
+
+TEST_F(GuestTest, T04c_ASecretIsTheGuestsAlone) {
+  const Needle needle;
+  const stdfs::path secrets = Box() / "secrets";
+  EXPECT_EQ(RunProgram({"ls", secrets}).out, "");
+  ASSERT_EQ(WriteText(secrets / "TOKEN", needle.Text() + "#\n", O_CREAT),
+            Verdict{})
+      << Errors();
+  const std::string pem = "-----BEGIN-----\n" + std::string(60000, 'k') + "\n";
+  ASSERT_EQ(WriteText(secrets / "PEM", pem, O_CREAT), Verdict{}) << Errors();
+  EXPECT_EQ(RunProgram({"ls", secrets}).out, "PEM\nTOKEN\n");
+  EXPECT_EQ(
+      Call([&] { return open((secrets / "TOKEN").c_str(), O_RDONLY); }).error,
+      EACCES);
+  ExpectSsh({"cat /run/sbxfs/TOKEN; echo; env | grep ^TOKEN; "
+             "sh -lc 'echo $TOKEN; echo ${#PEM}'; "
+             "stat -c '%a %s' /run/sbxfs/PEM; df --output=fstype /run/sbxfs | "
+             "tail -1"},
+            fmt::format("{0}#\nTOKEN={0}#\n{0}#\n60015\n400 60017\ntmpfs\n",
+                        needle.Text()));
+  // Nothing of this machine has it but the daemon that was told.
+  std::vector<std::string> places = {"/var/lib/libvirt", "/var/log/libvirt",
+                                     "/etc/libvirt",     "/run/libvirt",
+                                     Host() / "events",  Host() / "audit"};
+  for (const auto& file : stdfs::directory_iterator(Box())) {
+    if (file.is_regular_file()) places.push_back(file.path());
+  }
+  for (const auto& entry : stdfs::directory_iterator("/proc")) {
+    if (stdfs::exists(entry.path() / "cmdline")) {
+      places.push_back(entry.path() / "cmdline");
+    }
+  }
+  EXPECT_EQ(needle.FoundIn(places), "");
+  EXPECT_EQ(Ssh({"sudo", "grep", "-rlaF", "-D", "skip", "-e",
+                 needle.Text().substr(0, 8), "/etc", "/var", "/home", "/root",
+                 "/tmp"},
+                120s)
+                .out,
+            "");
+  EXPECT_EQ(WriteText(Box() / "status", "save\n").error, EPERM);
+  ASSERT_EQ(WriteText(secrets / "PEM", "none\n"), Verdict{}) << Errors();
+  ExpectSsh({"ls", "/run/sbxfs"}, "TOKEN\n");
 }
 
 TEST_F(GuestTest, T05_FilesGoInAndOut) {
@@ -364,6 +557,8 @@ TEST_F(GuestTest, T10_AKilledDaemonDoesNotMatterToTheGuest) {
   EXPECT_EQ(ReadLine(Box() / "ssh_port"), port_);
   EXPECT_EQ(ReadLine(Box() / "status"), "running");
   EXPECT_TRUE(ReadText(Box() / "ready").starts_with("yes "));
+  EXPECT_EQ(RunProgram({"ls", Box() / "secrets"}).out, "TOKEN\n");
+  EXPECT_NE(ReadText(Box() / "provision.log").find("hello box"), npos);
   ExpectSsh({"cat", "/proc/sys/kernel/random/boot_id"}, boot);
 }
 
@@ -374,6 +569,11 @@ TEST_F(GuestTest, T11_StopShutsTheGuestDown) {
   EXPECT_EQ(ReadLine(Box() / "status"), "stopped");
   EXPECT_EQ(Virsh({"domstate", "box"}), "shut off");
   EXPECT_EQ(ReadLine(Box() / "ssh_port"), port_);
+  EXPECT_EQ(RunProgram({"ls", Box() / "secrets"}).out, "");
+  EXPECT_EQ(WriteText(Box() / "secrets/KEY", "x\n", O_CREAT).error, EBUSY);
+  EXPECT_EQ(ReadLine(Box() / "error"),
+            "Cannot set secret 'KEY' of 'box': it is stopped, and only a "
+            "running guest holds secrets; start it first");
 }
 
 TEST_F(GuestTest, T12_SshToAStoppedSandboxBootsIt) {
@@ -384,14 +584,64 @@ TEST_F(GuestTest, T12_SshToAStoppedSandboxBootsIt) {
   EXPECT_EQ(ReadLine(Box() / "ssh_port"), port_);
 }
 
-TEST_F(GuestTest, T13_NothingIsLeftInTheEnd) {
+TEST_F(GuestTest, T13_EachBootProvisionsAnew) {
+  ExpectSsh({"cat /var/lib/boots; ls -A /run/sbxfs; sudo cloud-init query "
+             "instance_id >/dev/null; hostname"},
+            "booted\nbooted\n.environment\nlima-box\n");
+  EXPECT_NE(ReadText(Box() / "provision.log").find("\nagain\n"), npos);
+  // Its host key is in the guest, and in no seed any more.
+  const std::string seed = Virsh(
+      {"vol-path", "--pool", "sbxfs", Virsh({"domuuid", "box"}) + ".seed"});
+  EXPECT_EQ(ReadText(seed).find("PRIVATE KEY"), npos);
+  EXPECT_NE(ReadText(seed).find("boot.sh"), npos);
+}
+
+TEST_F(GuestTest, T14_AFailedScriptIsToldAndTakesNothingAway) {
+  Status("stop", 120s);
+  const stdfs::path other = Box().parent_path() / "other";
+  ASSERT_EQ(Call([&] { return rename(Box().c_str(), other.c_str()); }),
+            Verdict{});
+  name_ = "other";
+  std::ofstream(Box() / "config.yaml") << R"(
+memory: 512MiB
+disk: 4GiB
+provision:
+- script: |
+    #!/bin/sh
+    for line in one two three four; do echo $line; done
+    exit 3
+- script: |
+    #!/bin/sh
+    hostname
+)";
+  ASSERT_EQ(ReadText(Box() / "error"), "");
+  Writer start(Box() / "status", "start\n");
+  const auto verdict = start.Ended(kBoot);
+  ASSERT_TRUE(verdict.has_value()) << ReadText(Box() / "progress");
+  const std::string why =
+      "provision script 1 (mode system) ended with status 3, having said 'two "
+      "| three | four'; see provision.log, mend config.yaml and write restart";
+  EXPECT_EQ(*verdict,
+            (Verdict{EIO, "Cannot start 'other': it runs, but " + why}));
+  EXPECT_EQ(ReadLine(Box() / "error"), verdict->sentence);
+  EXPECT_EQ(ReadLine(Box() / "ready"), "no: " + why);
+  EXPECT_EQ(ReadLine(Box() / "status"), "running");
+  const std::string log = ReadText(Box() / "provision.log");
+  EXPECT_NE(log.find("one\ntwo\nthree\nfour\n== exit status 3\n"), npos) << log;
+  // The next one ran, in the guest that has its new name.
+  EXPECT_NE(log.find("\nlima-other\n== exit status 0\n"), npos) << log;
+  // What config.yaml says no more is gone.
+  ExpectSsh({"echo x$PLAIN$HASH; grep -c internal /etc/hosts"}, "x\n1\n");
+}
+
+TEST_F(GuestTest, T15_NothingIsLeftInTheEnd) {
   EXPECT_EQ(Call([] { return rmdir(Box().c_str()); }).error, EBUSY);
   EXPECT_EQ(
       Call([] { return unlink((Host() / "images/debian-12").c_str()); }).error,
       EBUSY);
   Status("stop", 120s);
   ASSERT_EQ(Call([] { return rmdir(Box().c_str()); }), Verdict{}) << Errors();
-  ASSERT_EQ(Call([] { return rmdir((Host() / "trash/box").c_str()); }),
+  ASSERT_EQ(Call([] { return rmdir((Host() / "trash" / name_).c_str()); }),
             Verdict{})
       << Errors();
   EXPECT_EQ(Call([] { return unlink((Host() / "images/debian-12").c_str()); }),

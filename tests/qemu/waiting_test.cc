@@ -50,8 +50,9 @@ TEST_F(WaitingTest, AGuestWithoutSshIsNeverReady) {
   EXPECT_EQ(Verb("box", "start"),
             (Verdict{ETIMEDOUT,
                      "Cannot start 'box': it runs, but could not be used "
-                     "within 4 s; see its ready and console.log, or write "
-                     "kill"}));
+                     "within 4 s, waiting for ssh on port " +
+                         ReadLine(Dir() / "box/ssh_port") +
+                         "; see its console.log, or write kill"}));
   EXPECT_EQ(Status("box"), "running");
   EXPECT_EQ(ReadLine(Dir() / "box/ready"),
             "no: ssh on port " + ReadLine(Dir() / "box/ssh_port"));

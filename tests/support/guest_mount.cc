@@ -154,9 +154,9 @@ void PrintTo(const Verdict& verdict, std::ostream* out) {
 
 Verdict WriteText(const stdfs::path& path, const std::string& text, int flags) {
   flags |= O_CLOEXEC | O_TRUNC;  // as a shell's > does
-  UniqueFd fd(open(path.c_str(), O_RDWR | flags));
+  UniqueFd fd(open(path.c_str(), O_RDWR | flags, 0600));
   if (!fd.Valid() && errno == EACCES) {
-    fd.Reset(open(path.c_str(), O_WRONLY | flags));
+    fd.Reset(open(path.c_str(), O_WRONLY | flags, 0600));
   }
   if (!fd.Valid()) return {errno, ""};
   Verdict verdict;

@@ -1,0 +1,93 @@
+// Provision's part for what a guest is told at its boot: the seed.
+#include <gcrypt.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "backend/guest/boot.h"
+#include "backend/provision.h"
+#include "backend/util/log.h"
+#include "backend/util/text.h"
+
+namespace sbxfs {
+namespace {
+
+std::string Digest(const SeedInput& seed) {
+  std::string all;
+  for (const auto& [name, text] : SeedDocuments(seed)) {
+    all += name + '\0' + text + '\0';
+  }
+  unsigned char digest[20];
+  gcry_md_hash_buffer(GCRY_MD_RMD160, digest, all.data(), all.size());
+  return Base64Encode(
+      std::string_view(reinterpret_cast<const char*>(digest), sizeof(digest)));
+}
+
+}  // namespace
+
+// A guest takes its host key at its first boot alone, and nobody knows for sure
+// that it did until it was ready once: up to then it is the same key that is
+// offered, from then on none, so that it is nowhere but in the guest.
+std::optional<KeyPair> Provision::SeedHostKey(const Metadata& meta) {
+  if (meta.seeded) return std::nullopt;
+  if (!meta.seed_volume.empty()) {
+    try {
+      auto key = HostKeyOf(core_.storage.Read(meta.seed_volume, 0, 0));
+      if (key && key->public_key == meta.host_key) return key;
+    } catch (const Error& error) {
+      if (error.Errno() != ENOENT) throw;
+    }
+  }
+  return MakeKeyPair();
+}
+
+// Of a sandbox that the catalog may not have yet, or under another name.
+Spec Provision::ExpandedFor(const Metadata& meta, const std::string& uuid,
+                            const std::string& name, const Spec& spec) const {
+  Sandbox sandbox;
+  sandbox.uuid = uuid;
+  sandbox.name = name;
+  sandbox.uid = meta.uid;
+  sandbox.user = meta.booted ? meta.user : spec.user;
+  sandbox.ssh_port = meta.ssh_port;
+  return core_.Expanded(spec, sandbox);
+}
+
+bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
+                            const std::string& name, const Spec& wanted) {
+  const Spec spec = ExpandedFor(meta, uuid, name, wanted);
+  SeedInput seed;
+  // Always the same: to cloud-init another one is another machine.
+  seed.instance_id = uuid;
+  seed.hostname = GuestHostname(name);
+  // A guest that has booted has its user.
+  seed.user = meta.booted ? meta.user : spec.user;
+  seed.uid = spec.uid;
+  seed.home = spec.home;
+  seed.shell = spec.shell;
+  seed.comment = spec.comment;
+  seed.authorized_keys = Keys(meta);
+  seed.host_key = SeedHostKey(meta);
+  seed.mac = MacFor(uuid);
+  seed.boot = BootDocuments(
+      {.name = name,
+       .hostname = seed.hostname,
+       .instance_id = uuid,
+       .user = seed.user,
+       .spec = spec,
+       .env = GuestEnv(spec, [](const char* var) { return getenv(var); })});
+  const std::string digest = Digest(seed);
+  if (digest == meta.seed_digest) return false;
+  const std::string volume = uuid + ".seed";
+  core_.storage.Write(volume, MakeSeed(seed));
+  meta.seed_volume = volume;
+  meta.seed_digest = digest;
+  if (seed.host_key) meta.host_key = seed.host_key->public_key;
+  if (!meta.booted) {
+    meta.user = seed.user;
+    meta.guest_keys = KeysDigest(seed.authorized_keys);
+  }
+  return true;
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,72 @@
+#include "backend/run_info.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+#include <cstdlib>
+
+#include "backend/util/text.h"
+#include "backend/util/utf8.h"
+#include "backend/xml.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr char kElement[] = "run";
+
+}  // namespace
+
+bool IsSecretName(std::string_view name) {
+  return !name.empty() && name.size() <= kLongestSecretName &&
+         std::isdigit(static_cast<unsigned char>(name[0])) == 0 &&
+         std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return c < 0x80 && (std::isalnum(c) != 0 || c == '_');
+         });
+}
+
+std::string FormatRun(const RunInfo& run) {
+  const XmlDoc doc = NewXml(kElement);
+  xmlNode* node = xmlDocGetRootElement(doc.get());
+  const auto set = [node](const char* name, const std::string& value) {
+    xmlNewProp(node, reinterpret_cast<const xmlChar*>(name),
+               reinterpret_cast<const xmlChar*>(value.c_str()));
+  };
+  set("started",
+      fmt::to_string(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                         run.started.time_since_epoch())
+                         .count()));
+  set("ready", fmt::format("{:.1f}", run.ready_seconds));
+  if (!run.failed.empty()) set("failed", run.failed);
+  std::string secrets;
+  for (const auto& name : run.secrets) {
+    secrets += (secrets.empty() ? "" : " ") + name;
+  }
+  if (!secrets.empty()) set("secrets", secrets);
+  return FormatXml(node);
+}
+
+RunInfo ParseRun(std::string_view xml) {
+  RunInfo run;
+  const XmlDoc doc = ParseXml(xml);
+  const xmlNode* node = doc ? xmlDocGetRootElement(doc.get()) : nullptr;
+  if (node != nullptr && XmlName(node) == "domain") {
+    node = XmlChild(XmlChild(node, "metadata"), kElement);
+  }
+  if (node == nullptr) return run;
+  const std::string ready = XmlAttribute(node, "ready");
+  if (!ready.empty()) run.ready_seconds = std::strtod(ready.c_str(), nullptr);
+  run.started =
+      Time(std::chrono::duration_cast<Time::duration>(std::chrono::nanoseconds(
+          std::strtoll(XmlAttribute(node, "started").c_str(), nullptr, 10))));
+  run.failed = XmlAttribute(node, "failed");
+  if (!IsPlainLine(run.failed)) run.failed.clear();
+  const std::string secrets = XmlAttribute(node, "secrets");
+  for (const std::string_view name : Split(secrets, ' ')) {
+    if (IsSecretName(name)) run.secrets.emplace(name);
+  }
+  return run;
+}
+
+}  // namespace sbxfs

@@ -15,6 +15,7 @@
 #include "backend/libvirt_error.h"
 #include "backend/mounts.h"
 #include "backend/run_dir.h"
+#include "backend/spec/keys.h"
 #include "backend/tunnels.h"
 #include "backend/util/log.h"
 
@@ -131,12 +132,12 @@ std::string PendingOf(const DomainFacts& facts, const Spec& now, Core& core) {
       keys = {"config.yaml"};
     }
   }
-  // The guest knows nothing of the first ones, and the others are looked at
+  // The guest knows nothing of the first ones, and the last are looked at
   // themselves.
   std::erase_if(keys, [](const auto& key) {
-    return key == "description" || key == "autostart" ||
-           key.starts_with("ssh.forward") || key == "ssh.localPort" ||
-           key == "portForwards" || key == "mounts";
+    return !WhyIdle(key).empty() || key == "description" ||
+           key == "autostart" || key.starts_with("ssh.forward") ||
+           key == "ssh.localPort" || key == "portForwards" || key == "mounts";
   });
   if (!core.test_driver) {
     if (meta.disk_volume.empty()) keys.emplace_back("image");

@@ -93,8 +93,7 @@ void Provision::PutBack(const std::string& uuid, const std::string& name,
 
 void Provision::SetAutostart(virDomainPtr domain, const Metadata& meta) {
   if (core_.test_driver) return;
-  const bool on = meta.trashed_name.empty() &&
-                  core_.SpecOf(meta).autostart;
+  const bool on = meta.trashed_name.empty() && core_.SpecOf(meta).autostart;
   virDomainSetAutostart(domain, on ? 1 : 0);
 }
 

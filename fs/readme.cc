@@ -45,11 +45,10 @@ std::string Helps(DirKind dir, Take take) {
   return text;
 }
 
-// The lists of what a sandbox has.
-std::string SandboxFiles() {
-  return "to read and write:\n" + Names(DirKind::kSandbox, IsWritten) +
-         "to read:\n" + Names(DirKind::kSandbox, IsReadOnly) +
-         Helps(DirKind::kSandbox, IsDirectory);
+// The lists of what a sandbox, or .host, has.
+std::string Files(DirKind dir) {
+  return "to read and write:\n" + Names(dir, IsWritten) + "to read:\n" +
+         Names(dir, IsReadOnly) + Helps(dir, IsDirectory);
 }
 
 }  // namespace
@@ -77,8 +76,7 @@ std::string HostReadme(const View& view) {
              "inotify does not work.\nA write is one command; its errno is the "
              "verdict. sbxfs(5) has it all.\n\nIn box/, ",
              at, view.host->uri, connected ? "" : " (not connected)") +
-         SandboxFiles() + "In .host/:\n" +
-         Helps(DirKind::kHost, [](const Row&) { return true; });
+         Files(DirKind::kSandbox) + "In .host/, " + Files(DirKind::kHost);
 }
 
 std::string SandboxReadme(const View& view) {
@@ -103,7 +101,7 @@ std::string SandboxReadme(const View& view) {
       FormatSize(sandbox.memory), FormatSize(sandbox.disk), sandbox.user,
       sandbox.ssh_port, dir, dir, sandbox.name, dir, VerbList(), Ready(view),
       error.empty() ? "none\n" : error);
-  return text + SandboxFiles() +
+  return text + Files(DirKind::kSandbox) +
          "What each is: sbxfs(5), and ../.host/README\n";
 }
 

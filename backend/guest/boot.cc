@@ -401,7 +401,7 @@ std::string LastWords(std::string_view log) {
 }
 
 std::string OneLine(std::string_view text) {
-  std::string line(Trim(text));
+  std::string line(text);
   size_t at = 0;
   for (size_t next; (next = FindNotPlain(std::string_view(line).substr(at))) !=
                     std::string_view::npos;) {
@@ -411,7 +411,7 @@ std::string OneLine(std::string_view text) {
   std::replace_if(
       line.begin(), line.end(),
       [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
-  return line;
+  return std::string(Trim(line));
 }
 
 std::string ProbeCommand(const std::string& script, const std::string& user) {

@@ -111,22 +111,25 @@ std::vector<std::pair<std::string, std::string>> SeedDocuments(
 }
 
 std::optional<KeyPair> HostKeyOf(std::string_view seed) {
-  // An image holds each file in one piece, and user-data as ToYaml lays it out.
-  const size_t file = seed.find("#cloud-config\n{\n");
-  if (file == std::string_view::npos) return std::nullopt;
+  // An image holds each file in one piece, and user-data as ToYaml lays it
+  // out. A boot script may look like it, but for the key.
+  constexpr std::string_view kFile = "#cloud-config\n{\n";
   constexpr std::string_view kName = "\n  \"ssh_keys\": ";
-  const size_t name = seed.find(kName, file);
-  if (name == std::string_view::npos || name > seed.find("\n}\n", file)) {
-    return std::nullopt;
+  for (size_t file = seed.find(kFile); file != std::string_view::npos;
+       file = seed.find(kFile, file + 1)) {
+    const size_t name = seed.find(kName, file);
+    if (name == std::string_view::npos) break;
+    if (name > seed.find("\n}\n", file)) continue;
+    std::string_view text = seed.substr(name + kName.size());
+    text = text.substr(0, text.find('}') + 1);
+    const Json keys = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!keys.is_object() || !keys.contains("ed25519_private")) continue;
+    KeyPair key{keys.value("ed25519_private", ""),
+                keys.value("ed25519_public", "")};
+    if (key.public_key.ends_with('\n')) key.public_key.pop_back();
+    return key;
   }
-  std::string_view text = seed.substr(name + kName.size());
-  text = text.substr(0, text.find('}') + 1);
-  const Json keys = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!keys.is_object()) return std::nullopt;
-  KeyPair key{keys.value("ed25519_private", ""),
-              keys.value("ed25519_public", "")};
-  if (key.public_key.ends_with('\n')) key.public_key.pop_back();
-  return key;
+  return std::nullopt;
 }
 
 std::string MakeSeed(const SeedInput& input) {

@@ -119,7 +119,7 @@ Spec ParseSpec(const std::vector<Layer>& layers) {
 std::vector<std::string> Differences(const Spec& a, const Spec& b) {
   std::set<std::string> keys;
   const auto compare = [&](const char* key, bool same) {
-    if (!same && WhyIdle(key).empty()) keys.insert(key);
+    if (!same) keys.insert(key);
   };
   compare("additionalDisks", a.additional_disks == b.additional_disks);
   compare("arch", a.arch == b.arch);

@@ -175,17 +175,17 @@ RunScript() {
 }
 
 # A login shell of the user's, so that its profile holds, with the session that
-# `systemctl --user` asks for.
+# `systemctl --user` asks for where the guest has such.
 AsUser() {
   cd "$LIMA_CIDATA_HOME" || exit
-  if command -v loginctl >/dev/null; then
-    # Kept for this and the next boots; started at once, and waited for.
-    loginctl enable-linger "$LIMA_CIDATA_USER"
-    systemctl start "user@$LIMA_CIDATA_UID.service"
-  fi
   export HOME="$LIMA_CIDATA_HOME" SHELL="$LIMA_CIDATA_SHELL" \
-    USER="$LIMA_CIDATA_USER" LOGNAME="$LIMA_CIDATA_USER" \
-    XDG_RUNTIME_DIR="/run/user/$LIMA_CIDATA_UID"
+    USER="$LIMA_CIDATA_USER" LOGNAME="$LIMA_CIDATA_USER"
+  # Kept for this and the next boots; started at once, and waited for. A guest
+  # without pam_systemd has no such sessions.
+  if { loginctl enable-linger "$LIMA_CIDATA_USER" &&
+       systemctl start "user@$LIMA_CIDATA_UID.service"; } >/dev/null 2>&1; then
+    export XDG_RUNTIME_DIR="/run/user/$LIMA_CIDATA_UID"
+  fi
   runuser -u "$LIMA_CIDATA_USER" -- "$SHELL" -lc "$1"
 }
 

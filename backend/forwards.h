@@ -17,6 +17,7 @@ struct Forward {
   std::string host_ip = "127.0.0.1";  // IPv4
   int host_port = 0;
   int guest_port = 0;
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 misreads it.
   auto operator<=>(const Forward&) const = default;
 };
 
@@ -29,6 +30,7 @@ struct Tunnel {
   // A path, or ADDRESS:PORT; IPv6 in brackets.
   std::string host;
   std::string guest;
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 misreads it.
   auto operator<=>(const Tunnel&) const = default;
 };
 [[nodiscard]] bool IsSocket(std::string_view side);

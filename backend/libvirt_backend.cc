@@ -161,7 +161,7 @@ class LibvirtBackend : public Backend {
                const std::string& value, Reply<Done> reply) override {
     switch (collection) {
       case Collection::kMounts:
-        SetMount(caller, uuid, name, value, std::move(reply));
+        SetMount(caller, uuid, name, value, reply);
         return;
       case Collection::kPorts:
         provision_.SetPort(caller, uuid, name, value, std::move(reply));

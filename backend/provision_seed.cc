@@ -15,7 +15,7 @@ namespace {
 std::string Digest(const SeedInput& seed) {
   std::string all;
   for (const auto& [name, text] : SeedDocuments(seed)) {
-    all += name + '\0' + text + '\0';
+    all.append(name).append(1, '\0').append(text).append(1, '\0');
   }
   unsigned char digest[20];
   gcry_md_hash_buffer(GCRY_MD_RMD160, digest, all.data(), all.size());

@@ -61,6 +61,7 @@ class Readings {
     std::string document;
     pid_t process = 0;
     uint64_t start = 0;
+    // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 misreads it.
     auto operator<=>(const Key&) const = default;
   };
   static Key KeyOf(const std::string& document, pid_t tid);

@@ -83,7 +83,7 @@ std::string EnvLines(const std::map<std::string, std::string>& env,
   for (const auto& [name, value] : env) {
     if (IsVariable(name) && value.find('\n') == std::string::npos &&
         fits(value)) {
-      text += name + "=" + value + "\n";
+      text.append(name).append("=").append(value).append("\n");
     }
   }
   return text;
@@ -140,9 +140,9 @@ void AddHosts(const BootInput& input, Documents& files) {
     if (!IsWord(name) || !IsWord(target)) continue;
     const std::string address = Follow(known, target);
     if (IsAddress(address)) {
-      lines += address + " " + name + "\n";
+      lines.append(address).append(" ").append(name).append("\n");
     } else {
-      aliases += name + " " + address + "\n";
+      aliases.append(name).append(" ").append(address).append("\n");
     }
   }
   files.emplace_back("hosts", lines);

@@ -308,7 +308,7 @@ TEST_F(GuestTest, T04c_ASecretIsTheGuestsAlone) {
              "sh -lc 'echo $TOKEN; echo ${#PEM}'; "
              "stat -c '%a %s' /run/sbxfs/PEM; df --output=fstype /run/sbxfs | "
              "tail -1"},
-            fmt::format("{0}#\nTOKEN={0}#\n{0}#\n60015\n400 60017\ntmpfs\n",
+            fmt::format("{0}#\nTOKEN={0}#\n{0}#\n60016\n400 60017\ntmpfs\n",
                         needle.Text()));
   // Nothing of this machine has it but the daemon that was told.
   std::vector<std::string> places = {"/var/lib/libvirt", "/var/log/libvirt",
@@ -596,6 +596,7 @@ TEST_F(GuestTest, T13_EachBootProvisionsAnew) {
 }
 
 TEST_F(GuestTest, T14_AFailedScriptIsToldAndTakesNothingAway) {
+  mount_->ExpectLoggedErrors();
   Status("stop", 120s);
   const stdfs::path other = Box().parent_path() / "other";
   ASSERT_EQ(Call([&] { return rename(Box().c_str(), other.c_str()); }),

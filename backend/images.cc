@@ -110,11 +110,14 @@ UniqueFd OpenAs(uid_t uid, const std::string& path) {
     syscall(SYS_setgroups, own.size(), own.data());
   }
   if (!fd.Valid()) {
-    throw Error(error, fmt::format("{}: {}", what, std::strerror(error)));
+    throw Error(error, fmt::format("{}: {}; correct images: in config.yaml",
+                                   what, std::strerror(error)));
   }
   struct stat info {};
   if (fstat(fd.Get(), &info) != 0 || !S_ISREG(info.st_mode)) {
-    throw Error(EINVAL, what + ": it is no ordinary file");
+    throw Error(EINVAL, what +
+                            ": it is no ordinary file; name a disk image "
+                            "under images: in config.yaml");
   }
   return fd;
 }
@@ -329,23 +332,33 @@ class Images::Reader : public ImageReader,
 };
 
 void Images::Refresh() {
-  // Before their marks: a mark is there first and goes last.
-  const auto volumes = core_.storage.List(kImage);
-  std::set<std::string> partial;
-  for (const auto& name : core_.storage.Names()) {
-    if (IsMark(name)) partial.insert(name.substr(kPartial.size()));
+  uint64_t number = 0;
+  {
+    MutexLock lock(mutex_);
+    number = ++refreshes_;
   }
+  const auto volumes = core_.storage.List(kImage);
+  // Looked at again, all in one moment: of what is given up the image goes
+  // first and its mark last.
+  const auto listed = core_.storage.Names();
+  const std::set<std::string> names(listed.begin(), listed.end());
   const auto used = core_.ImagesInUse();
   const PoolInfo pool = core_.storage.Info();
   std::vector<Image> images;
   for (const auto& volume : volumes) {
     const std::string name = volume.name.substr(kImage.size());
-    if (partial.contains(name)) continue;
+    if (names.contains(MarkOf(name)) || !names.contains(volume.name)) continue;
     images.push_back({name, volume.size, volume.modified, used.contains(name)});
   }
   std::sort(images.begin(), images.end(),
             [](const Image& a, const Image& b) { return a.name < b.name; });
   core_.catalog.ChangeHost([&](Host& host) {
+    {
+      // One that looked earlier and was overtaken knows less.
+      MutexLock lock(mutex_);
+      if (number < refreshed_) return;
+      refreshed_ = number;
+    }
     host.images = images;
     host.pool_size = pool.size;
     host.pool_available = pool.available;

@@ -69,6 +69,8 @@ class Images {
   // What was learnt of an image, good while size and mtime are the same.
   std::map<std::string, std::pair<std::pair<uint64_t, Time>, ImageFacts>> facts_
       GUARDED_BY(mutex_);
+  uint64_t refreshes_ GUARDED_BY(mutex_) = 0;  // begun
+  uint64_t refreshed_ GUARDED_BY(mutex_) = 0;  // the latest that is shown
 };
 
 }  // namespace sbxfs

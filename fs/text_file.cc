@@ -48,7 +48,9 @@ std::string RowKey(const Row& row, const std::string& uuid) {
 void CheckWritable(const View& view, const Row& row) {
   if (row.store == nullptr) {
     throw Error(EACCES,
-                fmt::format("Cannot write '{}': it is read-only", row.name));
+                fmt::format("Cannot write '{}': it is read-only; .host/README "
+                            "names the files that take writes",
+                            row.name));
   }
   CheckNotTrashed(view, row.name);
 }

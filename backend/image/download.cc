@@ -180,12 +180,16 @@ void Transfer::FailTransfer(CURLcode code) const {
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_CONNECT:
-      Fail(EHOSTUNREACH, shown_, why + "; is this machine on the network");
+      Fail(EHOSTUNREACH, shown_,
+           why + "; check the URL, and whether this machine is on the network");
     case CURLE_OPERATION_TIMEDOUT:
       Fail(EHOSTUNREACH, shown_, why + "; try again later");
     case CURLE_PEER_FAILED_VERIFICATION:
       Fail(EIO, shown_,
-           why + "; is the package ca-certificates installed here");
+           fmt::format("the server's certificate is not trusted here ({}); "
+                       "correct the URL, install the package ca-certificates, "
+                       "or cp the image to .host/images",
+                       why));
     case CURLE_OUT_OF_MEMORY:
       throw std::bad_alloc();
     default:

@@ -17,6 +17,11 @@ bool IsPlainScalar(std::string_view value, bool flow) {
   }
   if (flow && value.find_first_of(",[]{}:") != value.npos) return false;
   if (value == "..." || value.starts_with("---")) return false;
+  // A number below zero is no list.
+  if (value.size() > 1 && value.front() == '-' && value[1] >= '0' &&
+      value[1] <= '9') {
+    return true;
+  }
   return kIndicators.find(value.front()) == kIndicators.npos;
 }
 

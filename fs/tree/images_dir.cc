@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <optional>
 
+#include "backend/util/mutex.h"
 #include "fs/attributes.h"
 #include "fs/name.h"
 #include "fs/process.h"
@@ -86,13 +87,16 @@ class UploadingFile : public ImageFile {
         maker_(maker),
         writer_(std::move(writer)) {}
 
-  struct stat Stat(const Caller& reader) override {
-    if (FindImage(*tree_, name_)) return ImageFile::Stat(reader);
+  struct stat Stat(const Caller& reader) override EXCLUDES(mutex_) {
+    const auto writer = Writer();
+    if (writer == nullptr || FindImage(*tree_, name_)) {
+      return ImageFile::Stat(reader);
+    }
     struct stat stat =
         OwnStat(*tree_, S_IFREG | 0644, std::chrono::system_clock::now());
     stat.st_uid = maker_.uid;
     stat.st_gid = maker_.gid;
-    SetSize(stat, writer_->Written());
+    SetSize(stat, writer->Written());
     return stat;
   }
 
@@ -106,21 +110,34 @@ class UploadingFile : public ImageFile {
     ImageFile::Open(caller, flags, std::move(reply));
   }
 
-  ImageWriter& writer() { return *writer_; }
-  void Ended() { tree_->passing.Remove(".host/images/", name_, this); }
+  // The kernel may know this node long after it was closed; what the writer
+  // leaves unfinished goes with the writer.
+  void Ended() EXCLUDES(mutex_) {
+    tree_->passing.Remove(".host/images/", name_, this);
+    std::shared_ptr<ImageWriter> writer;  // freed outside the lock
+    MutexLock lock(mutex_);
+    writer_.swap(writer);
+  }
+  std::shared_ptr<ImageWriter> Writer() EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return writer_;
+  }
   const std::string& name() const { return name_; }
   Tree& tree() { return *tree_; }
 
  private:
   const Caller maker_;
-  const std::shared_ptr<ImageWriter> writer_;
+  Mutex mutex_;
+  std::shared_ptr<ImageWriter> writer_ GUARDED_BY(mutex_);
 };
 
 class OpenUpload : public OpenFile,
                    public std::enable_shared_from_this<OpenUpload> {
  public:
   OpenUpload(std::shared_ptr<UploadingFile> file, const Caller& opener)
-      : file_(std::move(file)), process_(ReadProcess(opener.pid).tgid) {}
+      : file_(std::move(file)),
+        writer_(file_->Writer()),
+        process_(ReadProcess(opener.pid).tgid) {}
 
   void Read(const Caller&, uint64_t, size_t, Reply<std::string>) override {
     throw Error(EBADF, fmt::format("Cannot read image '{}': it is still being "
@@ -140,15 +157,15 @@ class OpenUpload : public OpenFile,
       dirty_ = true;
       verdict_.reset();
     }
-    file_->writer().Write(offset, std::move(bytes), std::move(reply));
+    writer_->Write(offset, std::move(bytes), std::move(reply));
   }
 
   void Truncate(const Caller&, uint64_t size, Reply<Done> reply) override {
-    if (size == file_->writer().Written()) {
+    if (size == writer_->Written()) {
       reply.Ok();
       return;
     }
-    file_->writer().Truncate(size, std::move(reply));
+    writer_->Truncate(size, std::move(reply));
   }
 
   void Flush(const Caller& caller, Reply<Done> reply) override
@@ -176,14 +193,12 @@ class OpenUpload : public OpenFile,
     const bool counts = Counts(caller);
     MutexLock lock(mutex_);
     if (verdict_ || !dirty_ || !counts) return std::nullopt;
-    return file_->writer().Written();
+    return writer_->Written();
   }
 
   void Release() override { file_->Ended(); }
 
-  std::optional<uint64_t> Size() const override {
-    return file_->writer().Written();
-  }
+  std::optional<uint64_t> Size() const override { return writer_->Written(); }
 
  private:
   bool Counts(const Caller& caller) const {
@@ -206,10 +221,11 @@ class OpenUpload : public OpenFile,
         Error(ETIMEDOUT, fmt::format("Cannot finish image '{}': the hypervisor "
                                      "did not answer; try again",
                                      file_->name())));
-    told.Guard([&] { file_->writer().Finish(told); });
+    told.Guard([&] { writer_->Finish(told); });
   }
 
   const std::shared_ptr<UploadingFile> file_;
+  const std::shared_ptr<ImageWriter> writer_;
   const pid_t process_;
   Mutex mutex_;
   bool dirty_ GUARDED_BY(mutex_) = false;

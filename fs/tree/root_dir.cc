@@ -16,6 +16,7 @@ namespace sbxfs {
 namespace {
 
 constexpr mode_t kSandboxMode = 0700;
+constexpr std::string_view kYaml = ".yaml";
 
 std::string NextKey() {
   static std::atomic<uint64_t> last{0};
@@ -107,7 +108,8 @@ bool RootDir::IsDocument(const std::string& name) const {
 
 bool RootDir::IsScratch(const std::string& name, int flags) const {
   return (flags & O_EXCL) != 0 ||
-         (name.find(".yaml") != std::string::npos && StripYaml(name).empty());
+         (name.find(kYaml) != std::string::npos && StripYaml(name).empty() &&
+          (LooksScratch(name) || !name.ends_with(kYaml)));
 }
 
 bool RootDir::MakesOf(const std::string& name) const {
@@ -115,6 +117,9 @@ bool RootDir::MakesOf(const std::string& name) const {
 }
 
 void RootDir::RefuseNew(const std::string& name) const {
+  if (name.ends_with(kYaml)) {  // says what is wrong with it
+    (void)Name::Parse("make", name.substr(0, name.size() - kYaml.size()));
+  }
   throw Error(EPERM,
               fmt::format("Cannot create '{}': sandboxes are made here; mkdir "
                           "'{}', or copy a config to '{}.yaml'",

@@ -177,7 +177,7 @@ TEST_F(ImageTest, AMissingPathAndADiskTooSmall) {
   EXPECT_EQ(Start("box"),
             (Verdict{ENOENT,
                      "Cannot read the image '/nonexistent/disk.img': No such "
-                     "file or directory"}));
+                     "file or directory; correct images: in config.yaml"}));
   std::string large = BlankDisk();
   large.resize(8 << 20);
   ASSERT_EQ(Copy(File("large", large), "large").status, 0);

@@ -30,7 +30,8 @@ std::string RefusedRule(const std::string& sentence) {
 
 }  // namespace
 
-bool Actions::Holds(Verb verb, const Sandbox& sandbox) {
+bool Actions::Holds(Verb verb, const std::string& argument,
+                    const Sandbox& sandbox) {
   switch (verb) {
     case Verb::kStart:
       return sandbox.state == State::kRunning &&
@@ -44,6 +45,8 @@ bool Actions::Holds(Verb verb, const Sandbox& sandbox) {
       return sandbox.state == State::kRunning;
     case Verb::kSave:
       return sandbox.state == State::kSaved;
+    case Verb::kRevert:
+      return sandbox.snapshot == argument;
     default:
       return false;
   }
@@ -59,6 +62,7 @@ void Actions::CheckState(Verb verb, const Sandbox& sandbox,
   switch (verb) {
     case Verb::kStart:
     case Verb::kRestart:
+    case Verb::kFactoryReset:
       // The one way a shell's user learns that config.yaml was refused: echo
       // does not see an error at close.
       if (!sandbox.rejected.empty()) {
@@ -67,11 +71,12 @@ void Actions::CheckState(Verb verb, const Sandbox& sandbox,
                                 "config.yaml, or rm config.yaml.rejected",
                                 what, sandbox.rejected_reason));
       }
-      if (verb == Verb::kRestart && state == State::kSaved) {
-        refuse("start it first");
+      if (verb != Verb::kStart && state == State::kSaved) {
+        refuse("start it first, or write kill to drop its memory");
       }
       return;
     case Verb::kStop:
+    case Verb::kRevert:
       if (state == State::kSaved) {
         refuse("start it first, or write kill to drop its memory");
       }
@@ -102,12 +107,13 @@ void Actions::CheckState(Verb verb, const Sandbox& sandbox,
 bool Actions::Overtakes(Verb verb, const Action& current) {
   if (verb == Verb::kKill) return true;
   return (verb == Verb::kStop || verb == Verb::kPause || verb == Verb::kSave ||
-          verb == Verb::kReset) &&
+          verb == Verb::kReset || verb == Verb::kFactoryReset ||
+          verb == Verb::kRevert) &&
          current.verb == Verb::kStart && current.waiting;
 }
 
 void Actions::Act(const std::string& uuid, Verb verb, bool wait,
-                  Reply<Done> reply) {
+                  Reply<Done> reply, const std::string& argument) {
   std::vector<Reply<Done>> overtaken;
   std::string told;
   ActionPtr action;
@@ -123,7 +129,8 @@ void Actions::Act(const std::string& uuid, Verb verb, bool wait,
     MutexLock lock(mutex_);
     const auto found = current_.find(uuid);
     const ActionPtr current = found == current_.end() ? nullptr : found->second;
-    if (current != nullptr && current->verb == verb) {
+    if (current != nullptr && current->verb == verb &&
+        current->argument == argument) {
       if (wait) {
         current->askers.push_back(reply);
       } else {
@@ -132,7 +139,7 @@ void Actions::Act(const std::string& uuid, Verb verb, bool wait,
       return;
     }
     if (current == nullptr) {
-      if (Holds(verb, *sandbox)) {
+      if (Holds(verb, argument, *sandbox)) {
         told = "holds";
         return;
       }
@@ -145,6 +152,7 @@ void Actions::Act(const std::string& uuid, Verb verb, bool wait,
     action = std::make_shared<Action>();
     action->verb = verb;
     action->uuid = uuid;
+    action->argument = argument;
     action->what = what;
     if (wait) {
       action->askers.push_back(reply);
@@ -280,6 +288,10 @@ void Actions::Perform(Action& action) {
       return simple([](virDomainPtr d) { return virDomainManagedSave(d, 0); });
     case Verb::kReset:
       return simple([](virDomainPtr d) { return virDomainReset(d, 0); });
+    case Verb::kFactoryReset:
+      return FactoryReset(action);
+    case Verb::kRevert:
+      return Revert(action);
     case Verb::kDestroy: {
       // The same as rmdir, answered by the same code.
       Doing(action, std::nullopt, "removing it");
@@ -355,6 +367,7 @@ void Actions::Boot(Action& action) {
             : fmt::format("step 3 of 4: starting the guest ({})", accelerator));
   const Turns::Turn turn = core_.Turn(uuid, what);
   if (sandbox->ours) {
+    if (!saved) snapshots_.CheckStart(uuid, what);
     const Metadata meta = core_.Meta(uuid, what);
     const Spec spec = core_.SpecOf(meta);
     const auto forwards = ForwardsOf(spec, meta.ssh_port);

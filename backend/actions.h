@@ -10,6 +10,7 @@
 #include "backend/core.h"
 #include "backend/images.h"
 #include "backend/provision.h"
+#include "backend/snapshots.h"
 
 namespace sbxfs {
 
@@ -20,10 +21,11 @@ namespace sbxfs {
 class Actions {
  public:
   Actions(Core& core, Images& images, Provision& provision)
-      : core_(core), images_(images), provision_(provision) {}
+      : core_(core), images_(images), provision_(provision), snapshots_(core) {}
 
-  void Act(const std::string& uuid, Verb verb, bool wait, Reply<Done> reply)
-      EXCLUDES(mutex_);
+  // `argument` of a revert: the tag, with a '!' behind it when forced.
+  void Act(const std::string& uuid, Verb verb, bool wait, Reply<Done> reply,
+           const std::string& argument = "") EXCLUDES(mutex_);
   void WaitFor(const std::string& uuid, State state, Reply<Done> reply);
 
   // Ends all waits; the guests go on.
@@ -33,6 +35,7 @@ class Actions {
   struct Action {
     Verb verb;
     std::string uuid;
+    std::string argument;
     std::string what;  // "Cannot start 'box'"
     std::atomic<bool> overtaken = false;
     std::atomic<bool> waiting = false;  // only waits for the guest now
@@ -42,7 +45,8 @@ class Actions {
   };
   using ActionPtr = std::shared_ptr<Action>;
 
-  [[nodiscard]] static bool Holds(Verb verb, const Sandbox& sandbox);
+  [[nodiscard]] static bool Holds(Verb verb, const std::string& argument,
+                                  const Sandbox& sandbox);
   static void CheckState(Verb verb, const Sandbox& sandbox,
                          const std::string& what);
   [[nodiscard]] static bool Overtakes(Verb verb, const Action& current);
@@ -54,6 +58,15 @@ class Actions {
   void WaitReady(Action& action, std::chrono::steady_clock::time_point until);
   void StopGuest(Action& action);
   void Kill(Action& action);
+  void Revert(Action& action);
+  void FactoryReset(Action& action);
+  // Runs `work`, which changes the disk, with the sandbox's turn held while
+  // the guest is down; one that was on is then started again, and is as usable
+  // as it was. `work` is told whether its file systems were at rest.
+  void WithGuestDown(Action& action,
+                     const std::function<void(bool quiesced)>& work);
+  void BringBack(Action& action, const Sandbox& before,
+                 std::chrono::steady_clock::time_point until);
   void Doing(const Action& action, std::optional<State> state,
              std::string progress);
   void MustGoOn(const Action& action) const;
@@ -65,6 +78,7 @@ class Actions {
   Core& core_;
   Images& images_;
   Provision& provision_;
+  Snapshots snapshots_;
   std::atomic<bool> stopping_ = false;
   Mutex mutex_;
   std::map<std::string, ActionPtr> current_ GUARDED_BY(mutex_);

@@ -19,7 +19,7 @@ constexpr std::array<std::pair<State, std::string_view>, 10> kStates{{
     {State::kUnreachable, "unreachable"},
 }};
 
-constexpr std::array<std::pair<Verb, std::string_view>, 9> kVerbs{{
+constexpr std::array<std::pair<Verb, std::string_view>, 10> kVerbs{{
     {Verb::kStart, "start"},
     {Verb::kStop, "stop"},
     {Verb::kKill, "kill"},
@@ -28,6 +28,7 @@ constexpr std::array<std::pair<Verb, std::string_view>, 9> kVerbs{{
     {Verb::kResume, "resume"},
     {Verb::kSave, "save"},
     {Verb::kReset, "reset"},
+    {Verb::kFactoryReset, "factory-reset"},
     {Verb::kDestroy, "destroy"},
 }};
 
@@ -62,7 +63,9 @@ std::optional<State> ParseState(std::string_view name) {
 bool IsOff(State state) {
   return state == State::kStopped || state == State::kCrashed;
 }
-std::string_view VerbName(Verb verb) { return NameOf(kVerbs, verb); }
+std::string_view VerbName(Verb verb) {
+  return verb == Verb::kRevert ? "revert" : NameOf(kVerbs, verb);
+}
 std::optional<Verb> ParseVerb(std::string_view name) {
   return ValueOf<Verb>(kVerbs, name);
 }

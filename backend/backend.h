@@ -52,7 +52,9 @@ enum class Verb {
   kResume,
   kSave,
   kReset,
-  kDestroy
+  kFactoryReset,
+  kDestroy,
+  kRevert  // no word of status: written to `snapshot`
 };
 [[nodiscard]] std::string_view VerbName(Verb verb);
 [[nodiscard]] std::optional<Verb> ParseVerb(std::string_view name);
@@ -69,8 +71,9 @@ struct Caller {
 // Counters of a running sandbox; zero while stopped, but for the sizes.
 struct Usage {
   uint64_t cpu_usec = 0;
-  uint64_t memory_bytes = 0;  // resident in the hypervisor
-  uint64_t disk_bytes = 0;    // allocated by its own layers
+  uint64_t memory_bytes = 0;    // resident in the hypervisor
+  uint64_t disk_bytes = 0;      // allocated by its own layers
+  uint64_t snapshot_bytes = 0;  // by those of them that are frozen
   uint64_t block_read_bytes = 0;
   uint64_t block_written_bytes = 0;
   uint64_t net_received_bytes = 0;
@@ -85,6 +88,19 @@ struct FileRights {
   std::optional<gid_t> gid;
   std::optional<mode_t> mode;
   bool operator==(const FileRights&) const = default;
+};
+
+// A state of a sandbox's disk that was kept.
+struct Snapshot {
+  std::string tag;
+  std::string parent;  // the tag it came from; empty: none
+  std::string kind;    // "disk", "disk quiesced", "internal", …
+  std::string description;
+  std::string config;  // config.yaml as it was
+  Time created;
+  uint64_t size = 0;  // bytes that it takes; 0 until refreshed
+  std::string layer;  // names it for its life; empty: cannot be gone back to
+  bool operator==(const Snapshot&) const = default;
 };
 
 // One sandbox at one moment. Immutable: a change makes a new one.
@@ -137,6 +153,11 @@ struct Sandbox {
   std::set<std::string> secrets;  // their values are never shown
   // Of a running one: the forwarded sockets, name to path on this machine.
   std::map<std::string, std::string> sockets;
+
+  std::map<std::string, Snapshot> snapshots;  // by tag
+  std::string snapshot;  // the tag the disk stands on; empty: none
+  // Of a clone: the uuid of the sandbox, and the layer, it was made from.
+  std::string origin, origin_layer;
 
   std::vector<std::string> addresses;
   Usage usage;
@@ -257,7 +278,14 @@ enum class Collection { kMounts, kPorts, kSecrets };
 [[nodiscard]] std::string_view CollectionName(Collection collection);
 
 // What Refresh brings up to date.
-enum class Facet { kUsage, kAddresses, kConsole, kDomainXml, kProvisionLog };
+enum class Facet {
+  kUsage,
+  kAddresses,
+  kConsole,
+  kDomainXml,
+  kProvisionLog,
+  kSnapshots
+};
 
 // All functions may be called from any thread. Those without a Reply answer
 // from memory and never wait; those with one return at once and answer later,
@@ -322,6 +350,34 @@ class Backend {
   virtual void SetItem(const Caller& caller, const std::string& uuid,
                        Collection collection, const std::string& name,
                        const std::string& value, Reply<Done> reply) = 0;
+  // mkdir, rmdir, mv in snapshots/. EEXIST, ENOENT; EBUSY in a state that
+  // forbids it, or while a clone needs it.
+  virtual void TakeSnapshot(const Caller& caller, const std::string& uuid,
+                            const std::string& tag, Reply<Done> reply) = 0;
+  virtual void RemoveSnapshot(const Caller& caller, const std::string& uuid,
+                              const std::string& tag, Reply<Done> reply) = 0;
+  virtual void RenameSnapshot(const Caller& caller, const std::string& uuid,
+                              const std::string& tag,
+                              const std::string& new_tag,
+                              Reply<Done> reply) = 0;
+  virtual void DescribeSnapshot(const Caller& caller, const std::string& uuid,
+                                const std::string& tag, const std::string& text,
+                                Reply<Done> reply) = 0;
+  // mkdir in clones/: a stopped sandbox that stands on the snapshot, or for an
+  // empty tag on the disk as it is now. The errors of Create and TakeSnapshot.
+  virtual void Clone(const Caller& caller, const std::string& uuid,
+                     const std::string& tag, const std::string& name,
+                     mode_t mode, Reply<SandboxPtr> reply) = 0;
+  // Makes the disk as it is now an image of that name; answers when it is
+  // there. EEXIST.
+  virtual void Commit(const Caller& caller, const std::string& uuid,
+                      const std::string& image, Reply<Done> reply) = 0;
+  // Puts the disk back to where the snapshot has it; what is there is kept as
+  // `.undo`. `force`: without that, and also when it stands there already. An
+  // action like the verbs', with their errors and waiting.
+  virtual void Revert(const Caller& caller, const std::string& uuid,
+                      const std::string& tag, bool force, bool wait,
+                      Reply<Done> reply) = 0;
   // rm config.yaml.rejected.
   virtual void ForgetRejected(const Caller& caller, const std::string& uuid,
                               Reply<Done> reply) = 0;

@@ -17,6 +17,7 @@
 #include "backend/run_dir.h"
 #include "backend/spec/keys.h"
 #include "backend/tunnels.h"
+#include "backend/snapshot_records.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
@@ -239,6 +240,53 @@ std::optional<DomainFacts> Core::Facts(const std::string& uuid) {
   return found->second;
 }
 
+std::vector<SnapshotFacts> Core::SnapshotsOf(const std::string& uuid) {
+  MutexLock lock(mutex_);
+  const auto found = snapshots_.find(uuid);
+  if (found == snapshots_.end()) return {};
+  return found->second;
+}
+
+void Core::Work(const std::string& uuid, const std::string& what,
+                Reply<Done> reply, std::function<void()> work) {
+  workers.Run([this, uuid, what, reply, work = std::move(work)] {
+    reply.Guard([&] {
+      (void)Reachable(uuid, what);
+      const auto lost = FailWhenLost(reply, what);
+      const Turns::Turn turn = Turn(uuid, what);
+      {
+        MutexLock lock(mutex_);
+        ++works_[uuid];
+      }
+      work();
+      reply.Ok();
+    });
+  });
+}
+
+uint64_t Core::Works(const std::string& uuid) {
+  MutexLock lock(mutex_);
+  return works_[uuid];
+}
+
+std::optional<uint64_t> Core::LayerSize(const std::string& layer) {
+  MutexLock lock(mutex_);
+  const auto found = layer_sizes_.find(layer);
+  if (found == layer_sizes_.end()) return std::nullopt;
+  return found->second;
+}
+
+void Core::NoteLayerSize(const std::string& layer, uint64_t size) {
+  MutexLock lock(mutex_);
+  layer_sizes_[layer] = size;
+}
+
+void Core::ForgetLayerSizes(const std::string& uuid) {
+  MutexLock lock(mutex_);
+  std::erase_if(layer_sizes_,
+                [&](const auto& one) { return one.first.starts_with(uuid); });
+}
+
 Metadata Core::Meta(const std::string& uuid, std::string_view what) {
   auto facts = Facts(uuid);
   if (!facts) throw Error(ENOENT, fmt::format("{}: it is gone", what));
@@ -453,7 +501,9 @@ void Core::ReadNow(const std::string& uuid) {
     {
       MutexLock lock(mutex_);
       facts_.erase(uuid);
+      snapshots_.erase(uuid);
     }
+    ForgetLayerSizes(uuid);
     catalog.Erase(uuid);
     return;
   }
@@ -462,11 +512,13 @@ void Core::ReadNow(const std::string& uuid) {
 
 void Core::ReadDomain(virDomainPtr domain) {
   DomainFacts facts;
-  Sandbox sandbox = Describe(domain, facts);
+  std::vector<SnapshotFacts> snapshots;
+  Sandbox sandbox = Describe(domain, facts, snapshots);
   const std::string uuid = sandbox.uuid;
   {
     MutexLock lock(mutex_);
     facts_[uuid] = std::move(facts);
+    snapshots_[uuid] = std::move(snapshots);
   }
   // The tree has no place for names it could not make itself.
   if (!sandbox.ours && (!options.all || sandbox.name.starts_with("."))) return;
@@ -484,7 +536,8 @@ void Core::AddTunnels(Sandbox& sandbox, const std::string& xml,
   }
 }
 
-Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
+Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
+                       std::vector<SnapshotFacts>& snapshots) {
   constexpr char kWhat[] = "Cannot read a domain";
   int state = 0;
   int reason = 0;
@@ -508,6 +561,9 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
       facts.metadata = std::move(metadata);
     }
   }
+  for (const auto& text : SnapshotTexts(domain)) {
+    snapshots.push_back(ParseSnapshot(text));
+  }
 
   const HostPtr host = catalog.GetHost();
   Sandbox sandbox;
@@ -523,8 +579,23 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts) {
   sandbox.uid = host->uid;
   sandbox.gid = host->gid;
   sandbox.domain_xml = xml;
+  sandbox.snapshots = DescribeSnapshots(snapshots);
+  for (auto& [tag, one] : sandbox.snapshots) {
+    one.size = LayerSize(one.layer).value_or(0);
+  }
+  if (!snapshots.empty()) {
+    sandbox.snapshot = ShownTag(snapshots, CurrentSnapshot(domain));
+  }
   if (facts.metadata) {
+    // libvirt puts a disk on another layer without a word to us.
+    if (facts.disk != facts.metadata->disk_volume &&
+        facts.disk.starts_with(facts.uuid + ".")) {
+      facts.recorded_disk = facts.metadata->disk_volume;
+      facts.metadata->disk_volume = facts.disk;
+    }
     const Metadata& meta = *facts.metadata;
+    sandbox.origin = meta.origin;
+    sandbox.origin_layer = meta.origin_layer;
     if (!meta.trashed_name.empty()) {
       sandbox.name = meta.trashed_name;
       sandbox.trashed = meta.trashed;
@@ -611,9 +682,11 @@ void Core::ReadAll() {
   }
   {
     MutexLock lock(mutex_);
-    std::erase_if(facts_, [&uuids](const auto& entry) {
+    const auto gone = [&uuids](const auto& entry) {
       return std::find(uuids.begin(), uuids.end(), entry.first) == uuids.end();
-    });
+    };
+    std::erase_if(facts_, gone);
+    std::erase_if(snapshots_, gone);
   }
   catalog.Keep(uuids);
 }

@@ -18,6 +18,7 @@
 #include "backend/guest/keys.h"
 #include "backend/libvirt_connection.h"
 #include "backend/run_info.h"
+#include "backend/snapshot_xml.h"
 #include "backend/spec/layers.h"
 #include "backend/spec/spec.h"
 #include "backend/storage.h"
@@ -52,6 +53,9 @@ class Core {
       EXCLUDES(mutex_);
   // The same, with our metadata; ENOENT or EPERM (not ours) otherwise.
   [[nodiscard]] Metadata Meta(const std::string& uuid, std::string_view what);
+  // The domain's snapshots when it was last read, parents first.
+  [[nodiscard]] std::vector<SnapshotFacts> SnapshotsOf(const std::string& uuid)
+      EXCLUDES(mutex_);
   // Blocks: changes our metadata, in the definition and in a running guest's.
   // Callers hold the sandbox's turn.
   void ChangeMeta(const std::string& uuid, std::string_view what,
@@ -116,6 +120,19 @@ class Core {
   // Names of the domains that others made, shown or not.
   [[nodiscard]] std::vector<std::string> Strangers() EXCLUDES(mutex_);
 
+  // Runs `work` on a worker with the sandbox's turn held; what it throws is the
+  // answer.
+  void Work(const std::string& uuid, const std::string& what, Reply<Done> reply,
+            std::function<void()> work) EXCLUDES(mutex_);
+  // How often that was done with a sandbox.
+  [[nodiscard]] uint64_t Works(const std::string& uuid) EXCLUDES(mutex_);
+
+  // What the frozen layers of snapshots take, where that was looked for.
+  [[nodiscard]] std::optional<uint64_t> LayerSize(const std::string& layer)
+      EXCLUDES(mutex_);
+  void NoteLayerSize(const std::string& layer, uint64_t size) EXCLUDES(mutex_);
+  void ForgetLayerSizes(const std::string& uuid) EXCLUDES(mutex_);
+
   // Names of images that some sandbox's disk stands on.
   [[nodiscard]] std::set<std::string> ImagesInUse() EXCLUDES(mutex_);
 
@@ -141,7 +158,9 @@ class Core {
   Storage storage;
 
  private:
-  [[nodiscard]] Sandbox Describe(virDomainPtr domain, DomainFacts& facts);
+  [[nodiscard]] Sandbox Describe(virDomainPtr domain, DomainFacts& facts,
+                                 std::vector<SnapshotFacts>& snapshots)
+      EXCLUDES(mutex_);
   void AddTunnels(Sandbox& sandbox, const std::string& xml,
                   const Spec& spec) const;
   // With the domain's reading turn held.
@@ -150,7 +169,11 @@ class Core {
 
   Mutex mutex_;
   std::unordered_map<std::string, DomainFacts> facts_ GUARDED_BY(mutex_);
+  std::unordered_map<std::string, std::vector<SnapshotFacts>> snapshots_
+      GUARDED_BY(mutex_);
+  std::map<std::string, uint64_t> layer_sizes_ GUARDED_BY(mutex_);
   std::set<std::string> queued_ GUARDED_BY(mutex_);
+  std::map<std::string, uint64_t> works_ GUARDED_BY(mutex_);
   uint64_t last_wait_ GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, std::pair<Reply<Done>, std::string>> waits_
       GUARDED_BY(mutex_);

@@ -66,15 +66,6 @@ void SetNamespace(xmlNode* node, xmlNs* ns) {
   }
 }
 
-void AddMetadata(xmlNode* domain, const Metadata& metadata) {
-  const XmlDoc doc = ParseXml(FormatMetadata(metadata));
-  xmlNode* copy =
-      xmlDocCopyNode(xmlDocGetRootElement(doc.get()), domain->doc, 1);
-  if (copy == nullptr) throw std::bad_alloc();
-  xmlAddChild(AddXml(domain, "metadata"), copy);
-  SetNamespace(copy, DeclareNamespace(copy, kMetadataUri, kMetadataPrefix));
-}
-
 void AddOs(xmlNode* domain, const DomainInput& input, const Machine& machine) {
   xmlNode* os = AddXml(domain, "os");
   AddXml(os, "type", "hvm",
@@ -336,8 +327,16 @@ void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
     const std::string target = XmlAttribute(XmlChild(node, "target"), "dev");
     if (XmlName(node) == "disk") {
       facts.disk_targets.push_back(target);
-      facts.disk_volumes.push_back(
-          XmlAttribute(XmlChild(node, "source"), "volume"));
+      const xmlNode* source = XmlChild(node, "source");
+      std::string volume = XmlAttribute(source, "volume");
+      facts.disk_volumes.push_back(volume);
+      // A snapshot leaves the overlay's path in the definition.
+      if (volume.empty()) {
+        const std::string file = XmlAttribute(source, "file");
+        volume = file.substr(file.rfind('/') + 1);
+      }
+      if (target == "vda") facts.disk = volume;
+      if (target == "vdb") facts.seed = volume;
     } else if (XmlName(node) == "interface") {
       if (!target.empty()) facts.interface_targets.push_back(target);
       if (facts.mac.empty()) {
@@ -362,7 +361,7 @@ std::string DomainXml(const DomainInput& input) {
   if (!input.description.empty()) {
     AddXml(domain, "description", input.description);
   }
-  AddMetadata(domain, input.metadata);
+  ReplaceMetadata(domain, input.metadata);
   AddXml(domain, "memory", fmt::to_string((input.memory + 1023) / 1024),
          {{"unit", "KiB"}});
   AddXml(domain, "vcpu", fmt::to_string(input.cpus), {{"placement", "static"}});
@@ -446,6 +445,28 @@ std::string PortsNote(std::string_view xml,
     AddXml(ports, "forward", FormatHostfwd(forward));
   }
   return FormatXml(ports);
+}
+
+void ReplaceMetadata(xmlNode* domain, const Metadata& metadata) {
+  xmlNode* parent = XmlChild(domain, "metadata");
+  if (parent == nullptr) parent = AddXml(domain, "metadata");
+  for (xmlNode *node = parent->children, *next = nullptr; node != nullptr;
+       node = next) {
+    next = node->next;
+    if (node->ns == nullptr ||
+        xmlStrEqual(node->ns->href,
+                    reinterpret_cast<const xmlChar*>(kMetadataUri)) == 0) {
+      continue;
+    }
+    xmlUnlinkNode(node);
+    xmlFreeNode(node);
+  }
+  const XmlDoc doc = ParseXml(FormatMetadata(metadata));
+  xmlNode* copy =
+      xmlDocCopyNode(xmlDocGetRootElement(doc.get()), domain->doc, 1);
+  if (copy == nullptr) throw std::bad_alloc();
+  xmlAddChild(parent, copy);
+  SetNamespace(copy, DeclareNamespace(copy, kMetadataUri, kMetadataPrefix));
 }
 
 std::string MacFor(std::string_view uuid) {

@@ -9,6 +9,7 @@
 
 #include "backend/forwards.h"
 #include "backend/metadata.h"
+#include "backend/xml.h"
 
 namespace sbxfs {
 
@@ -54,6 +55,9 @@ struct DomainFacts {
   std::vector<std::string> interface_targets;  // host side, "vnet0"
   // Sorted: what a running guest forwards, what another will at its start.
   std::vector<Forward> forwards;
+  std::string disk;           // the volume or file that vda is, without a path
+  std::string seed;           // the same of vdb
+  std::string recorded_disk;  // what our metadata names, if that differs
   std::optional<Metadata> metadata;
 };
 // Throws Error(EIO) for text that is no domain.
@@ -76,6 +80,9 @@ inline constexpr char kPortsPrefix[] = "sbxfs-ports";
 // begins with its command line again.
 [[nodiscard]] std::string PortsNote(std::string_view xml,
                                     const std::vector<Forward>& forwards);
+
+// Puts our element in place of an older one in a <domain>'s metadata.
+void ReplaceMetadata(xmlNode* domain, const Metadata& metadata);
 
 // A stable, locally administered MAC address for a uuid, in QEMU's range
 // (52:54:00).

@@ -8,6 +8,7 @@
 #include "backend/guest/boot.h"
 #include "backend/guest_shell.h"
 #include "backend/libvirt_error.h"
+#include "backend/snapshots.h"
 
 namespace sbxfs {
 namespace {
@@ -55,10 +56,12 @@ Usage ReadUsage(Core& core, const std::string& uuid) {
     virDomainStatsRecordListFree(records);
   }
   const auto facts = core.Facts(uuid);
-  if (!core.test_driver && facts && facts->metadata &&
-      !facts->metadata->disk_volume.empty()) {
-    usage.disk_bytes =
-        core.storage.Get(facts->metadata->disk_volume).allocation;
+  if (core.test_driver || !facts) return usage;
+  for (const auto& name : core.storage.Names()) {
+    if (!IsLayerOf(name, uuid)) continue;
+    const uint64_t bytes = core.storage.Get(name).allocation;
+    usage.disk_bytes += bytes;
+    if (name != facts->disk) usage.snapshot_bytes += bytes;
   }
   return usage;
 }
@@ -152,6 +155,10 @@ void RefreshFacet(Core& core, const std::string& uuid, Facet facet) {
       return ReadProvisionLog(core, uuid);
     case Facet::kDomainXml:
       core.Read(uuid);
+      return;
+    case Facet::kSnapshots:
+      core.Read(uuid);
+      Snapshots(core).Measure(uuid);
       return;
   }
 }

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <set>
 
+#include "backend/layers.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
@@ -19,50 +20,6 @@ constexpr char kLease[] = "lease.background";
 constexpr auto kForgotten = 10min;
 constexpr auto kLeaseTaken = 5s;
 constexpr auto kFailed = 10min;
-
-// The uuid that a volume of a sandbox is named after, or empty.
-std::string UuidIn(const std::string& volume) {
-  constexpr std::string_view kPattern = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx.";
-  if (volume.size() <= kPattern.size()) return "";
-  for (size_t i = 0; i < kPattern.size(); ++i) {
-    const char c = volume[i];
-    const bool good = kPattern[i] == 'x'
-                          ? (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')
-                          : c == kPattern[i];
-    if (!good) return "";
-  }
-  return volume.substr(0, kPattern.size() - 1);
-}
-
-// libvirt deletes volumes in use and layers that others stand on.
-class Uses {
- public:
-  Uses(virConnectPtr connection, Storage& storage) : volumes_(storage.List()) {
-    for (const auto& domain : ListDomains(connection)) {
-      for (const unsigned flags : {0U, unsigned{VIR_DOMAIN_XML_INACTIVE}}) {
-        definitions_ += TakeString(virDomainGetXMLDesc(domain.get(), flags));
-      }
-    }
-  }
-  [[nodiscard]] const Volume* Find(const std::string& name) const {
-    const auto found =
-        std::find_if(volumes_.begin(), volumes_.end(),
-                     [&](const Volume& one) { return one.name == name; });
-    return found == volumes_.end() ? nullptr : &*found;
-  }
-  // Names hold a uuid, so that a text with one means it.
-  [[nodiscard]] bool Has(const std::string& name) const {
-    return definitions_.find(name) != std::string::npos ||
-           std::any_of(volumes_.begin(), volumes_.end(),
-                       [&](const Volume& one) {
-                         return one.backing.ends_with("/" + name);
-                       });
-  }
-
- private:
-  const std::vector<Volume> volumes_;
-  std::string definitions_;
-};
 
 }  // namespace
 
@@ -151,6 +108,17 @@ Housekeeping::Next Housekeeping::EmptyTrash() {
   return next;
 }
 
+// Whether it may be a layer or seed that a sandbox made on its way to another.
+bool Housekeeping::IsSpare(const std::string& volume, const std::string& uuid) {
+  if (!IsLayerOf(volume, uuid) && !IsSeedOf(volume, uuid)) return false;
+  const auto facts = core_.Facts(uuid);
+  if (!facts || facts->disk == volume || facts->seed == volume) return false;
+  for (const auto& one : core_.SnapshotsOf(uuid)) {
+    if (one.layer == volume || one.seed == volume) return false;
+  }
+  return true;
+}
+
 std::vector<std::string> Housekeeping::WithoutDomain(
     const std::vector<std::string>& volumes) {
   const ConnPtr connection = core_.connection.Get("Cannot sweep the pool");
@@ -161,7 +129,10 @@ std::vector<std::string> Housekeeping::WithoutDomain(
   std::vector<std::string> without;
   for (const auto& volume : volumes) {
     const std::string uuid = UuidIn(volume);
-    if (!uuid.empty() && !known.contains(uuid)) without.push_back(volume);
+    if (uuid.empty()) continue;
+    if (!known.contains(uuid) || IsSpare(volume, uuid)) {
+      without.push_back(volume);
+    }
   }
   return without;
 }
@@ -190,12 +161,10 @@ Housekeeping::Next Housekeeping::Sweep() {
   };
   const bool done = WithLease([&](Time now) {
     const auto fresh = storage.Names();
-    const ConnPtr connection = core_.connection.Get("Cannot sweep the pool");
-    const Uses uses(connection.get(), storage);
-    for (const auto& name : old(fresh)) {
-      const Volume* volume = uses.Find(name);
-      if (volume == nullptr || uses.Has(name)) continue;
-      if (now - volume->modified >= core_.options.orphan_age) {
+    const Uses uses(core_, "Cannot sweep the pool");
+    const auto left = old(fresh);
+    for (const auto& name : uses.Unneeded({left.begin(), left.end()})) {
+      if (now - uses.Find(name)->modified >= core_.options.orphan_age) {
         remove(name);
       } else {
         next = std::max<std::chrono::milliseconds>(core_.options.orphan_age,

@@ -43,7 +43,10 @@ class Housekeeping {
   // like; false when one does.
   [[nodiscard]] bool WithLease(const std::function<void(Time)>& work);
   [[nodiscard]] bool TakeLease() EXCLUDES(mutex_);
-  // Volumes of sandboxes that libvirt has no domain of.
+  [[nodiscard]] bool IsSpare(const std::string& volume,
+                             const std::string& uuid);
+  // Volumes of sandboxes that libvirt has no domain of, or whose domain names
+  // others: what stands on them decides.
   [[nodiscard]] std::vector<std::string> WithoutDomain(
       const std::vector<std::string>& volumes);
 

@@ -130,19 +130,19 @@ class Images::Incoming {
       : images_(images),
         storage_(images.core_.storage),
         name_(std::move(name)) {
-    TakeName();
+    images_.TakeName(name_);
     try {
       storage_.Write(VolumeOf(name_), "");
       upload_ = storage_.Upload(VolumeOf(name_));
     } catch (...) {
-      Discard();
+      images_.Discard(name_);
       throw;
     }
   }
   ~Incoming() {
     if (finished_) return;
     upload_.reset();
-    Discard();
+    images_.Discard(name_);
   }
   Incoming(const Incoming&) = delete;
   Incoming& operator=(const Incoming&) = delete;
@@ -172,47 +172,11 @@ class Images::Incoming {
     if (finished_) return;
     upload_->Finish();
     upload_.reset();
-    (void)InspectImage(name_, written_, ReaderOf(storage_, VolumeOf(name_)));
-    storage_.Delete(MarkOf(name_));
+    images_.Show(name_, written_);
     finished_ = true;
-    storage_.Announce();
-    images_.Refresh();
   }
 
  private:
-  void TakeName() {
-    const bool there = storage_.Has(VolumeOf(name_));
-    if (!storage_.Has(MarkOf(name_))) {
-      if (there) {
-        throw Error(EEXIST, fmt::format("Cannot create image '{}': there is "
-                                        "one of that name; rm it first",
-                                        name_));
-      }
-      try {
-        storage_.WriteNew(MarkOf(name_), ThisProcessMark());
-        return;
-      } catch (const Error& error) {
-        if (error.Errno() != EEXIST) throw;
-      }
-    }
-    if (!IsMarkOfTheDead(storage_.Read(MarkOf(name_), 0, 0))) {
-      throw Error(EBUSY, fmt::format("Cannot create image '{}': it is being "
-                                     "written just now; wait for its end, or "
-                                     "choose another name",
-                                     name_));
-    }
-    storage_.Write(MarkOf(name_), ThisProcessMark());
-  }
-  void Discard() {
-    try {
-      storage_.Delete(VolumeOf(name_));
-      storage_.Delete(MarkOf(name_));
-    } catch (const Error& error) {
-      // The sweep takes it once libvirt answers again and we have ended.
-      spdlog::error("{}", error.Sentence());
-    }
-  }
-
   Images& images_;
   Storage& storage_;
   const std::string name_;
@@ -220,6 +184,65 @@ class Images::Incoming {
   uint64_t written_ = 0;
   bool finished_ = false;
 };
+
+void Images::TakeName(const std::string& name) {
+  Storage& storage = core_.storage;
+  const bool there = storage.Has(VolumeOf(name));
+  if (!storage.Has(MarkOf(name))) {
+    if (there) {
+      throw Error(EEXIST, fmt::format("Cannot create image '{}': there is one "
+                                      "of that name; rm it first",
+                                      name));
+    }
+    try {
+      storage.WriteNew(MarkOf(name), ThisProcessMark());
+      return;
+    } catch (const Error& error) {
+      if (error.Errno() != EEXIST) throw;
+    }
+  }
+  if (!IsMarkOfTheDead(storage.Read(MarkOf(name), 0, 0))) {
+    throw Error(EBUSY, fmt::format("Cannot create image '{}': it is being "
+                                   "written just now; wait for its end, or "
+                                   "choose another name",
+                                   name));
+  }
+  storage.Write(MarkOf(name), ThisProcessMark());
+}
+
+void Images::Discard(const std::string& name) {
+  try {
+    core_.storage.Delete(VolumeOf(name));
+    core_.storage.Delete(MarkOf(name));
+  } catch (const Error& error) {
+    // The sweep takes it once libvirt answers again and we have ended.
+    spdlog::error("{}", error.Sentence());
+  }
+}
+
+void Images::Show(const std::string& name, uint64_t size) {
+  (void)InspectImage(name, size, ReaderOf(core_.storage, VolumeOf(name)));
+  core_.storage.Delete(MarkOf(name));
+  core_.storage.Announce();
+  Refresh();
+}
+
+void Images::Adopt(const std::string& name,
+                   const std::function<void(const std::string&)>& make) {
+  if (core_.test_driver) {
+    throw Error(EOPNOTSUPP,
+                "Cannot create an image: the test driver keeps none");
+  }
+  TakeName(name);
+  try {
+    core_.storage.Delete(VolumeOf(name));
+    make(VolumeOf(name));
+    Show(name, core_.storage.Get(VolumeOf(name)).size);
+  } catch (...) {
+    Discard(name);
+    throw;
+  }
+}
 
 // One job at a time, in order, on the workers: a stream takes its bytes so.
 class Images::Writer : public ImageWriter,

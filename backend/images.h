@@ -48,6 +48,11 @@ class Images {
   [[nodiscard]] std::vector<std::string> Abandoned(
       const std::vector<std::string>& volumes, Time now);
 
+  // Blocks: takes the name of a new image, has `make` make its volume, checks
+  // that and makes it visible. EEXIST, EBUSY, EINVAL; nothing is left then.
+  void Adopt(const std::string& name,
+             const std::function<void(const std::string& volume)>& make);
+
   void Open(const std::string& name, Reply<std::shared_ptr<ImageReader>> reply);
   void Create(const std::string& name,
               Reply<std::shared_ptr<ImageWriter>> reply);
@@ -59,6 +64,10 @@ class Images {
 
  private:
   [[nodiscard]] Base Inspect(const std::string& name) EXCLUDES(mutex_);
+  void TakeName(const std::string& name);
+  void Discard(const std::string& name);
+  // The volume is whole.
+  void Show(const std::string& name, uint64_t size);
   [[nodiscard]] std::string FetchOne(
       const ImageSource& source, uid_t uid,
       const std::function<void(std::string)>& progress,

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "backend/actions.h"
+#include "backend/clones.h"
 #include "backend/core.h"
 #include "backend/documents.h"
 #include "backend/effective.h"
@@ -23,6 +24,7 @@
 #include "backend/provision.h"
 #include "backend/readiness.h"
 #include "backend/secrets.h"
+#include "backend/snapshots.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
@@ -171,6 +173,38 @@ class LibvirtBackend : public Backend {
         return;
     }
   }
+  void TakeSnapshot(const Caller&, const std::string& uuid,
+                    const std::string& tag, Reply<Done> reply) override {
+    snapshots_.Take(uuid, tag, std::move(reply));
+  }
+  void RemoveSnapshot(const Caller&, const std::string& uuid,
+                      const std::string& tag, Reply<Done> reply) override {
+    snapshots_.Remove(uuid, tag, std::move(reply));
+  }
+  void RenameSnapshot(const Caller&, const std::string& uuid,
+                      const std::string& tag, const std::string& new_tag,
+                      Reply<Done> reply) override {
+    snapshots_.Rename(uuid, tag, new_tag, std::move(reply));
+  }
+  void DescribeSnapshot(const Caller&, const std::string& uuid,
+                        const std::string& tag, const std::string& text,
+                        Reply<Done> reply) override {
+    snapshots_.Describe(uuid, tag, text, std::move(reply));
+  }
+  void Clone(const Caller& caller, const std::string& uuid,
+             const std::string& tag, const std::string& name, mode_t mode,
+             Reply<SandboxPtr> reply) override {
+    clones_.Make(caller, uuid, tag, name, mode, std::move(reply));
+  }
+  void Commit(const Caller&, const std::string& uuid, const std::string& image,
+              Reply<Done> reply) override {
+    clones_.Commit(uuid, image, std::move(reply));
+  }
+  void Revert(const Caller&, const std::string& uuid, const std::string& tag,
+              bool force, bool wait, Reply<Done> reply) override {
+    actions_.Act(uuid, Verb::kRevert, wait, std::move(reply),
+                 force ? tag + "!" : tag);
+  }
   void ForgetRejected(const Caller&, const std::string& uuid,
                       Reply<Done> reply) override {
     provision_.ForgetRejected(uuid, std::move(reply));
@@ -282,7 +316,19 @@ class LibvirtBackend : public Backend {
       provision_.tunnels().Look(sandbox->uuid);
     }
     housekeeping_.PlanTrash();
-    if (!core_.test_driver) housekeeping_.PlanSweep();
+    if (core_.test_driver) return;
+    housekeeping_.PlanSweep();
+    for (const auto& sandbox : core_.catalog.All()) MendSoon(*sandbox);
+  }
+
+  // A daemon was killed while it took a snapshot or went back, or virsh did so.
+  void MendSoon(const Sandbox& sandbox) {
+    const auto facts = core_.Facts(sandbox.uuid);
+    if (!sandbox.ours || !facts) return;
+    if (facts->recorded_disk.empty() && sandbox.snapshots.empty()) return;
+    const std::string what = fmt::format("Cannot mend '{}'", sandbox.name);
+    core_.Work(sandbox.uuid, what, {},
+               [this, uuid = sandbox.uuid] { snapshots_.Repair(uuid); });
   }
 
   void Disconnected(const std::string& why) {
@@ -313,6 +359,8 @@ class LibvirtBackend : public Backend {
   HostDocuments host_documents_{core_, documents_};
   Images images_;
   Provision provision_;
+  Snapshots snapshots_{core_};
+  Clones clones_{core_, images_, provision_};
   Readiness readiness_;
   Secrets secrets_{core_};
   Actions actions_;

@@ -19,6 +19,8 @@ struct LibvirtFree {
 };
 using ConnPtr = std::unique_ptr<virConnect, LibvirtFree<virConnectClose>>;
 using DomainPtr = std::unique_ptr<virDomain, LibvirtFree<virDomainFree>>;
+using SnapshotPtr =
+    std::unique_ptr<virDomainSnapshot, LibvirtFree<virDomainSnapshotFree>>;
 using PoolPtr =
     std::unique_ptr<virStoragePool, LibvirtFree<virStoragePoolFree>>;
 using VolumePtr =

@@ -94,6 +94,8 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Short("seedDigest", m.seed_digest, IsLine);
   visit.Short("consoleVolume", m.console_volume, IsName);
   visit.Short("image", m.image, IsName);
+  visit.Short("origin", m.origin, IsName);
+  visit.Short("originLayer", m.origin_layer, IsName);
   visit.Flag("booted", m.booted);
   visit.Flag("seeded", m.seeded);
   visit.Short("trashedName", m.trashed_name, IsSandboxName);

@@ -43,8 +43,10 @@ struct Metadata {
   std::string seed_volume;
   std::string seed_digest;  // of the seed's documents
   std::string console_volume;
-  std::string image;    // the name in images/ the disk stands on; empty: none
-  bool booted = false;  // it was started once: its disk is the user's
+  std::string image;   // the name in images/ the disk stands on; empty: none
+  std::string origin;  // of a clone: the sandbox it was made from, and
+  std::string origin_layer;  // the volume its own first layer stands on
+  bool booted = false;       // it was started once: its disk is the user's
   // Its guest was ready once: it has its host key, and the seed no more.
   bool seeded = false;
   std::string trashed_name;  // its name before rmdir; empty: not in the trash

@@ -51,23 +51,6 @@ std::string Provision::NameOf(const std::string& uuid) const {
   return sandbox == nullptr ? uuid : sandbox->name;
 }
 
-void Provision::Work(const std::string& uuid, const std::string& what,
-                     Reply<Done> reply, std::function<void()> work) {
-  core_.workers.Run([this, uuid, what, reply, work = std::move(work)] {
-    reply.Guard([&] {
-      (void)core_.Reachable(uuid, what);
-      const auto lost = core_.FailWhenLost(reply, what);
-      const Turns::Turn turn = core_.Turn(uuid, what);
-      {
-        MutexLock lock(mutex_);
-        ++works_[uuid];
-      }
-      work();
-      reply.Ok();
-    });
-  });
-}
-
 // --- mkdir ---
 
 void Provision::CheckName(const std::string& uuid, const std::string& name,
@@ -101,13 +84,14 @@ void Provision::Create(const Caller& caller, const std::string& name,
                        Reply<SandboxPtr> reply) {
   core_.workers.Run([this, caller, name, config, mode, reply] {
     reply.Guard(
-        [&] { reply.Ok(CreateNamed(caller, name, config, mode, reply)); });
+        [&] { reply.Ok(CreateNamed(caller, name, config, mode, reply, {})); });
   });
 }
 
 SandboxPtr Provision::CreateNamed(const Caller& caller, const std::string& name,
                                   const std::string& config, mode_t mode,
-                                  const Reply<SandboxPtr>& reply) {
+                                  const Reply<SandboxPtr>& reply,
+                                  const Origin* origin) {
   const std::string what = fmt::format("Cannot create '{}'", name);
   const std::string host = GuestHostname(name);
   {
@@ -121,12 +105,13 @@ SandboxPtr Provision::CreateNamed(const Caller& caller, const std::string& name,
     MutexLock lock(mutex_);
     being_made_.erase(host);
   });
-  return CreateNow(caller, name, config, mode, reply);
+  return CreateNow(caller, name, config, mode, reply, origin);
 }
 
 SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
                                 const std::string& config, mode_t mode,
-                                const Reply<SandboxPtr>& reply) {
+                                const Reply<SandboxPtr>& reply,
+                                const Origin* origin) {
   const std::string what = fmt::format("Cannot create '{}'", name);
   if (!core_.catalog.GetHost()->connected) {
     core_.connection.Nudge();
@@ -136,9 +121,10 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
   }
   CheckName("", name, what);
   Metadata meta;
-  meta.user = GuestUser(caller.uid);
+  meta.user = origin != nullptr ? origin->user : GuestUser(caller.uid);
   meta.config = config.empty() ? Skeleton(core_.SpecOf(meta)) : config;
-  meta.bases = core_.TakeBasesOf(meta.config);
+  meta.bases =
+      origin != nullptr ? origin->bases : core_.TakeBasesOf(meta.config);
   const Spec spec = core_.SpecOf(meta);
   mounts_.Check(caller, {caller.uid, name}, Spec(), spec, what);
   meta.user = spec.user;
@@ -163,13 +149,19 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
     core_.storage.Write(console, "");
     meta.console_volume = console;
     MustBeWanted(reply.Answered());
-    const auto base = images_.Find(spec.images, core_.ArchOf(spec));
-    MustBeWanted(reply.Answered());
-    if (base) {
-      MakeDisk(meta, uuid, spec, *base, what);
+    if (origin != nullptr) {
+      meta.origin = origin->uuid;
+      meta.origin_layer = origin->layer;
+      meta.image = origin->image;
+      meta.authorized_keys = origin->authorized_keys;
+      meta.disk_volume = layers_.Add(uuid, origin->layer, spec.disk, what);
+      uefi = origin->uefi;
+    } else {
+      const auto base = images_.Find(spec.images, core_.ArchOf(spec));
       MustBeWanted(reply.Answered());
+      if (base) MakeDisk(meta, uuid + ".disk", spec, *base, what);
+      uefi = NeedsUefi(spec, base ? &base->facts : nullptr);
     }
-    uefi = NeedsUefi(spec, base ? &base->facts : nullptr);
     FreshenSeed(meta, uuid, name, spec);
     MustBeWanted(reply.Answered());
   }
@@ -178,6 +170,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
   core_.Read(uuid);
   SandboxPtr made = core_.catalog.Get(uuid);
   if (made == nullptr) throw Error(EIO, what + ": libvirt lost it again");
+  if (origin != nullptr) origin->check();
   MustBeWanted(reply.Answered());
   undo.Keep();
   if (!meta.image.empty()) {
@@ -200,7 +193,7 @@ bool Provision::NeedsUefi(const Spec& spec, const ImageFacts* facts) const {
   return facts != nullptr && !facts->boots_bios && facts->boots_uefi;
 }
 
-void Provision::MakeDisk(Metadata& meta, const std::string& uuid,
+void Provision::MakeDisk(Metadata& meta, const std::string& volume,
                          const Spec& spec, const Images::Base& base,
                          std::string_view what) {
   if (base.facts.format == "iso") {
@@ -215,7 +208,6 @@ void Provision::MakeDisk(Metadata& meta, const std::string& uuid,
                             what, FormatSize(spec.disk), base.name,
                             FormatSize(base.facts.virtual_size)));
   }
-  const std::string volume = uuid + ".disk";
   core_.storage.Delete(volume);
   core_.storage.Create(volume, "qcow2", spec.disk, base.path,
                        base.facts.format);
@@ -295,7 +287,7 @@ void Provision::SetRights(const std::string& uuid, const std::string& file,
   const std::string what =
       fmt::format("Cannot change the owner or mode of '{}'",
                   file.empty() ? NameOf(uuid) : file);
-  Work(uuid, what, reply, [this, uuid, file, rights, what] {
+  core_.Work(uuid, what, reply, [this, uuid, file, rights, what] {
     core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
       if (meta.machine != core_.machine) {
         // Ids of another machine mean nobody here, and nobody they become.

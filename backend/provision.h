@@ -12,6 +12,7 @@
 #include "backend/core.h"
 #include "backend/guest/seed.h"
 #include "backend/images.h"
+#include "backend/layers.h"
 #include "backend/mounts.h"
 #include "backend/ports.h"
 #include "backend/tunnels.h"
@@ -29,11 +30,31 @@ class Provision {
         images_(images),
         ports_(core),
         tunnels_(core),
-        mounts_(core) {}
+        mounts_(core),
+        layers_(core) {}
 
   // As in Backend.
   void Create(const Caller& caller, const std::string& name,
               const std::string& config, mode_t mode, Reply<SandboxPtr> reply);
+  // What a clone is made from.
+  struct Origin {
+    std::string uuid;
+    std::string layer;
+    std::string config, bases;
+    std::string user;
+    std::string image;
+    std::string authorized_keys;
+    bool uefi = false;
+    // Throws when the layer may have been dropped meanwhile.
+    std::function<void()> check;
+  };
+  // Blocks: a stopped sandbox on that layer. Callers hold the source's turn.
+  [[nodiscard]] SandboxPtr CreateFrom(const Caller& caller,
+                                      const std::string& name,
+                                      const Origin& origin, mode_t mode,
+                                      const Reply<SandboxPtr>& reply) {
+    return CreateNamed(caller, name, origin.config, mode, reply, &origin);
+  }
   void Remove(const Caller& caller, const std::string& uuid, Reply<Done> reply);
   void Purge(const std::string& uuid, Reply<Done> reply);
   void Rename(const std::string& uuid, const std::string& name,
@@ -58,6 +79,12 @@ class Provision {
   void GiveDisk(const std::string& uuid, const Images::Base& base,
                 std::string_view what);
 
+  // A stopped sandbox's disk, seed and definition made anew from config.yaml,
+  // on `base`, or for a clone on the layer it came from. The old ones are left
+  // to whoever needs them.
+  void Reset(const std::string& uuid, const Images::Base* base,
+             const std::string& what);
+
   // Every key let into the sandbox, and the digest of them all.
   [[nodiscard]] std::vector<std::string> Keys(const Metadata& meta);
   [[nodiscard]] static std::string KeysDigest(
@@ -76,12 +103,13 @@ class Provision {
   [[nodiscard]] SandboxPtr CreateNamed(const Caller& caller,
                                        const std::string& name,
                                        const std::string& config, mode_t mode,
-                                       const Reply<SandboxPtr>& reply)
-      EXCLUDES(mutex_);
+                                       const Reply<SandboxPtr>& reply,
+                                       const Origin* origin) EXCLUDES(mutex_);
   [[nodiscard]] SandboxPtr CreateNow(const Caller& caller,
                                      const std::string& name,
                                      const std::string& config, mode_t mode,
-                                     const Reply<SandboxPtr>& reply);
+                                     const Reply<SandboxPtr>& reply,
+                                     const Origin* origin);
   // Removes all of a sandbox that was not finished.
   void TakeBack(const std::string& uuid);
   // Undoes a rmdir or mv, however far it came: the name, the place outside the
@@ -104,12 +132,14 @@ class Provision {
               const Metadata& meta, const Spec& spec, bool uefi,
               std::string_view what);
   [[nodiscard]] bool NeedsUefi(const Spec& spec, const ImageFacts* facts) const;
-  void MakeDisk(Metadata& meta, const std::string& uuid, const Spec& spec,
+  void MakeDisk(Metadata& meta, const std::string& volume, const Spec& spec,
                 const Images::Base& base, std::string_view what);
   // Makes the seed anew where what goes into it differs from last time; true
-  // when it did, and `meta` says so.
+  // when it did, and `meta` says so: its volume may be another then.
   bool FreshenSeed(Metadata& meta, const std::string& uuid,
                    const std::string& name, const Spec& spec);
+  [[nodiscard]] std::string VolumeForSeed(const Metadata& meta,
+                                          const std::string& uuid);
   [[nodiscard]] Spec ExpandedFor(const Metadata& meta, const std::string& uuid,
                                  const std::string& name,
                                  const Spec& spec) const;
@@ -133,12 +163,7 @@ class Provision {
                  const std::string& what, Undo& undo);
   void PurgeNow(const std::string& uuid, const std::string& what,
                 const Reply<Done>& reply);
-  // All that are named after it.
-  void DeleteVolumes(const std::string& uuid);
   void RemoveNow(const std::string& uuid, const Reply<Done>& reply);
-  // Runs `work` on a worker with its turn held; what it throws is the answer.
-  void Work(const std::string& uuid, const std::string& what, Reply<Done> reply,
-            std::function<void()> work) EXCLUDES(mutex_);
   [[nodiscard]] std::string NameOf(const std::string& uuid) const;
 
   Core& core_;
@@ -146,10 +171,9 @@ class Provision {
   Ports ports_;
   Tunnels tunnels_;
   Mounts mounts_;
+  Layers layers_;
   Mutex mutex_;
   std::set<std::string> being_made_ GUARDED_BY(mutex_);  // host names
-  // How often something was done with each sandbox.
-  std::map<std::string, uint64_t> works_ GUARDED_BY(mutex_);
 };
 
 // Throws Error(ECANCELED) once the asker has given up.

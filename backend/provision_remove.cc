@@ -42,7 +42,7 @@ void MustBeUnprotected(const Sandbox& sandbox, std::string_view what) {
 
 void Provision::Remove(const Caller&, const std::string& uuid,
                        Reply<Done> reply) {
-  Work(uuid, fmt::format("Cannot remove '{}'", NameOf(uuid)), reply,
+  core_.Work(uuid, fmt::format("Cannot remove '{}'", NameOf(uuid)), reply,
        [this, uuid, reply] { RemoveNow(uuid, reply); });
 }
 
@@ -99,7 +99,7 @@ void Provision::SetAutostart(virDomainPtr domain, const Metadata& meta) {
 
 void Provision::Purge(const std::string& uuid, Reply<Done> reply) {
   const std::string what = fmt::format("Cannot remove '{}'", NameOf(uuid));
-  Work(uuid, what, reply,
+  core_.Work(uuid, what, reply,
        [this, uuid, what, reply] { PurgeNow(uuid, what, reply); });
 }
 
@@ -113,7 +113,7 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
   if (sandbox->state != State::kSaved) MustBeOff(*sandbox, what);
   const DomainPtr domain = core_.Domain(uuid, what);
   MustBeWanted(reply.Answered());  // there is no way back from here
-  DeleteVolumes(uuid);
+  layers_.DropAll(uuid);
   unsigned flags =
       VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
   if (!core_.test_driver) {
@@ -122,7 +122,11 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
   }
   if (virDomainUndefineFlags(domain.get(), flags) < 0) ThrowLibvirt(what);
   core_.Read(uuid);
-  if (!core_.test_driver) images_.Refresh();
+  if (core_.test_driver) return;
+  // A clone may have been the last to need a layer of one that is gone.
+  const std::string& below = sandbox->origin_layer;
+  if (!below.empty()) layers_.DropNow(UuidIn(below), {below});
+  images_.Refresh();
 }
 
 void Provision::Expire(const std::string& uuid) {
@@ -136,7 +140,7 @@ void Provision::Rename(const std::string& uuid, const std::string& name,
                        Reply<Done> reply) {
   const std::string what =
       fmt::format("Cannot rename '{}' to '{}'", NameOf(uuid), name);
-  Work(uuid, what, reply, [this, uuid, name, what, reply] {
+  core_.Work(uuid, what, reply, [this, uuid, name, what, reply] {
     core_.Read(uuid);
     const SandboxPtr sandbox = core_.Reachable(uuid, what);
     MustBeOurs(*sandbox, what);
@@ -167,11 +171,7 @@ void Provision::Rename(const std::string& uuid, const std::string& name,
 }
 
 void Provision::Insist(const std::string& uuid, std::function<void()> step) {
-  uint64_t number = 0;
-  {
-    MutexLock lock(mutex_);
-    number = works_[uuid];
-  }
+  const uint64_t number = core_.Works(uuid);
   try {
     step();
   } catch (const Error& error) {
@@ -186,10 +186,7 @@ void Provision::InsistAgain(const std::string& uuid, std::function<void()> step,
   auto again = [this, uuid, step = std::move(step), number, pause, last] {
     try {
       const Turns::Turn turn = core_.Turn(uuid, "Cannot undo");
-      {
-        MutexLock lock(mutex_);
-        if (works_[uuid] != number) return;
-      }
+      if (core_.Works(uuid) != number) return;
       step();
       // A libvirtd that hung may do now what it was asked before the
       // connection ended.
@@ -217,16 +214,7 @@ void Provision::TakeBack(const std::string& uuid) {
   } catch (const Error& error) {
     if (error.Errno() != ENOENT) throw;
   }
-  DeleteVolumes(uuid);
-}
-
-// Not what the metadata names: anyone with virsh can write that, and a daemon
-// killed between a volume and its definition has not.
-void Provision::DeleteVolumes(const std::string& uuid) {
-  if (core_.test_driver) return;
-  for (const auto& volume : core_.storage.Names()) {
-    if (volume.starts_with(uuid + ".")) core_.storage.Delete(volume);
-  }
+  layers_.DropAll(uuid);
 }
 
 }  // namespace sbxfs

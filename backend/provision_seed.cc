@@ -53,6 +53,19 @@ Spec Provision::ExpandedFor(const Metadata& meta, const std::string& uuid,
   return core_.Expanded(spec, sandbox);
 }
 
+// What its guest took at its first boot may be in the seed alone that a
+// snapshot of that time has.
+std::string Provision::VolumeForSeed(const Metadata& meta,
+                                     const std::string& uuid) {
+  if (meta.seed_volume.empty()) return uuid + ".seed";
+  for (const auto& one : core_.SnapshotsOf(uuid)) {
+    if (one.seed == meta.seed_volume && one.metadata && !one.metadata->seeded) {
+      return layers_.NextName(uuid, "seed");
+    }
+  }
+  return meta.seed_volume;
+}
+
 bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
                             const std::string& name, const Spec& wanted) {
   const Spec spec = ExpandedFor(meta, uuid, name, wanted);
@@ -78,7 +91,7 @@ bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
        .env = GuestEnv(spec, [](const char* var) { return getenv(var); })});
   const std::string digest = Digest(seed);
   if (digest == meta.seed_digest) return false;
-  const std::string volume = uuid + ".seed";
+  const std::string volume = VolumeForSeed(meta, uuid);
   core_.storage.Write(volume, MakeSeed(seed));
   meta.seed_volume = volume;
   meta.seed_digest = digest;

@@ -15,6 +15,13 @@ namespace {
 
 using Clock = std::chrono::system_clock;
 
+// Whether its disk is the user's, and rebuilt by no change of config.yaml: it
+// was started, or came from a clone or a snapshot.
+bool KeepsDisk(const std::string& uuid, const Metadata& meta) {
+  return meta.booted || !meta.origin.empty() ||
+         (!meta.disk_volume.empty() && meta.disk_volume != uuid + ".disk");
+}
+
 // What is said of a value, without the verb of whoever says it, and without
 // the place in a text that the writer of a single value never saw.
 std::string WithoutPlace(const std::string& sentence) {
@@ -59,7 +66,7 @@ void Provision::Set(const Caller& caller, const std::string& uuid,
   auto one = [&](const char* key, const char* file) {
     const std::string what =
         fmt::format("Cannot set {} of '{}' to '{}'", file, name, value);
-    Work(uuid, what, reply, [this, caller, uuid, key, value, what] {
+    core_.Work(uuid, what, reply, [this, caller, uuid, key, value, what] {
       SetOneKey(caller, uuid, key, value, what);
     });
   };
@@ -67,7 +74,7 @@ void Provision::Set(const Caller& caller, const std::string& uuid,
     case Setting::kConfig: {
       const std::string what =
           fmt::format("Cannot change config.yaml of '{}'", name);
-      Work(uuid, what, reply, [this, caller, uuid, value, what] {
+      core_.Work(uuid, what, reply, [this, caller, uuid, value, what] {
         SetConfig(caller, uuid, value, /*keep_rejected=*/true, what);
       });
       return;
@@ -87,7 +94,7 @@ void Provision::Set(const Caller& caller, const std::string& uuid,
     case Setting::kAuthorizedKeys: {
       const std::string what =
           fmt::format("Cannot change authorized_keys of '{}'", name);
-      Work(uuid, what, reply, [this, uuid, value, what] {
+      core_.Work(uuid, what, reply, [this, uuid, value, what] {
         CheckAuthorizedKeys(value);
         core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
           meta.authorized_keys = value;
@@ -137,7 +144,7 @@ void Provision::SetMount(const Caller& caller, const std::string& uuid,
           ? fmt::format("Cannot remove mount '{}' of '{}'", name, NameOf(uuid))
           : fmt::format("Cannot mount '{}' as '{}' in '{}'", value, name,
                         NameOf(uuid));
-  Work(uuid, what, reply, [this, caller, uuid, name, value, what] {
+  core_.Work(uuid, what, reply, [this, caller, uuid, name, value, what] {
     const Metadata meta = core_.Meta(uuid, what);
     const auto entries = MountEntries(core_.SpecOf(meta));
     const auto entry = entries.find(name);
@@ -162,7 +169,7 @@ void Provision::SetPort(const Caller& caller, const std::string& uuid,
           ? fmt::format("Cannot close port '{}' of '{}'", guest, NameOf(uuid))
           : fmt::format("Cannot forward port '{}' of '{}' to '{}'", guest,
                         NameOf(uuid), value);
-  Work(uuid, what, reply, [this, caller, uuid, guest, value, what] {
+  core_.Work(uuid, what, reply, [this, caller, uuid, guest, value, what] {
     const Metadata meta = core_.Meta(uuid, what);
     EditConfig(
         caller, uuid,
@@ -204,7 +211,7 @@ void Provision::CheckChange(const Caller& caller, const std::string& uuid,
   const auto facts = core_.Facts(uuid);
   ports_.Check(uuid, ForwardsOf(spec, SshPortOf(spec, meta)),
                facts ? facts->forwards : std::vector<Forward>(), what);
-  if (!meta.booted || meta.disk_volume.empty()) return;
+  if (!KeepsDisk(uuid, meta) || meta.disk_volume.empty()) return;
   const uint64_t size = core_.storage.Get(meta.disk_volume).capacity;
   if (spec.disk < size) {
     throw Error(EINVAL,
@@ -310,7 +317,9 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
   const Spec spec = core_.SpecOf(meta);
   if (meta.applied == core_.StackOf(meta)) {
     // The seed depends on more: the name, keys, proxies.
-    if (!core_.test_driver && FreshenSeed(meta, uuid, name, spec)) {
+    const std::string volume = meta.seed_volume;
+    if (core_.test_driver || !FreshenSeed(meta, uuid, name, spec)) return;
+    if (meta.seed_volume == volume) {
       core_.ChangeMeta(uuid, what, [&meta](Metadata& now) {
         now.seed_volume = meta.seed_volume;
         now.seed_digest = meta.seed_digest;
@@ -318,8 +327,10 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
         now.user = meta.user;
         now.guest_keys = meta.guest_keys;
       });
-      core_.Read(uuid);
+    } else {
+      Define(uuid, name, meta, spec, facts && facts->uefi, what);
     }
+    core_.Read(uuid);
     return;
   }
   std::vector<std::string> changed;
@@ -342,11 +353,12 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
   if (!core_.test_driver) {
     std::optional<Images::Base> base;
     const std::string arch = core_.ArchOf(spec);
-    if (!meta.booted && (differs("images") || differs("disk") ||
-                         differs("arch") || meta.disk_volume.empty())) {
+    if (!KeepsDisk(uuid, meta) &&
+        (differs("images") || differs("disk") || differs("arch") ||
+         meta.disk_volume.empty())) {
       base = images_.Find(spec.images, arch);
       if (base) {
-        MakeDisk(meta, uuid, spec, *base, what);
+        MakeDisk(meta, uuid + ".disk", spec, *base, what);
       } else {
         if (!meta.disk_volume.empty()) core_.storage.Delete(meta.disk_volume);
         meta.disk_volume.clear();
@@ -374,7 +386,7 @@ void Provision::GiveDisk(const std::string& uuid, const Images::Base& base,
   if (!meta.disk_volume.empty()) return;
   const Spec spec = core_.SpecOf(meta);
   const auto facts = core_.Facts(uuid);
-  MakeDisk(meta, uuid, spec, base, what);
+  MakeDisk(meta, uuid + ".disk", spec, base, what);
   Undo undo;
   undo.Add([this, volume = meta.disk_volume] { core_.storage.Delete(volume); });
   Define(uuid, facts->name, meta, spec, NeedsUefi(spec, &base.facts), what);
@@ -382,10 +394,42 @@ void Provision::GiveDisk(const std::string& uuid, const Images::Base& base,
   core_.Read(uuid);
 }
 
+void Provision::Reset(const std::string& uuid, const Images::Base* base,
+                      const std::string& what) {
+  Metadata meta = core_.Meta(uuid, what);
+  const auto facts = core_.Facts(uuid);
+  const Spec spec = core_.SpecOf(meta);
+  const std::set<std::string> left = {meta.disk_volume, meta.seed_volume};
+  // A new guest, with a host key of its own.
+  meta.seed_digest.clear();
+  meta.host_key.clear();
+  meta.seeded = meta.booted = false;
+  Undo undo;
+  auto made = [&](const std::string& volume) {
+    undo.Add([this, uuid, volume] { layers_.DropSoon(uuid, {volume}); });
+  };
+  if (base != nullptr) {
+    MakeDisk(meta, layers_.NextName(uuid, "disk"), spec, *base, what);
+  } else {
+    meta.disk_volume = layers_.Add(uuid, meta.origin_layer, spec.disk, what);
+  }
+  made(meta.disk_volume);
+  FreshenSeed(meta, uuid, facts->name, spec);
+  made(meta.seed_volume);
+  meta.applied = core_.StackOf(meta);
+  meta.used = Clock::now();
+  const bool uefi =
+      base != nullptr ? NeedsUefi(spec, &base->facts) : facts->uefi;
+  Define(uuid, facts->name, meta, spec, uefi, what);
+  undo.Keep();
+  core_.Read(uuid);
+  layers_.DropSoon(uuid, left);
+}
+
 void Provision::ForgetRejected(const std::string& uuid, Reply<Done> reply) {
   const std::string what =
       fmt::format("Cannot remove config.yaml.rejected of '{}'", NameOf(uuid));
-  Work(uuid, what, reply, [this, uuid, what] {
+  core_.Work(uuid, what, reply, [this, uuid, what] {
     core_.ChangeMeta(uuid, what, [](Metadata& meta) {
       meta.rejected.clear();
       meta.rejected_reason.clear();

@@ -218,6 +218,19 @@ void Storage::Create(const std::string& name, const std::string& format,
   if (volume == nullptr) ThrowLibvirt(what);
 }
 
+void Storage::CreateFrom(const std::string& name, const std::string& format,
+                         const std::string& source) {
+  const std::string what = fmt::format("Cannot make volume '{}'", name);
+  const ConnPtr connection = connection_.Get(what);
+  const PoolPtr pool = Open(connection.get(), what);
+  const VolumePtr from = Lookup(source, what);
+  const uint64_t capacity = Describe(from.get(), what).capacity;
+  const VolumePtr volume(virStorageVolCreateXMLFrom(
+      pool.get(), VolumeXml(name, format, capacity, 0, "", "").c_str(),
+      from.get(), 0));
+  if (volume == nullptr) ThrowLibvirt(what);
+}
+
 void Storage::Write(const std::string& name, std::string_view bytes) {
   // A shorter upload into an existing raw volume would keep the old tail.
   Delete(name);

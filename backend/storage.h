@@ -75,6 +75,9 @@ class Storage {
   void Create(const std::string& name, const std::string& format,
               uint64_t capacity, const std::string& backing_path = "",
               const std::string& backing_format = "");
+  // A volume that stands on nothing, with what `source` shows.
+  void CreateFrom(const std::string& name, const std::string& format,
+                  const std::string& source);
   // Makes a raw volume with these bytes; one that exists is replaced.
   void Write(const std::string& name, std::string_view bytes);
   // The same for a name that must be free: EEXIST.

@@ -141,7 +141,12 @@ struct stat SandboxStat(const Sandbox& sandbox) {
   stat.st_uid = sandbox.uid;
   stat.st_gid = sandbox.gid;
   stat.st_blksize = 4096;
-  stat.st_blocks = static_cast<blkcnt_t>(sandbox.usage.disk_bytes / 512);
+  // What its snapshots show as their own is not counted twice.
+  uint64_t bytes = sandbox.usage.disk_bytes;
+  for (const auto& [tag, one] : sandbox.snapshots) {
+    bytes -= std::min(bytes, one.size);
+  }
+  stat.st_blocks = static_cast<blkcnt_t>(bytes / 512);
   SetTime(stat, sandbox.used != Time() ? sandbox.used : sandbox.created);
   return stat;
 }

@@ -92,6 +92,7 @@ const Row kRows[] = {
      "keys changed but in force only after a restart", true},
     {kSandbox, "status", 0666, kValue, show::Status, store::Status, kState,
      "the state; write start, stop, kill, restart, pause, resume, save, reset, "
+     "factory-reset, "
      "destroy or wait STATE",
      true},
     {kSandbox, "reason", 0444, kValue, show::Reason, nullptr, kState,
@@ -130,6 +131,10 @@ const Row kRows[] = {
      Facet::kProvisionLog},
     {kSandbox, "domain.xml", 0444, kValue, show::DomainXml, nullptr, kState,
      "what libvirt has", false, Facet::kDomainXml},
+    {kSandbox, "commit", 0222, kValue, show::Nothing, store::Commit, kUsed,
+     "write NAME: its disk as it is becomes .host/images/NAME"},
+    {kSandbox, "snapshot", 0666, kValue, show::StandsOn, store::Revert, kUsed,
+     "the snapshot its disk stands on; write another to go back to it", true},
     {kSandbox, "mounts", 0777, kDirectory, nullptr, nullptr, kConfig,
      "write LOCATION[:w]: that host directory is in the guest; rm"},
     {kSandbox, "ports", 0777, kDirectory, nullptr, nullptr, kConfig,
@@ -138,6 +143,25 @@ const Row kRows[] = {
      "sockets that are forwarded: links to them on this machine"},
     {kSandbox, "secrets", 0700, kDirectory, nullptr, nullptr, kState,
      "write KEY: the running guest gets /run/sbxfs/KEY and the variable KEY"},
+    {kSandbox, "snapshots", 0777, kDirectory, nullptr, nullptr, kUsed,
+     "states of its disk: mkdir takes one, rmdir deletes it, mv renames it"},
+    {kSandbox, "clones", 0777, kDirectory, nullptr, nullptr, kUsed,
+     "mkdir makes a sandbox of its disk as it is; links to those there are"},
+
+    {kSnapshot, "created", 0444, kValue, show::SnapshotCreated, nullptr, kUsed,
+     "when it was taken"},
+    {kSnapshot, "kind", 0444, kValue, show::SnapshotKind, nullptr, kUsed,
+     "disk, or disk quiesced when the guest's file systems were at rest"},
+    {kSnapshot, "size", 0444, kValue, show::SnapshotSize, nullptr, kUsed,
+     "bytes that it takes", false, Facet::kSnapshots},
+    {kSnapshot, "parent", 0444, kValue, show::SnapshotParent, nullptr, kUsed,
+     "the snapshot it came from"},
+    {kSnapshot, "description", 0666, kValue, show::SnapshotDescription,
+     store::SnapshotDescription, kUsed, "a line of your own"},
+    {kSnapshot, "config.yaml", 0444, kValue, show::SnapshotConfig, nullptr,
+     kUsed, "config.yaml as it was"},
+    {kSnapshot, "clones", 0777, kDirectory, nullptr, nullptr, kUsed,
+     "mkdir makes a sandbox of it; links to those there are"},
 };
 
 // The table is sorted by directory.
@@ -152,8 +176,8 @@ std::span<const Row> Range(DirKind dir) {
 }  // namespace
 
 std::span<const Row> Rows(DirKind dir) {
-  static const std::array<std::span<const Row>, 3> kRanges = {
-      Range(kRoot), Range(kHost), Range(kSandbox)};
+  static const std::array<std::span<const Row>, 4> kRanges = {
+      Range(kRoot), Range(kHost), Range(kSandbox), Range(kSnapshot)};
   return kRanges[static_cast<std::size_t>(dir)];
 }
 

@@ -23,7 +23,9 @@ struct View {
   Tree& tree;
   Caller reader;
   HostPtr host;
-  SandboxPtr sandbox;   // null in .host
+  SandboxPtr sandbox;  // null in .host
+  // One of the sandbox's, which keeps it alive; null elsewhere.
+  const Snapshot* snapshot = nullptr;
   bool steady = false;  // leave out what changes by the clock alone (for poll)
 };
 
@@ -34,12 +36,13 @@ struct Change {
   SandboxPtr sandbox;  // null in .host
   std::string text;
   bool wait = true;  // false: answer once an action is taken on (O_NONBLOCK)
+  std::string tag = {};  // of a snapshot's file
 };
 
 using Show = std::string (*)(const View& view);
 using Store = void (*)(const Change& change, Reply<Done> reply);
 
-enum class DirKind { kRoot, kHost, kSandbox };
+enum class DirKind { kRoot, kHost, kSandbox, kSnapshot };
 
 enum class Form {
   kValue,      // rendered at open; a line is a command

@@ -138,10 +138,11 @@ void Opendir(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
     auto open = std::make_shared<OpenDir>();
     open->items = {{".", number, S_IFDIR}, {"..", number, S_IFDIR}};
     for (auto& entry : dir->List(request->caller)) {
-      const bool is_dir = dynamic_cast<Dir*>(entry.node.get()) != nullptr;
-      open->items.push_back({std::move(entry.name),
-                             server.inodes.Number(*entry.node),
-                             is_dir ? mode_t{S_IFDIR} : mode_t{S_IFREG}});
+      mode_t type = S_IFREG;
+      if (dynamic_cast<Dir*>(entry.node.get()) != nullptr) type = S_IFDIR;
+      if (dynamic_cast<Link*>(entry.node.get()) != nullptr) type = S_IFLNK;
+      open->items.push_back(
+          {std::move(entry.name), server.inodes.Number(*entry.node), type});
     }
     request->Answer([&](fuse_req_t req) {
       info->fh = server.dirs.Add(std::move(open));

@@ -74,7 +74,7 @@ std::string HostReadme(const View& view) {
              "When a command fails: cat box/error, or .host/error if there is "
              "no box.\nTo wait: echo wait running > box/status, or poll(2); "
              "inotify does not work.\nA write is one command; its errno is the "
-             "verdict. sbxfs(5) has it all.\n\nIn box/, ",
+             "verdict. sbxfs(5) has it all.\nIn box/, ",
              at, view.host->uri, connected ? "" : " (not connected)") +
          Files(DirKind::kSandbox) + "In .host/, " + Files(DirKind::kHost);
 }

@@ -99,14 +99,31 @@ std::string SandboxError(const View& view) {
 std::string UsageText(const View& view) {
   const Usage& usage = view.sandbox->usage;
   return fmt::format(
-      "cpu_usec {}\nmemory_bytes {}\ndisk_bytes {}\nsnapshot_bytes 0\n"
+      "cpu_usec {}\nmemory_bytes {}\ndisk_bytes {}\nsnapshot_bytes {}\n"
       "block_read_bytes {}\nblock_written_bytes {}\nnet_received_bytes {}\n"
       "net_sent_bytes {}\nstarted {}\n",
       usage.cpu_usec, usage.memory_bytes, usage.disk_bytes,
-      usage.block_read_bytes, usage.block_written_bytes,
+      usage.snapshot_bytes, usage.block_read_bytes, usage.block_written_bytes,
       usage.net_received_bytes, usage.net_sent_bytes,
       usage.started ? FormatTime(*usage.started) : "never");
 }
+
+std::string StandsOn(const View& view) { return Line(view.sandbox->snapshot); }
+std::string Nothing(const View&) { return {}; }
+std::string SnapshotCreated(const View& view) {
+  return FormatTime(view.snapshot->created) + '\n';
+}
+std::string SnapshotKind(const View& view) { return Line(view.snapshot->kind); }
+std::string SnapshotSize(const View& view) {
+  return fmt::format("{}\n", view.snapshot->size);
+}
+std::string SnapshotParent(const View& view) {
+  return Line(view.snapshot->parent);
+}
+std::string SnapshotDescription(const View& view) {
+  return Line(view.snapshot->description);
+}
+std::string SnapshotConfig(const View& view) { return view.snapshot->config; }
 
 std::string SshPort(const View& view) {
   const int port = view.sandbox->ssh_port;

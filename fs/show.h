@@ -33,6 +33,16 @@ std::string Ip(const View& view);
 std::string Effective(const View& view);
 std::string ProvisionLog(const View& view);
 std::string DomainXml(const View& view);
+std::string StandsOn(const View& view);
+// Of a file that is written alone.
+std::string Nothing(const View& view);
+
+std::string SnapshotCreated(const View& view);
+std::string SnapshotKind(const View& view);
+std::string SnapshotSize(const View& view);
+std::string SnapshotParent(const View& view);
+std::string SnapshotDescription(const View& view);
+std::string SnapshotConfig(const View& view);
 
 std::string HostReadme(const View& view);
 std::string List(const View& view);

@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "backend/util/text.h"
+#include "fs/name.h"
 #include "fs/tree.h"
 
 namespace sbxfs::store {
@@ -105,6 +106,30 @@ void Status(const Change& change, Reply<Done> reply) {
   }
   change.tree.backend.Act(change.caller, change.sandbox->uuid, *verb,
                           change.wait, std::move(reply));
+}
+
+void Commit(const Change& change, Reply<Done> reply) {
+  const Name image = Name::Parse("commit to", Trim(change.text));
+  change.tree.backend.Commit(change.caller, change.sandbox->uuid, image.Text(),
+                             std::move(reply));
+}
+void Revert(const Change& change, Reply<Done> reply) {
+  std::string_view tag = Trim(change.text);
+  const bool force = tag.ends_with('!');
+  if (force) tag.remove_suffix(1);
+  if (tag.empty()) {
+    throw Error(EINVAL,
+                "Cannot set 'snapshot': the line names none; write the name of "
+                "a directory in snapshots");
+  }
+  change.tree.backend.Revert(change.caller, change.sandbox->uuid,
+                             std::string(tag), force, change.wait,
+                             std::move(reply));
+}
+void SnapshotDescription(const Change& change, Reply<Done> reply) {
+  change.tree.backend.DescribeSnapshot(
+      change.caller, change.sandbox->uuid, change.tag,
+      std::string(Trim(change.text)), std::move(reply));
 }
 
 void Uri(const Change& change, Reply<Done> reply) {

@@ -16,6 +16,9 @@ void Autostart(const Change& change, Reply<Done> reply);
 void Status(const Change& change, Reply<Done> reply);
 void SshPort(const Change& change, Reply<Done> reply);
 void AuthorizedKeys(const Change& change, Reply<Done> reply);
+void Commit(const Change& change, Reply<Done> reply);
+void Revert(const Change& change, Reply<Done> reply);
+void SnapshotDescription(const Change& change, Reply<Done> reply);
 
 void Uri(const Change& change, Reply<Done> reply);
 void Defaults(const Change& change, Reply<Done> reply);

@@ -36,6 +36,22 @@ Block() {
 
 # --- What config.yaml says of the guest itself ---
 
+# A disk that was another sandbox's, or is a copy of one, has that one's machine
+# id. cloud-init knows the instance as new then, once. One that this boot made
+# is kept: the journal is already written under it.
+MachineId() {
+  [ ! -e "$STATE/instance" ] || [ "$(cat "$STATE/instance")" != "$1" ] ||
+    return 0
+  mkdir -p "$STATE"
+  echo "$1" >"$STATE/instance"
+  [ -s /etc/machine-id ] &&
+    command -v systemd-machine-id-setup >/dev/null || return 0
+  [ -z "$(find /etc/machine-id -newermt "$(uptime -s)")" ] || return 0
+  rm -f /etc/machine-id
+  [ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id
+  systemd-machine-id-setup
+}
+
 Hosts() {
   # cloud-init adds the guest's name and would leave the one from before a
   # rename, which may be another sandbox's by now.
@@ -252,6 +268,7 @@ GiveUser() {
 
 Early() {
   Prepare
+  MachineId "$LIMA_CIDATA_IID"
   Hosts
   Environment
   Dns

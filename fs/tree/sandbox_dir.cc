@@ -4,6 +4,8 @@
 
 #include "fs/attributes.h"
 #include "fs/tree/sock_dir.h"
+#include "fs/tree/clones_dir.h"
+#include "fs/tree/snapshots_dir.h"
 #include "fs/tree/value_dir.h"
 
 namespace sbxfs {
@@ -31,6 +33,12 @@ void SandboxDir::Change(const Caller& caller, const Changes& changes,
 NodePtr SandboxDir::SubDir(const Row& row) {
   if (row.name == "sock") {
     return std::make_shared<SockDir>(tree_, row, subject);
+  }
+  if (row.name == "clones") {
+    return std::make_shared<ClonesDir>(tree_, subject, "");
+  }
+  if (row.name == "snapshots") {
+    return std::make_shared<SnapshotsDir>(tree_, subject);
   }
   return std::make_shared<ValueDir>(tree_, row, subject);
 }

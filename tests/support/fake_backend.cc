@@ -28,6 +28,9 @@ State StateAfter(Verb verb) {
       return State::kPaused;
     case Verb::kSave:
       return State::kSaved;
+    case Verb::kFactoryReset:
+    case Verb::kRevert:
+      return State::kStopped;
     case Verb::kDestroy:
       return State::kDestroying;
     default:
@@ -551,6 +554,103 @@ void FakeBackend::SetItem(const Caller&, const std::string& uuid,
       if (!value.empty()) items[name] = value;
       sandbox.config_time = Now();
     });
+    reply.Ok();
+  });
+}
+
+void FakeBackend::TakeSnapshot(const Caller&, const std::string& uuid,
+                               const std::string& tag, Reply<Done> reply) {
+  Log(fmt::format("take {} {}", NameOf(uuid), tag));
+  Do("take", reply, [=, this] {
+    Update(uuid, [&](Sandbox& sandbox) {
+      if (sandbox.snapshots.contains(tag)) {
+        throw Error(EEXIST, fmt::format("Cannot take snapshot '{}': there is "
+                                        "one of that name",
+                                        tag));
+      }
+      Snapshot one;
+      one.tag = tag;
+      one.parent = sandbox.snapshot;
+      one.kind = "disk";
+      one.config = sandbox.config;
+      one.created = Now();
+      one.size = 196616;
+      one.layer = fmt::format("{}.disk.{}", uuid, sandbox.snapshots.size());
+      sandbox.snapshots[tag] = one;
+      sandbox.snapshot = tag;
+    });
+    reply.Ok();
+  });
+}
+
+void FakeBackend::RemoveSnapshot(const Caller&, const std::string& uuid,
+                                 const std::string& tag, Reply<Done> reply) {
+  Log(fmt::format("drop {} {}", NameOf(uuid), tag));
+  Do("drop", reply, [=, this] {
+    Update(uuid, [&](Sandbox& sandbox) { sandbox.snapshots.erase(tag); });
+    reply.Ok();
+  });
+}
+
+void FakeBackend::RenameSnapshot(const Caller&, const std::string& uuid,
+                                 const std::string& tag,
+                                 const std::string& new_tag,
+                                 Reply<Done> reply) {
+  Log(fmt::format("retag {} {} {}", NameOf(uuid), tag, new_tag));
+  Do("retag", reply, [=, this] {
+    Update(uuid, [&](Sandbox& sandbox) {
+      auto node = sandbox.snapshots.extract(tag);
+      node.key() = node.mapped().tag = new_tag;
+      sandbox.snapshots.insert(std::move(node));
+    });
+    reply.Ok();
+  });
+}
+
+void FakeBackend::DescribeSnapshot(const Caller&, const std::string& uuid,
+                                   const std::string& tag,
+                                   const std::string& text, Reply<Done> reply) {
+  Log(fmt::format("describe {} {} {}", NameOf(uuid), tag, text));
+  Do("describe", reply, [=, this] {
+    Update(uuid, [&](Sandbox& sandbox) {
+      sandbox.snapshots.at(tag).description = text;
+    });
+    reply.Ok();
+  });
+}
+
+void FakeBackend::Clone(const Caller&, const std::string& uuid,
+                        const std::string& tag, const std::string& name, mode_t,
+                        Reply<SandboxPtr> reply) {
+  Log(fmt::format("clone {} {} {}", NameOf(uuid), tag, name));
+  Do("clone", reply, [=, this] {
+    const std::string made = Add(name);
+    const auto source = Get(uuid);
+    Update(made, [&](Sandbox& sandbox) {
+      sandbox.origin = uuid;
+      sandbox.origin_layer =
+          tag.empty() ? uuid + ".disk" : source->snapshots.at(tag).layer;
+    });
+    reply.Ok(Get(made));
+  });
+}
+
+void FakeBackend::Commit(const Caller&, const std::string& uuid,
+                         const std::string& image, Reply<Done> reply) {
+  Log(fmt::format("commit {} {}", NameOf(uuid), image));
+  Do("commit", reply, [=, this] {
+    AddImage(image, "QFI");
+    reply.Ok();
+  });
+}
+
+void FakeBackend::Revert(const Caller&, const std::string& uuid,
+                         const std::string& tag, bool force, bool wait,
+                         Reply<Done> reply) {
+  Log(fmt::format("revert {} {}{}{}", NameOf(uuid), tag, force ? " force" : "",
+                  wait ? "" : " nowait"));
+  Do("revert", reply, [=, this] {
+    Update(uuid, [&](Sandbox& sandbox) { sandbox.snapshot = tag; });
     reply.Ok();
   });
 }

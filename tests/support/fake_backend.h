@@ -21,7 +21,9 @@ class FakeBackend : public Backend {
 
   // Test's side. Calls are named "create", "remove", "purge", "rename",
   // "rights", "act", "wait", "set", "item", "forget", "refresh", "document",
-  // "keys", "uri", "open image", "create image", "write image", "finish image",
+  // "keys", "uri", "take", "drop", "retag", "describe", "revert", "clone",
+  // "commit",
+  // "open image", "create image", "write image", "finish image",
   // "remove image".
   std::string Add(const std::string& name);  // a stopped one; its uuid
   void Update(const std::string& uuid, const std::function<void(Sandbox&)>& f);
@@ -67,6 +69,24 @@ class FakeBackend : public Backend {
   void SetItem(const Caller& caller, const std::string& uuid,
                Collection collection, const std::string& name,
                const std::string& value, Reply<Done> reply) override;
+  void TakeSnapshot(const Caller& caller, const std::string& uuid,
+                    const std::string& tag, Reply<Done> reply) override;
+  void RemoveSnapshot(const Caller& caller, const std::string& uuid,
+                      const std::string& tag, Reply<Done> reply) override;
+  void RenameSnapshot(const Caller& caller, const std::string& uuid,
+                      const std::string& tag, const std::string& new_tag,
+                      Reply<Done> reply) override;
+  void DescribeSnapshot(const Caller& caller, const std::string& uuid,
+                        const std::string& tag, const std::string& text,
+                        Reply<Done> reply) override;
+  void Clone(const Caller& caller, const std::string& uuid,
+             const std::string& tag, const std::string& name, mode_t mode,
+             Reply<SandboxPtr> reply) override;
+  void Commit(const Caller& caller, const std::string& uuid,
+              const std::string& image, Reply<Done> reply) override;
+  void Revert(const Caller& caller, const std::string& uuid,
+              const std::string& tag, bool force, bool wait,
+              Reply<Done> reply) override;
   void ForgetRejected(const Caller& caller, const std::string& uuid,
                       Reply<Done> reply) override;
   void Refresh(const std::string& uuid, Facet facet,

@@ -11,7 +11,8 @@ namespace sbxfs {
 namespace {
 
 TEST(Layout, RowsAreSound) {
-  for (const auto dir : {DirKind::kRoot, DirKind::kHost, DirKind::kSandbox}) {
+  for (const auto dir : {DirKind::kRoot, DirKind::kHost, DirKind::kSandbox,
+                         DirKind::kSnapshot}) {
     std::set<std::string_view> names;
     bool directories = false;
     for (const Row& row : Rows(dir)) {

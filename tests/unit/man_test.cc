@@ -54,11 +54,14 @@ TEST(Man, TellsOfEveryFileAndNoOther) {
   EXPECT_EQ(Items("THE ROOT", "Pa"), Table(DirKind::kRoot));
   EXPECT_EQ(Items("THE HOST", "Pa"), Table(DirKind::kHost));
   EXPECT_EQ(Items("A SANDBOX", "Pa"), Table(DirKind::kSandbox));
+  EXPECT_EQ(Items("A SNAPSHOT", "Pa"), Table(DirKind::kSnapshot));
 }
 
 TEST(Man, TellsFormAndMode) {
   const std::pair<const char*, DirKind> kSections[] = {
-      {"THE HOST", DirKind::kHost}, {"A SANDBOX", DirKind::kSandbox}};
+      {"THE HOST", DirKind::kHost},
+      {"A SANDBOX", DirKind::kSandbox},
+      {"A SNAPSHOT", DirKind::kSnapshot}};
   for (const auto& [section, dir] : kSections) {
     for (const Row& row : Rows(dir)) {
       if (row.form == Form::kDirectory) continue;

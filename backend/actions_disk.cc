@@ -1,0 +1,131 @@
+// The actions that put a disk on another layer: the guest must be down for it.
+#include <fmt/format.h>
+#include <libvirt/virterror.h>
+
+#include "backend/actions.h"
+#include "backend/libvirt_error.h"
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr int kFreezeSeconds = 2;
+
+// Whether the guest has written everything out and writes no more.
+bool Freeze(virDomainPtr domain) {
+  virDomainAgentSetResponseTimeout(domain, kFreezeSeconds, 0);
+  return virDomainFSFreeze(domain, nullptr, 0, 0) >= 0;
+}
+
+}  // namespace
+
+void Actions::WithGuestDown(Action& action,
+                            const std::function<void(bool quiesced)>& work) {
+  const auto until =
+      std::chrono::steady_clock::now() + core_.options.start_timeout;
+  const SandboxPtr before = core_.Reachable(action.uuid, action.what);
+  if (IsOff(before->state)) {
+    const Turns::Turn turn = core_.Turn(action.uuid, action.what);
+    work(false);
+    return;
+  }
+  Doing(action, State::kStopping, "step 1 of 2: ending the guest");
+  bool quiesced = false;
+  try {
+    const Turns::Turn turn = core_.Turn(action.uuid, action.what);
+    const DomainPtr domain = core_.Domain(action.uuid, action.what);
+    // Killed and not shut down: what its memory holds beyond the disk is given
+    // up in any case.
+    quiesced = before->state != State::kPaused &&
+               HasAgent(before->domain_xml) && Freeze(domain.get());
+    if (virDomainDestroy(domain.get()) < 0 &&
+        virDomainIsActive(domain.get()) == 1) {
+      ThrowLibvirt(action.what);
+    }
+    core_.Read(action.uuid);
+    work(quiesced);
+  } catch (...) {
+    const Error error = CurrentError();
+    try {
+      BringBack(action, *before, until);
+    } catch (const Error& second) {
+      spdlog::warn("{}", second.Sentence());
+    }
+    throw error;
+  }
+  BringBack(action, *before, until);
+}
+
+void Actions::BringBack(Action& action, const Sandbox& before,
+                        std::chrono::steady_clock::time_point until) {
+  MustGoOn(action);
+  if (!core_.catalog.IsOff(action.uuid)) {
+    const DomainPtr domain = core_.Domain(action.uuid, action.what);
+    virDomainFSThaw(domain.get(), nullptr, 0, 0);
+    return;
+  }
+  Boot(action);
+  if (before.state == State::kPaused) {
+    const DomainPtr domain = core_.Domain(action.uuid, action.what);
+    if (virDomainSuspend(domain.get()) < 0) ThrowLibvirt(action.what);
+    core_.Read(action.uuid);
+  } else if (before.ready) {
+    WaitReady(action, until);
+  }
+}
+
+void Actions::Revert(Action& action) {
+  const std::string& uuid = action.uuid;
+  std::string tag = action.argument;
+  const bool forced = tag.ends_with('!');
+  if (forced) tag.pop_back();
+  const std::string what = fmt::format("{} to '{}'", action.what, tag);
+  const SnapshotFacts target = snapshots_.Target(uuid, tag, what);
+  WithGuestDown(action, [&](bool quiesced) {
+    Doing(action, State::kStopping, "step 2 of 2: going back to " + tag);
+    Undo undo;
+    if (!forced) {
+      undo.Add(
+          [this, uuid, what, name = snapshots_.KeepUndo(uuid, quiesced, what)] {
+            snapshots_.DropNow(uuid, name, what);
+          });
+    }
+    snapshots_.PutOn(uuid, target, what);
+    undo.Keep();
+    if (!forced) snapshots_.DropOldUndos(uuid, what);
+  });
+}
+
+void Actions::FactoryReset(Action& action) {
+  const std::string& uuid = action.uuid;
+  const std::string& what = action.what;
+  core_.Read(uuid);
+  const Metadata meta = core_.Meta(uuid, what);
+  std::optional<Images::Base> base;
+  if (meta.origin_layer.empty()) {
+    const Spec spec = core_.SpecOf(meta);
+    base = images_.Fetch(
+        spec.images, core_.ArchOf(spec), meta.uid,
+        [&](const std::string& words) {
+          Doing(action, std::nullopt, "fetching the image: " + words);
+        },
+        [&] { return !action.overtaken && !stopping_; });
+  }
+  WithGuestDown(action, [&](bool quiesced) {
+    Doing(action, State::kStopping, "step 2 of 2: making its disk anew");
+    Undo undo;
+    if (!meta.disk_volume.empty()) {
+      undo.Add(
+          [this, uuid, what, name = snapshots_.KeepUndo(uuid, quiesced, what)] {
+            snapshots_.DropNow(uuid, name, what);
+          });
+    }
+    provision_.Reset(uuid, base ? &*base : nullptr, what);
+    undo.Keep();
+    snapshots_.MakeCurrent(uuid, "", what);
+    core_.Read(uuid);
+    snapshots_.DropOldUndos(uuid, what);
+  });
+}
+
+}  // namespace sbxfs

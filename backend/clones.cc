@@ -1,0 +1,150 @@
+#include "backend/clones.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "backend/util/log.h"
+#include "backend/util/process_mark.h"
+#include "backend/util/undo.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::string NameOf(Core& core, const std::string& uuid) {
+  const SandboxPtr sandbox = core.catalog.Get(uuid);
+  return sandbox == nullptr ? uuid : sandbox->name;
+}
+
+// The settings that the clone cannot share with what it is made from.
+std::string ConfigForClone(std::string config) {
+  for (const char* key : {"mounts", "ssh.localPort"}) {
+    config = SetKey(config, key, "");
+  }
+  return config;
+}
+
+}  // namespace
+
+void Clones::Make(const Caller& caller, const std::string& uuid,
+                  const std::string& tag, const std::string& name, mode_t mode,
+                  Reply<SandboxPtr> reply) {
+  core_.workers.Run([this, caller, uuid, tag, name, mode, reply] {
+    reply.Guard([&] {
+      const std::string source = NameOf(core_, uuid);
+      const std::string what =
+          tag.empty() ? fmt::format("Cannot clone '{}' to '{}'", source, name)
+                      : fmt::format("Cannot clone '{}' at '{}' to '{}'", source,
+                                    tag, name);
+      (void)core_.Reachable(uuid, what);
+      const Turns::Turn turn = core_.Turn(uuid, what);
+      reply.Ok(MakeNow(caller, uuid, tag, name, mode, what, reply));
+    });
+  });
+}
+
+SandboxPtr Clones::MakeNow(const Caller& caller, const std::string& uuid,
+                           const std::string& tag, const std::string& name,
+                           mode_t mode, const std::string& what,
+                           const Reply<SandboxPtr>& reply) {
+  core_.Read(uuid);
+  const Metadata source = core_.Meta(uuid, what);
+  const auto facts = core_.Facts(uuid);
+  Provision::Origin origin;
+  origin.uuid = uuid;
+  origin.uefi = facts && facts->uefi;
+  origin.user = source.user;
+  origin.image = source.image;
+  origin.authorized_keys = source.authorized_keys;
+  origin.config = source.config;
+  origin.bases = source.bases;
+  const std::string record = fmt::format("~clone.{}", name);
+  Undo undo;
+  if (tag.empty()) {
+    undo.Add(
+        [this, uuid, record, what] { snapshots_.DropNow(uuid, record, what); });
+    origin.layer = FreezeNow(uuid, record, what);
+  } else {
+    const SnapshotFacts target = snapshots_.Target(uuid, tag, what);
+    origin.layer = target.layer;
+    if (target.metadata) {
+      origin.config = target.metadata->config;
+      origin.bases = target.metadata->bases;
+    }
+  }
+  origin.config = ConfigForClone(origin.config);
+  // Another mount may have dropped it meanwhile: it looks for what stands on
+  // it after it forgot the snapshot, we look for the snapshot after we stand.
+  origin.check = [this, uuid, tag, layer = origin.layer, what] {
+    if (!tag.empty()) (void)snapshots_.Target(uuid, tag, what);
+    if (core_.storage.Has(layer)) return;
+    throw Error(ENOENT, what + ": what it would stand on is gone just now");
+  };
+  return provision_.CreateFrom(caller, name, origin, mode, reply);
+}
+
+std::string Clones::FreezeNow(const std::string& uuid,
+                              const std::string& record,
+                              const std::string& what) {
+  snapshots_.Repair(uuid);
+  const SandboxPtr sandbox = core_.Reachable(uuid, what);
+  const Metadata meta = core_.Meta(uuid, what);
+  if (IsOff(sandbox->state) && !meta.disk_volume.empty()) {
+    // Many clones of one that rests stand on one layer of it.
+    const Volume top = core_.storage.Get(meta.disk_volume);
+    const std::string below = top.backing.substr(top.backing.rfind('/') + 1);
+    if (IsUntouched(top) && !UuidIn(below).empty()) return below;
+  }
+  snapshots_.TakeNow(uuid, record, ThisProcessMark(), what);
+  const auto all = core_.SnapshotsOf(uuid);
+  const auto found = std::find_if(
+      all.begin(), all.end(),
+      [&](const SnapshotFacts& one) { return one.name == record; });
+  if (found == all.end()) {
+    throw Error(EIO, what + ": libvirt lost the snapshot for it again");
+  }
+  return found->layer;
+}
+
+void Clones::DropRecord(const std::string& uuid, const std::string& record,
+                        const std::string& what) {
+  const Turns::Turn turn = core_.turns.Take(uuid, what, 30s);
+  core_.Read(uuid);
+  snapshots_.DropNow(uuid, record, what);
+}
+
+void Clones::Commit(const std::string& uuid, const std::string& image,
+                    Reply<Done> reply) {
+  core_.workers.Run([this, uuid, image, reply] {
+    reply.Guard([&] {
+      const std::string what = fmt::format("Cannot commit '{}' as image '{}'",
+                                           NameOf(core_, uuid), image);
+      CommitNow(uuid, image, what);
+      reply.Ok();
+    });
+  });
+}
+
+// The copying takes as long as the disk is large, so that nothing is held up
+// by it: it reads a frozen layer, while the sandbox goes on.
+void Clones::CommitNow(const std::string& uuid, const std::string& image,
+                       const std::string& what) {
+  (void)core_.Reachable(uuid, what);
+  const std::string record = fmt::format("~commit.{}", image);
+  images_.Adopt(image, [&](const std::string& volume) {
+    std::string layer;
+    {
+      const Turns::Turn turn = core_.Turn(uuid, what);
+      core_.Read(uuid);
+      layer = FreezeNow(uuid, record, what);
+    }
+    Undo undo;
+    undo.Add([&] { DropRecord(uuid, record, what); });
+    core_.storage.CreateFrom(volume, "qcow2", layer);
+  });
+}
+
+}  // namespace sbxfs

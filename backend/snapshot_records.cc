@@ -1,0 +1,84 @@
+#include "backend/snapshot_records.h"
+
+#include <libvirt/virterror.h>
+
+#include <cstdlib>
+
+#include "backend/domain_xml.h"
+#include "backend/libvirt_error.h"
+
+namespace sbxfs {
+namespace {
+
+std::vector<SnapshotPtr> ListSnapshots(virDomainPtr domain) {
+  virDomainSnapshotPtr* raw = nullptr;
+  const int count = virDomainListAllSnapshots(
+      domain, &raw, VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL);
+  if (count < 0) ThrowLibvirt("Cannot list the snapshots");
+  std::vector<SnapshotPtr> list(raw, raw + count);
+  std::free(raw);
+  return list;
+}
+
+}  // namespace
+
+SnapshotPtr LookupSnapshot(virDomainPtr domain, const std::string& name,
+                           std::string_view what) {
+  SnapshotPtr snapshot(virDomainSnapshotLookupByName(domain, name.c_str(), 0));
+  if (snapshot == nullptr) ThrowLibvirt(what);
+  return snapshot;
+}
+
+std::string SnapshotText(virDomainPtr domain, const std::string& name,
+                         std::string_view what) {
+  std::string text = TakeString(
+      virDomainSnapshotGetXMLDesc(LookupSnapshot(domain, name, what).get(), 0));
+  if (text.empty()) ThrowLibvirt(what);
+  return text;
+}
+
+void RecordSnapshot(virDomainPtr domain, const std::string& xml, bool current,
+                    std::string_view what) {
+  unsigned flags = VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE;
+  if (current) flags |= VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT;
+  // That of a stopped domain has its own state, and no such flag.
+  if (XmlText(xml, "/domainsnapshot/state") == "disk-snapshot") {
+    flags |= VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY;
+  }
+  const SnapshotPtr made(
+      virDomainSnapshotCreateXML(domain, xml.c_str(), flags));
+  if (made == nullptr) ThrowLibvirt(what);
+}
+
+void ForgetSnapshot(virDomainPtr domain, const std::string& name,
+                    std::string_view what) {
+  const SnapshotPtr snapshot(
+      virDomainSnapshotLookupByName(domain, name.c_str(), 0));
+  if (snapshot == nullptr) {
+    if (LastLibvirtErrorIs(VIR_ERR_NO_DOMAIN_SNAPSHOT)) return;
+    ThrowLibvirt(what);
+  }
+  if (virDomainSnapshotDelete(snapshot.get(),
+                              VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY) < 0) {
+    ThrowLibvirt(what);
+  }
+}
+
+std::vector<std::string> SnapshotTexts(virDomainPtr domain) {
+  std::vector<std::string> texts;
+  for (const auto& snapshot : ListSnapshots(domain)) {
+    // It may have gone since.
+    std::string text =
+        TakeString(virDomainSnapshotGetXMLDesc(snapshot.get(), 0));
+    if (!text.empty()) texts.push_back(std::move(text));
+  }
+  return texts;
+}
+
+std::string CurrentSnapshot(virDomainPtr domain) {
+  const SnapshotPtr current(virDomainSnapshotCurrent(domain, 0));
+  if (current == nullptr) return "";
+  return virDomainSnapshotGetName(current.get());
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,238 @@
+#include "backend/snapshot_xml.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "backend/domain_xml.h"
+#include "backend/util/text.h"
+#include "backend/xml.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr std::string_view kUndo = "~undo.";
+constexpr char kDisk[] = "vda";
+constexpr char kSeed[] = "vdb";
+// What we note of a snapshot, in its copy of the domain's metadata: libvirt
+// has no room for it elsewhere.
+constexpr char kNoteUri[] = "https://sbxfs.org/xmlns/snapshot/1";
+constexpr char kNotePrefix[] = "sbxfs-snapshot";
+constexpr char kNote[] = "snapshot";
+
+const xmlChar* Raw(const char* text) {
+  return reinterpret_cast<const xmlChar*>(text);
+}
+
+XmlDoc Parse(std::string_view xml, const char* root) {
+  XmlDoc doc = ParseXml(xml);
+  if (!doc || XmlName(xmlDocGetRootElement(doc.get())) != root) {
+    throw Error(EIO,
+                fmt::format("Cannot read the XML of a {}: libvirt gave a text "
+                            "that is none; look at it with virsh",
+                            root));
+  }
+  return doc;
+}
+
+void RemoveChild(xmlNode* parent, std::string_view name) {
+  while (xmlNode* node = XmlChild(parent, name)) {
+    xmlUnlinkNode(node);
+    xmlFreeNode(node);
+  }
+}
+
+void ReplaceChild(xmlNode* parent, const char* name, std::string_view text) {
+  RemoveChild(parent, name);
+  if (!text.empty()) AddXml(parent, name, text);
+}
+
+xmlNode* NoteIn(const xmlNode* domain) {
+  const xmlNode* metadata = XmlChild(domain, "metadata");
+  if (metadata == nullptr) return nullptr;
+  for (xmlNode* node = metadata->children; node != nullptr; node = node->next) {
+    if (node->type == XML_ELEMENT_NODE && XmlName(node) == kNote &&
+        node->ns != nullptr &&
+        xmlStrEqual(node->ns->href, Raw(kNoteUri)) != 0) {
+      return node;
+    }
+  }
+  return nullptr;
+}
+
+void AddNote(xmlNode* domain) {
+  xmlNode* metadata = XmlChild(domain, "metadata");
+  if (metadata == nullptr) metadata = AddXml(domain, "metadata");
+  if (NoteIn(domain) != nullptr) return;
+  xmlNode* note = AddXml(metadata, kNote, {{"quiesced", "yes"}});
+  xmlNs* ns = xmlNewNs(note, Raw(kNoteUri), Raw(kNotePrefix));
+  if (ns == nullptr) throw std::bad_alloc();
+  xmlSetNs(note, ns);
+}
+
+// The <disk> of that target in a domain's <devices>, or null.
+xmlNode* DiskAt(const xmlNode* domain, std::string_view target) {
+  const xmlNode* devices = XmlChild(domain, "devices");
+  if (devices == nullptr) return nullptr;
+  for (xmlNode* node = devices->children; node != nullptr; node = node->next) {
+    if (node->type == XML_ELEMENT_NODE && XmlName(node) == "disk" &&
+        XmlAttribute(XmlChild(node, "target"), "dev") == target) {
+      return node;
+    }
+  }
+  return nullptr;
+}
+
+void SetVolume(xmlNode* domain, std::string_view target,
+               const std::string& pool, const std::string& volume) {
+  xmlNode* disk = DiskAt(domain, target);
+  if (disk == nullptr || volume.empty()) return;
+  // What it stands on is told by the new file's header, not by the old text.
+  for (const char* old : {"source", "backingStore", "mirror"}) {
+    RemoveChild(disk, old);
+  }
+  xmlSetProp(disk, Raw("type"), Raw("volume"));
+  AddXml(disk, "source", {{"pool", pool}, {"volume", volume}});
+}
+
+}  // namespace
+
+SnapshotFacts ParseSnapshot(std::string_view xml) {
+  const XmlDoc doc = Parse(xml, "domainsnapshot");
+  const xmlNode* root = xmlDocGetRootElement(doc.get());
+  SnapshotFacts facts;
+  facts.name = XmlContent(XmlChild(root, "name"));
+  facts.parent = XmlContent(XmlChild(XmlChild(root, "parent"), "name"));
+  facts.description = XmlContent(XmlChild(root, "description"));
+  const auto seconds =
+      ParseNumber(Trim(XmlContent(XmlChild(root, "creationTime"))));
+  facts.created = Time(std::chrono::seconds(seconds.value_or(0)));
+  const std::string memory = XmlAttribute(XmlChild(root, "memory"), "snapshot");
+  facts.memory = memory == "internal" || memory == "external";
+  facts.internal = memory == "internal";
+  const xmlNode* disks = XmlChild(root, "disks");
+  for (const xmlNode* disk = disks == nullptr ? nullptr : disks->children;
+       disk != nullptr; disk = disk->next) {
+    if (disk->type != XML_ELEMENT_NODE) continue;
+    if (XmlAttribute(disk, "snapshot") == "internal") facts.internal = true;
+  }
+  xmlNode* domain = XmlChild(root, "domain");
+  if (domain == nullptr) return facts;
+  facts.quiesced = XmlAttribute(NoteIn(domain), "quiesced") == "yes";
+  DomainFacts then = ParseDomain(FormatXml(domain));
+  facts.disk = then.disk;
+  if (!facts.internal) facts.layer = then.disk;
+  facts.seed = then.seed;
+  facts.metadata = std::move(then.metadata);
+  return facts;
+}
+
+std::string SnapshotXml(std::string_view name, std::string_view description,
+                        const std::vector<std::string>& targets,
+                        std::string_view overlay_path) {
+  const XmlDoc doc = NewXml("domainsnapshot");
+  xmlNode* root = xmlDocGetRootElement(doc.get());
+  AddXml(root, "name", name);
+  if (!description.empty()) AddXml(root, "description", description);
+  xmlNode* disks = AddXml(root, "disks");
+  for (const auto& target : targets) {
+    if (target != kDisk) {
+      AddXml(disks, "disk", {{"name", target}, {"snapshot", "no"}});
+      continue;
+    }
+    xmlNode* disk =
+        AddXml(disks, "disk", {{"name", target}, {"snapshot", "external"}});
+    AddXml(disk, "driver", {{"type", "qcow2"}});
+    AddXml(disk, "source", {{"file", overlay_path}});
+  }
+  return FormatXml(root);
+}
+
+std::string EditSnapshot(std::string_view xml, const SnapshotEdit& edit) {
+  const XmlDoc doc = Parse(xml, "domainsnapshot");
+  xmlNode* root = xmlDocGetRootElement(doc.get());
+  if (edit.name) ReplaceChild(root, "name", *edit.name);
+  if (edit.description) ReplaceChild(root, "description", *edit.description);
+  if (edit.parent) {
+    RemoveChild(root, "parent");
+    if (!edit.parent->empty()) {
+      AddXml(AddXml(root, "parent"), "name", *edit.parent);
+    }
+  }
+  if (edit.quiesced) {
+    xmlNode* domain = XmlChild(root, "domain");
+    if (domain != nullptr) AddNote(domain);
+  }
+  return FormatXml(root);
+}
+
+std::string DomainOnLayer(std::string_view xml, const Metadata& metadata) {
+  const XmlDoc doc = Parse(xml, "domain");
+  xmlNode* domain = xmlDocGetRootElement(doc.get());
+  SetVolume(domain, kDisk, metadata.pool, metadata.disk_volume);
+  SetVolume(domain, kSeed, metadata.pool, metadata.seed_volume);
+  ReplaceMetadata(domain, metadata);
+  return FormatXml(domain);
+}
+
+std::optional<uint64_t> UndoNumber(std::string_view name) {
+  if (!name.starts_with(kUndo)) return std::nullopt;
+  return ParseNumber(name.substr(kUndo.size()));
+}
+
+std::string TagOf(std::string_view name) {
+  if (UndoNumber(name)) return ".undo";
+  return name.starts_with('~') ? "" : std::string(name);
+}
+
+const SnapshotFacts* FindTag(const std::vector<SnapshotFacts>& snapshots,
+                             std::string_view tag) {
+  const SnapshotFacts* found = nullptr;
+  for (const auto& one : snapshots) {
+    if (tag.empty() || TagOf(one.name) != tag) continue;
+    if (found == nullptr || UndoNumber(one.name) > UndoNumber(found->name)) {
+      found = &one;
+    }
+  }
+  return found;
+}
+
+std::string ShownTag(const std::vector<SnapshotFacts>& snapshots,
+                     const std::string& name) {
+  std::string at = name;
+  // A tree has no circle, but anyone may have written this one.
+  for (size_t i = 0; i <= snapshots.size() && !at.empty(); ++i) {
+    const auto found =
+        std::find_if(snapshots.begin(), snapshots.end(),
+                     [&](const SnapshotFacts& one) { return one.name == at; });
+    if (found == snapshots.end()) return "";
+    const std::string tag = TagOf(at);
+    if (FindTag(snapshots, tag) == &*found) return tag;
+    at = found->parent;
+  }
+  return "";
+}
+
+std::map<std::string, Snapshot> DescribeSnapshots(
+    const std::vector<SnapshotFacts>& snapshots) {
+  std::map<std::string, Snapshot> described;
+  for (const auto& facts : snapshots) {
+    Snapshot one;
+    one.tag = TagOf(facts.name);
+    if (FindTag(snapshots, one.tag) != &facts) continue;
+    one.kind = facts.internal ? "internal" : "disk";
+    if (facts.quiesced) one.kind += " quiesced";
+    if (facts.memory && !facts.internal) one.kind += "+memory";
+    // Under way, it has a mark of whoever works on it.
+    if (!UndoNumber(facts.name)) one.description = facts.description;
+    one.created = facts.created;
+    one.layer = facts.layer;
+    if (facts.metadata) one.config = facts.metadata->config;
+    one.parent = ShownTag(snapshots, facts.parent);
+    described.emplace(one.tag, std::move(one));
+  }
+  return described;
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,217 @@
+// Clones of blank guests, and images made of their disks.
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
+
+#include "tests/support/guest_disk.h"
+#include "tests/support/guest_mount.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+namespace stdfs = std::filesystem;
+
+class CloneTest : public BlankGuests {
+ protected:
+  Verdict Clone(const std::string& at, const std::string& name) {
+    return Call(
+        [&] { return mkdir((Dir() / at / "clones" / name).c_str(), 0700); });
+  }
+  [[nodiscard]] std::string Error(const std::string& box) const {
+    return ReadLine(Dir() / box / "error");
+  }
+  [[nodiscard]] static int Count(const std::string& part) {
+    const std::string volumes = World::Now().volumes;
+    int count = 0;
+    for (auto at = volumes.find(part); at != volumes.npos;
+         at = volumes.find(part, at + 1)) {
+      ++count;
+    }
+    return count;
+  }
+};
+
+class CloneInState : public CloneTest,
+                     public testing::WithParamInterface<const char*> {};
+
+TEST_P(CloneInState, StandsOnTheDiskAsItWas) {
+  Mkdir("golden");
+  ASSERT_EQ(WriteText(Dir() / "golden/description", "of gold\n"), Verdict{});
+  ASSERT_EQ(WriteText(Dir() / "golden/ssh_port", "28123\n"), Verdict{});
+  Fill("golden", 20, 1);
+  ASSERT_EQ(mkdir((Dir() / "golden/snapshots/clean").c_str(), 0777), 0);
+  if (GetParam() != std::string("stopped")) Boot("golden");
+  if (GetParam() == std::string("paused")) {
+    ASSERT_EQ(WriteText(Dir() / "golden/status", "pause\n"), Verdict{});
+  }
+  Fill("golden", 20, 2);
+  ASSERT_EQ(Clone("golden", "a"), Verdict{}) << Error("golden");
+  ASSERT_EQ(Clone("golden/snapshots/clean", "b"), Verdict{}) << Error("golden");
+  Fill("golden", 20, 3);
+  EXPECT_EQ(Status("golden"), GetParam());
+  EXPECT_TRUE(Holds("a", 20, 2));
+  EXPECT_TRUE(Holds("b", 20, 1));
+  Fill("a", 20, 4);
+  Fill("b", 20, 5);
+  EXPECT_TRUE(Holds("golden", 20, 3));
+  ASSERT_EQ(Clone("a", "grandchild"), Verdict{}) << Error("a");
+  EXPECT_TRUE(Holds("grandchild", 20, 4));
+  for (const char* name : {"a", "b", "grandchild"}) {
+    EXPECT_EQ(Status(name), "stopped");
+    EXPECT_EQ(ReadLine(Dir() / name / "description"), "of gold");
+    EXPECT_EQ(ReadText(Dir() / name / "config.yaml").find("28123"),
+              std::string::npos);
+    EXPECT_NE(ReadLine(Dir() / name / "ssh_port"), "28123");
+    EXPECT_NE(ReadLine(Dir() / name / "known_hosts"),
+              ReadLine(Dir() / "golden/known_hosts"));
+    Boot(name);
+    ASSERT_EQ(WriteText(Dir() / name / "status", "kill\n"), Verdict{});
+  }
+  // What was only for the work is gone.
+  EXPECT_EQ(Virsh({"snapshot-list", "golden", "--name"}), "clean");
+  EXPECT_EQ(ReadLine(Dir() / "golden/snapshot"), "clean");
+  EXPECT_EQ(stdfs::read_symlink(Dir() / "golden/clones/a"), "../../a");
+  EXPECT_EQ(stdfs::read_symlink(Dir() / "golden/clones/b"), "../../b");
+  EXPECT_TRUE(stdfs::equivalent(Dir() / "golden/snapshots/clean/clones/b",
+                                Dir() / "b"));
+  EXPECT_FALSE(stdfs::exists(
+      stdfs::symlink_status(Dir() / "golden/snapshots/clean/clones/a")));
+  EXPECT_EQ(Call([&] {
+              return rmdir((Dir() / "golden/snapshots/clean").c_str());
+            }).error,
+            EBUSY);
+  EXPECT_EQ(Error("golden"),
+            "Cannot remove snapshot 'clean' of 'golden': its clone 'b' stands "
+            "on it; rmdir that first");
+  // Its own factory reset goes back to where it came from.
+  ASSERT_EQ(WriteText(Dir() / "a/status", "factory-reset\n"), Verdict{})
+      << Error("a");
+  EXPECT_TRUE(Holds("a", 20, 2));
+}
+
+INSTANTIATE_TEST_SUITE_P(States, CloneInState,
+                         testing::Values("stopped", "running", "paused"));
+
+TEST_F(CloneTest, OutlivesItsSourceWhichLeavesItsLayersBehind) {
+  Mkdir("golden");
+  const std::string uuid = Virsh({"domuuid", "golden"});
+  Fill("golden", 20, 1);
+  ASSERT_EQ(Clone("golden", "a"), Verdict{}) << Error("golden");
+  Fill("golden", 21, 1);
+  ASSERT_EQ(rmdir((Dir() / "golden").c_str()), 0);
+  ASSERT_EQ(rmdir((Host() / "trash/golden").c_str()), 0);
+  EXPECT_EQ(Count(uuid), 1) << World::Now().volumes;
+  EXPECT_TRUE(Holds("a", 20, 1));
+  EXPECT_TRUE(Holds("a", 21, 0));
+  Boot("a");
+  ASSERT_EQ(WriteText(Dir() / "a/status", "kill\n"), Verdict{});
+  ASSERT_EQ(WriteText(Dir() / "a/status", "factory-reset\n"), Verdict{});
+  EXPECT_TRUE(Holds("a", 20, 1));
+  ASSERT_EQ(rmdir((Dir() / "a").c_str()), 0);
+  EXPECT_EQ(Count(uuid), 1);
+  ASSERT_EQ(rmdir((Host() / "trash/a").c_str()), 0);
+  EXPECT_TRUE(Eventually([&] { return Count(uuid) == 0; }))
+      << World::Now().volumes;
+}
+
+TEST_F(CloneTest, ManyOfOneThatRestsStandOnOneLayerAndAreDistinct) {
+  Mkdir("golden");
+  Fill("golden", 20, 1);
+  const int many = LongRun() ? 100 : 10;
+  std::set<std::string> macs;
+  std::set<std::string> ports;
+  std::set<std::string> keys;
+  for (int i = 0; i < many; ++i) {
+    const std::string name = fmt::format("c{}", i);
+    ASSERT_EQ(Clone("golden", name), Verdict{}) << Error("golden");
+    const std::string xml = ReadText(Dir() / name / "domain.xml");
+    macs.insert(xml.substr(xml.find(",mac=52:54:00:"), 22));
+    ports.insert(ReadLine(Dir() / name / "ssh_port"));
+    const std::string hosts = ReadLine(Dir() / name / "known_hosts");
+    keys.insert(hosts.substr(hosts.find("ssh-ed25519")));
+  }
+  EXPECT_EQ(macs.size(), static_cast<std::size_t>(many));
+  EXPECT_EQ(ports.size(), static_cast<std::size_t>(many));
+  EXPECT_EQ(keys.size(), static_cast<std::size_t>(many));
+  EXPECT_EQ(Count(Virsh({"domuuid", "golden"}) + ".disk"), 2);
+  EXPECT_TRUE(Holds(fmt::format("c{}", many - 1), 20, 1));
+}
+
+TEST_F(CloneTest, RefusesAndLeavesNothing) {
+  Mkdir("golden");
+  Mkdir("other");
+  const World before = World::Now();
+  EXPECT_EQ(Clone("golden", "other").error, EEXIST);
+  EXPECT_EQ(Clone("golden", "a b").error, EINVAL);
+  EXPECT_EQ(Clone("golden", "x.yaml").error, EINVAL);
+  EXPECT_EQ(stdfs::exists(Dir() / "golden/clones/other"), false);
+  EXPECT_EQ(Virsh({"snapshot-list", "golden", "--name"}), "");
+  EXPECT_EQ(World::Now().domains, before.domains);
+  ASSERT_EQ(Clone("golden", "a"), Verdict{});
+  // Of another process: this one would be refused its rmdir afterwards.
+  const Ended removed =
+      RunProgram({"rm", (Dir() / "golden/clones/a").string()});
+  EXPECT_NE(removed.err.find("Operation not permitted"), std::string::npos)
+      << removed.err;
+  EXPECT_TRUE(stdfs::exists(Dir() / "a"));
+}
+
+// images: and disk: of its config.yaml never rebuild it.
+TEST_F(CloneTest, KeepsItsDiskWhateverItsConfigSays) {
+  Mkdir("golden");
+  Fill("golden", 20, 1);
+  ASSERT_EQ(Clone("golden", "a"), Verdict{});
+  ASSERT_EQ(WriteText(Dir() / "a/config.yaml",
+                      "images: [{location: nowhere}]\ndisk: 80MiB\n"),
+            Verdict{})
+      << Error("a");
+  EXPECT_TRUE(Holds("a", 20, 1));
+  EXPECT_EQ(WriteText(Dir() / "a/disk", "32MiB\n").error, EINVAL);
+}
+
+class CommitInState : public CloneTest,
+                      public testing::WithParamInterface<const char*> {};
+
+TEST_P(CommitInState, MakesAnImageThatStandsOnNothing) {
+  Mkdir("box");
+  Fill("box", 20, 1);
+  ASSERT_EQ(mkdir((Dir() / "box/snapshots/one").c_str(), 0777), 0);
+  if (GetParam() != std::string("stopped")) Boot("box");
+  if (GetParam() == std::string("paused")) {
+    ASSERT_EQ(WriteText(Dir() / "box/status", "pause\n"), Verdict{});
+  }
+  Fill("box", 21, 2);
+  ASSERT_EQ(WriteText(Dir() / "box/commit", "made\n"), Verdict{})
+      << Error("box");
+  EXPECT_EQ(Status("box"), GetParam());
+  EXPECT_TRUE(stdfs::exists(Host() / "images/made"));
+  EXPECT_EQ(Virsh({"snapshot-list", "box", "--name"}), "one");
+  const std::string path = Virsh({"vol-path", "image.made", "--pool", "sbxfs"});
+  const Ended info = RunProgram({"qemu-img", "info", path});
+  EXPECT_EQ(info.out.find("backing file"), std::string::npos) << info.out;
+  EXPECT_EQ(WriteText(Dir() / "box/commit", "made\n").error, EEXIST);
+  EXPECT_EQ(WriteText(Dir() / "box/commit", "a b\n").error, EINVAL);
+  std::ofstream(Dir() / "new.yaml") << "images: [{location: made}]\n";
+  ASSERT_TRUE(stdfs::exists(Dir() / "new")) << ReadText(Host() / "error");
+  EXPECT_TRUE(Holds("new", 20, 1));
+  EXPECT_TRUE(Holds("new", 21, 2));
+  EXPECT_EQ(
+      Call([&] { return unlink((Host() / "images/made").c_str()); }).error,
+      EBUSY);
+  ASSERT_EQ(rmdir((Dir() / "new").c_str()), 0);
+  ASSERT_EQ(rmdir((Host() / "trash/new").c_str()), 0);
+  EXPECT_EQ(unlink((Host() / "images/made").c_str()), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(States, CommitInState,
+                         testing::Values("stopped", "running", "paused"));
+
+}  // namespace
+}  // namespace sbxfs

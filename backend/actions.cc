@@ -30,8 +30,7 @@ std::string RefusedRule(const std::string& sentence) {
 
 }  // namespace
 
-bool Actions::Holds(Verb verb, const std::string& argument,
-                    const Sandbox& sandbox) {
+bool Actions::Holds(Verb verb, const Sandbox& sandbox) {
   switch (verb) {
     case Verb::kStart:
       return sandbox.state == State::kRunning &&
@@ -45,8 +44,6 @@ bool Actions::Holds(Verb verb, const std::string& argument,
       return sandbox.state == State::kRunning;
     case Verb::kSave:
       return sandbox.state == State::kSaved;
-    case Verb::kRevert:
-      return sandbox.snapshot == argument;
     default:
       return false;
   }
@@ -139,7 +136,7 @@ void Actions::Act(const std::string& uuid, Verb verb, bool wait,
       return;
     }
     if (current == nullptr) {
-      if (Holds(verb, argument, *sandbox)) {
+      if (Holds(verb, *sandbox)) {
         told = "holds";
         return;
       }

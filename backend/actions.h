@@ -45,8 +45,7 @@ class Actions {
   };
   using ActionPtr = std::shared_ptr<Action>;
 
-  [[nodiscard]] static bool Holds(Verb verb, const std::string& argument,
-                                  const Sandbox& sandbox);
+  [[nodiscard]] static bool Holds(Verb verb, const Sandbox& sandbox);
   static void CheckState(Verb verb, const Sandbox& sandbox,
                          const std::string& what);
   [[nodiscard]] static bool Overtakes(Verb verb, const Action& current);

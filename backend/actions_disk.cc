@@ -82,6 +82,7 @@ void Actions::Revert(Action& action) {
   const std::string what = fmt::format("{} to '{}'", action.what, tag);
   const SnapshotFacts target = snapshots_.Target(uuid, tag, what);
   WithGuestDown(action, [&](bool quiesced) {
+    if (!forced && snapshots_.IsAt(uuid, target)) return;
     Doing(action, State::kStopping, "step 2 of 2: going back to " + tag);
     Undo undo;
     if (!forced) {

@@ -290,6 +290,13 @@ void Snapshots::DropOldUndos(const std::string& uuid, const std::string& what) {
   }
 }
 
+bool Snapshots::IsAt(const std::string& uuid, const SnapshotFacts& target) {
+  const auto facts = core_.Facts(uuid);
+  if (!facts || facts->disk.empty()) return false;
+  const Volume top = core_.storage.Get(facts->disk);
+  return top.backing.ends_with("/" + target.layer) && IsUntouched(top);
+}
+
 void Snapshots::PutOn(const std::string& uuid, const SnapshotFacts& target,
                       const std::string& what) {
   Metadata meta = core_.Meta(uuid, what);

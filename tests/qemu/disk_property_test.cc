@@ -39,6 +39,7 @@ struct Model {
   Blocks now{};
   Blocks origin{};  // where a factory reset goes
   std::string stands_on;
+  bool differs = true;  // from that, or another layer is between
   std::map<std::string, State> tags;
   bool on = false;
 };
@@ -131,7 +132,9 @@ void LayersProperty::Forget(Model& model, const std::string& tag) {
   for (auto& [other, state] : model.tags) {
     if (state.parent == tag) state.parent = parent;
   }
-  if (model.stands_on == tag) model.stands_on = parent;
+  if (model.stands_on != tag) return;
+  model.stands_on = parent;
+  model.differs = true;
 }
 
 // The disk leaves for elsewhere: what it holds becomes the undo, in place of
@@ -151,6 +154,7 @@ void LayersProperty::Write(const std::string& name, Model& model) {
   told_ = fmt::format("write {} {} {}", name, block, byte);
   Fill(name, kFirst + block, byte);
   model.now[static_cast<size_t>(block)] = byte;
+  model.differs = true;
 }
 
 void LayersProperty::Take(const std::string& name, Model& model) {
@@ -159,6 +163,7 @@ void LayersProperty::Take(const std::string& name, Model& model) {
   ASSERT_EQ(mkdir(At(name + "/snapshots/" + tag).c_str(), 0777), 0);
   model.tags[tag] = {model.now, model.stands_on};
   model.stands_on = tag;
+  model.differs = false;
 }
 
 void LayersProperty::Revert(const std::string& name, Model& model,
@@ -169,15 +174,20 @@ void LayersProperty::Revert(const std::string& name, Model& model,
   const Verdict verdict =
       WriteText(At(name + "/snapshot"), tag + (forced ? "!\n" : "\n"));
   ASSERT_EQ(verdict, Verdict{}) << told_;
-  if (!forced && model.stands_on == tag) return;
+  if (!forced && model.stands_on == tag && !model.differs) return;
   const State target = model.tags.at(tag);
   std::string stands_on = tag;
+  bool differs = false;
   if (!forced) {
     KeepUndo(model);
     // The one it went back to is no more: the undo is another now.
-    if (tag == ".undo") stands_on = target.parent;
+    if (tag == ".undo") {
+      stands_on = target.parent;
+      differs = true;
+    }
   }
   model.stands_on = stands_on;
+  model.differs = differs;
   model.now = target.blocks;
 }
 
@@ -224,6 +234,8 @@ void LayersProperty::Clone(const std::string& name, Model& model) {
     const std::string tag = Pick(Tags(model));
     at = name + "/snapshots/" + tag + "/clones/";
     clone.now = model.tags.at(tag).blocks;
+  } else if (model.on) {
+    model.differs = true;
   }
   told_ = fmt::format("clone {}{}", at, made);
   ASSERT_EQ(mkdir(At(at + made).c_str(), 0700), 0)
@@ -257,6 +269,7 @@ void LayersProperty::Commit(const std::string& name, Model& model) {
   ExpectBlocks(Virsh({"vol-path", "image." + image, "--pool", "sbxfs"}),
                model.now, told_);
   ASSERT_EQ(unlink((Host() / "images" / image).c_str()), 0) << told_;
+  if (model.on) model.differs = true;
 }
 
 void LayersProperty::Reset(const std::string& name, Model& model) {

@@ -15,9 +15,9 @@
 #include "backend/libvirt_error.h"
 #include "backend/mounts.h"
 #include "backend/run_dir.h"
+#include "backend/snapshot_records.h"
 #include "backend/spec/keys.h"
 #include "backend/tunnels.h"
-#include "backend/snapshot_records.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {

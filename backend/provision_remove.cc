@@ -43,7 +43,7 @@ void MustBeUnprotected(const Sandbox& sandbox, std::string_view what) {
 void Provision::Remove(const Caller&, const std::string& uuid,
                        Reply<Done> reply) {
   core_.Work(uuid, fmt::format("Cannot remove '{}'", NameOf(uuid)), reply,
-       [this, uuid, reply] { RemoveNow(uuid, reply); });
+             [this, uuid, reply] { RemoveNow(uuid, reply); });
 }
 
 void Provision::RemoveNow(const std::string& uuid, const Reply<Done>& reply) {
@@ -100,7 +100,7 @@ void Provision::SetAutostart(virDomainPtr domain, const Metadata& meta) {
 void Provision::Purge(const std::string& uuid, Reply<Done> reply) {
   const std::string what = fmt::format("Cannot remove '{}'", NameOf(uuid));
   core_.Work(uuid, what, reply,
-       [this, uuid, what, reply] { PurgeNow(uuid, what, reply); });
+             [this, uuid, what, reply] { PurgeNow(uuid, what, reply); });
 }
 
 // Volumes first: what fails leaves a domain in the trash that names them, and

@@ -46,7 +46,8 @@ class Snapshots {
   [[nodiscard]] SnapshotFacts Target(const std::string& uuid,
                                      const std::string& tag,
                                      const std::string& what);
-  // Whether a stopped sandbox's disk is as the snapshot has it; a doubt is a no.
+  // Whether a stopped sandbox's disk is as the snapshot has it; a doubt is a
+  // no.
   [[nodiscard]] bool IsAt(const std::string& uuid, const SnapshotFacts& target);
   // Puts a stopped sandbox on a new layer on the snapshot's.
   void PutOn(const std::string& uuid, const SnapshotFacts& target,

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "fs/attributes.h"
-#include "fs/tree/sock_dir.h"
 #include "fs/tree/clones_dir.h"
 #include "fs/tree/snapshots_dir.h"
+#include "fs/tree/sock_dir.h"
 #include "fs/tree/value_dir.h"
 
 namespace sbxfs {

@@ -16,6 +16,7 @@ namespace sbxfs {
 namespace {
 
 constexpr size_t kChunk = 256 * 1024;
+constexpr size_t kHole = 64 * 1024;  // fewer zeros are sent
 
 std::string DefaultPath(virConnectPtr connection, const std::string& home) {
   const std::string uri = TakeString(virConnectGetURI(connection));
@@ -49,6 +50,7 @@ Volume Describe(virStorageVolPtr volume, std::string_view what) {
   described.modified =
       ParseTimestamp(XmlText(xml, "/volume/target/timestamps/mtime"));
   described.backing = XmlText(xml, "/volume/backingStore/path");
+  described.format = XmlText(xml, "/volume/target/format/@type");
   return described;
 }
 
@@ -69,8 +71,13 @@ VolumeUpload::~VolumeUpload() {
 
 void VolumeUpload::Send(std::string_view bytes) {
   while (!bytes.empty()) {
-    const int sent = virStreamSend(stream_.get(), bytes.data(),
-                                   std::min(bytes.size(), kChunk));
+    const std::string_view piece = bytes.substr(0, kChunk);
+    auto sent = static_cast<int>(piece.size());
+    if (piece.size() >= kHole && piece.find_first_not_of('\0') == piece.npos) {
+      if (virStreamSendHole(stream_.get(), sent, 0) < 0) sent = -1;
+    } else {
+      sent = virStreamSend(stream_.get(), piece.data(), piece.size());
+    }
     if (sent < 0) ThrowStream(connection_.get(), what_);
     bytes.remove_prefix(sent);
   }
@@ -307,7 +314,8 @@ std::unique_ptr<VolumeUpload> Storage::UploadOver(ConnPtr connection,
   const VolumePtr volume = Lookup(connection.get(), name, what);
   StreamPtr stream(virStreamNew(connection.get(), 0));
   if (stream == nullptr ||
-      virStorageVolUpload(volume.get(), stream.get(), 0, 0, 0) < 0) {
+      virStorageVolUpload(volume.get(), stream.get(), 0, 0,
+                          VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM) < 0) {
     ThrowLibvirt(what);
   }
   return std::make_unique<VolumeUpload>(std::move(connection),

@@ -21,6 +21,7 @@ struct Volume {
   uint64_t size = 0;    // bytes of the file
   Time modified;        // by the hypervisor's clock
   std::string backing;  // path of what it is an overlay of, or empty
+  std::string format;   // as libvirt found it
 };
 
 struct PoolInfo {
@@ -29,8 +30,8 @@ struct PoolInfo {
 };
 
 // A volume being filled, front to back, over a libvirt stream on a connection
-// of its own. Blocking; one thread at a time. Destroyed before Finish it aborts
-// the stream.
+// of its own; zeros become holes. Blocking; one thread at a time. Destroyed
+// before Finish it aborts the stream.
 class VolumeUpload {
  public:
   VolumeUpload(ConnPtr connection, StreamPtr stream, std::string what)

@@ -27,25 +27,20 @@ constexpr std::string_view kConvert =
 constexpr std::string_view kBare =
     "a disk needs a partition table and a boot loader around it";
 constexpr std::array kForeign = {
-    Foreign{0, "KDMV", "a VMDK image", kConvert},
-    Foreign{0, "COWD", "a VMDK image", kConvert},
-    Foreign{0, "# Disk DescriptorFile", "a VMDK descriptor", kConvert},
-    Foreign{64, "\x7f\x10\xda\xbe", "a VDI image", kConvert},
+    Foreign{0, "# Disk DescriptorFile",
+            "a VMDK descriptor, whose data is in other files", kConvert},
     Foreign{0, "vhdxfile", "a VHDX image", kConvert},
-    Foreign{0, "conectix", "a VHD image",
-            "convert it by qemu-img convert -f vpc -O qcow2 IN OUT"},
-    Foreign{0, "QED\0"sv, "a QED image", kConvert},
     Foreign{0, "WithoutFreeSpace", "a Parallels image", kConvert},
     Foreign{0, "WithouFreSpacExt", "a Parallels image", kConvert},
     Foreign{0, "LUKS\xba\xbe", "encrypted by LUKS", "give the disk decrypted"},
-    Foreign{0, "\x1f\x8b", "compressed by gzip", "unpack it by gunzip FILE"},
+    Foreign{0, "\x1f\x8b", "compressed twice", "unpack it by gunzip FILE"},
     Foreign{0,
             "\xfd"
             "7zXZ\0"sv,
-            "compressed by xz", "unpack it by unxz FILE"},
-    Foreign{0, "\x28\xb5\x2f\xfd", "compressed by zstd",
+            "compressed twice", "unpack it by unxz FILE"},
+    Foreign{0, "\x28\xb5\x2f\xfd", "compressed twice",
             "unpack it by unzstd FILE"},
-    Foreign{0, "BZh", "compressed by bzip2", "unpack it by bunzip2 FILE"},
+    Foreign{0, "BZh", "compressed twice", "unpack it by bunzip2 FILE"},
     Foreign{0, "\x04\x22\x4d\x18", "compressed by lz4",
             "unpack it by unlz4 FILE"},
     Foreign{0, "PK\x03\x04", "a zip archive",
@@ -61,6 +56,22 @@ constexpr std::array kForeign = {
     Foreign{3, "NTFS    ", "a bare NTFS file system", kBare},
     Foreign{54, "FAT1", "a bare FAT file system", kBare},
     Foreign{82, "FAT32", "a bare FAT file system", kBare},
+};
+
+// What is converted, by bytes at a place.
+struct Convertible {
+  uint64_t offset;
+  std::string_view bytes;
+  std::string_view format;
+};
+constexpr std::array kConvertible = {
+    Convertible{0, "KDMV", "vmdk"},
+    Convertible{0, "COWD", "vmdk"},
+    Convertible{64, "\x7f\x10\xda\xbe", "vdi"},
+    // A fixed VHD, which has this at its end alone, is a raw disk.
+    Convertible{0, "conectix", "vpc"},
+    Convertible{0, "QED\0"sv, "qed"},
+    Convertible{0, "QFI\xfb\0\0\0\1"sv, "qcow"},
 };
 
 bool LooksLikeMarkup(std::string_view head) {
@@ -126,15 +137,66 @@ ImageFacts InspectRaw(const ByteSource& file, std::string_view head) {
         "sector or partition table; give a cloud image in qcow2 form");
   }
   if (layout.end > file.size) RefuseCut(file, layout.end);
-  // A fixed VHD is a raw disk with a sector behind it.
-  if (file.size > 512 && file.At(file.size - 512, 8) == "conectix") {
-    RefuseForeign(file, "conectix");
-  }
   return {"raw", (file.size + 511) / 512 * 512, layout.boots_bios,
           layout.boots_uefi};
 }
 
+constexpr char kFlatten[] =
+    "flatten it by qemu-img convert -O qcow2 IN OUT where that file is";
+
+// QEMU follows the header to a text that names the data's files when it gives
+// no capacity, and looks for a parent in the text behind the header.
+void CheckVmdk(const ByteSource& file) {
+  constexpr size_t kCapacity = 12, kText = 20 * 512;
+  const std::string head = file.UpTo(0, 512 + kText);
+  if (head.starts_with("KDMV") &&
+      (head.size() < 512 || LittleEndian<uint64_t>(head, kCapacity) == 0)) {
+    file.Refuse(fmt::format("its data is in other files; {}", kFlatten));
+  }
+  if (head.find("parentFileNameHint") != std::string::npos) {
+    file.Refuse(
+        fmt::format("it is the difference to another file; {}", kFlatten));
+  }
+}
+
 }  // namespace
+
+std::string FormatToConvert(std::string_view head) {
+  for (const Convertible& one : kConvertible) {
+    if (one.offset < head.size() &&
+        head.substr(one.offset).starts_with(one.bytes)) {
+      return std::string(one.format);
+    }
+  }
+  return "";
+}
+
+void CheckStandsAlone(const std::string& name, uint64_t file_size,
+                      const ReadAt& read) {
+  const ByteSource file{name, file_size, read};
+  const std::string head = file.UpTo(0, 4096);
+  const std::string format = FormatToConvert(head);
+  bool difference = false;
+  if (format == "vmdk") {
+    CheckVmdk(file);
+  } else if (format == "qcow") {
+    difference = head.size() < 48 || BigEndian<uint64_t>(head, 8) != 0;
+  } else if (format == "qed") {
+    difference =
+        head.size() < 64 || (LittleEndian<uint64_t>(head, 16) & 1) != 0;
+  } else if (format == "vpc") {
+    // Its type, of which 4 is one.
+    difference = head.size() < 512 || BigEndian<uint32_t>(head, 60) == 4;
+  } else if (format == "vdi") {
+    difference = head.size() < 512 || LittleEndian<uint32_t>(head, 76) > 2;
+  }
+  if (difference) {
+    file.Refuse(
+        fmt::format("it is the difference to another file, or cut "
+                    "short; {}",
+                    kFlatten));
+  }
+}
 
 ImageFacts InspectImage(const std::string& name, uint64_t file_size,
                         const ReadAt& read) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 
 namespace sbxfs {
 
@@ -25,6 +26,15 @@ struct ImageFacts {
 // `name` stands in the sentence. The image is hostile input.
 [[nodiscard]] ImageFacts InspectImage(const std::string& name,
                                       uint64_t file_size, const ReadAt& read);
+
+// By the first 4 KiB of an image, the format that it has to be converted from
+// before QEMU can have a disk stand on it, as libvirt and qemu-img call it:
+// vmdk, vdi, vpc, qed or qcow; empty for all others.
+[[nodiscard]] std::string FormatToConvert(std::string_view head);
+// Throws Error(EINVAL) when qemu-img, converting such an image, would open
+// other files: those that the image names.
+void CheckStandsAlone(const std::string& name, uint64_t file_size,
+                      const ReadAt& read);
 
 }  // namespace sbxfs
 

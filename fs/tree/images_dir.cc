@@ -14,8 +14,8 @@
 namespace sbxfs {
 namespace {
 
-// close(2) cannot be interrupted; checking an image takes a while at most.
-constexpr std::chrono::seconds kFinishLimit{60};
+// close(2) cannot be interrupted, and an image may have to be converted.
+constexpr std::chrono::minutes kFinishLimit{10};
 
 std::string Key(const std::string& name) { return ".host/images/" + name; }
 

@@ -293,8 +293,8 @@ constexpr std::array kRefusals = {
             kHost, "Cannot use 'text': " NO_IMAGE},
     Refusal{How::kCreate, ".host/images/zip", "\x1f\x8b\x08 and more", EINVAL,
             kHost,
-            "Cannot use 'zip': it is compressed by gzip; unpack it by gunzip "
-            "FILE"},
+            "Cannot use 'zip': it is compressed, and cut short or damaged; "
+            "fetch or copy it again"},
     Refusal{How::kCreate, ".host/images/page", "<!DOCTYPE html><html>404",
             EINVAL, kHost,
             "Cannot use 'page': it is a web page, of a download that failed "

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/jobs.h"
 #include "backend/util/error.h"
 #include "backend/util/reply.h"
 
@@ -401,6 +402,9 @@ class Backend {
   // .host/uri: another way to the same hypervisor. EBUSY for another one.
   virtual void SetUri(const Caller& caller, const std::string& uri,
                       Reply<Done> reply) = 0;
+
+  // exec/: commands in the guests.
+  [[nodiscard]] virtual Jobs& GetJobs() = 0;
 
   virtual void OpenImage(const std::string& name,
                          Reply<std::shared_ptr<ImageReader>> reply) = 0;

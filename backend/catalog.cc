@@ -262,6 +262,15 @@ void Catalog::ReportEnd(const std::string& uuid, const Error* error) {
   if (observer != nullptr) observer->ActionEnded(uuid, error);
 }
 
+void Catalog::Touch(const std::string& uuid) {
+  Observer* observer = nullptr;
+  {
+    MutexLock lock(mutex_);
+    observer = observer_;
+  }
+  if (observer != nullptr) observer->SandboxChanged(uuid);
+}
+
 void Catalog::Report(const std::string& what, const std::string& detail) {
   Observer* observer = nullptr;
   {

@@ -57,6 +57,8 @@ class Catalog {
               const std::function<void(Overlay&)>& change) EXCLUDES(mutex_);
   void ChangeHost(const std::function<void(Host&)>& change) EXCLUDES(mutex_);
   void ReportEnd(const std::string& uuid, const Error* error) EXCLUDES(mutex_);
+  // Something beside the catalog, which belongs to the sandbox, changed.
+  void Touch(const std::string& uuid) EXCLUDES(mutex_);
   // A line of .host/events that follows from no change of what is shown.
   void Report(const std::string& what, const std::string& detail)
       EXCLUDES(mutex_);

@@ -38,11 +38,10 @@ json Ask(virDomainPtr domain, const json& command) {
   return parsed["return"];
 }
 
-// Begins `script`; its number in the guest. Throws where no agent answers.
-int64_t Begin(virDomainPtr domain, const std::string& script,
-              const std::string& input) {
-  json arguments = {
-      {"path", "/bin/sh"}, {"arg", {"-c", script}}, {"capture-output", true}};
+// Begins a shell; its number in the guest. Throws where no agent answers.
+int64_t Begin(virDomainPtr domain, json arguments, const std::string& input) {
+  arguments["path"] = "/bin/sh";
+  arguments["capture-output"] = true;
   if (!input.empty()) arguments["input-data"] = Base64Encode(input);
   const json started =
       Ask(domain, {{"execute", "guest-exec"}, {"arguments", arguments}});
@@ -53,23 +52,31 @@ int64_t Begin(virDomainPtr domain, const std::string& script,
   return pid.get<int64_t>();
 }
 
+int64_t Begin(virDomainPtr domain, const std::string& script,
+              const std::string& input) {
+  return Begin(domain, json{{"arg", {"-c", script}}}, input);
+}
+
+std::optional<ShellResult> Ended(virDomainPtr domain, int64_t pid) {
+  const json status = Ask(domain, {{"execute", "guest-exec-status"},
+                                   {"arguments", {{"pid", pid}}}});
+  if (status.value("exited", json(false)) != json(true)) return std::nullopt;
+  ShellResult result;
+  const json code = status.value("exitcode", json(255));
+  result.status = code.is_number_integer() ? code.get<int>() : 255;
+  const json output = status.value("out-data", json(""));
+  if (output.is_string()) {
+    result.output = Base64Decode(output.get<std::string>()).value_or("");
+  }
+  return result;
+}
+
 ShellResult Finish(virDomainPtr domain, int64_t pid,
                    std::chrono::seconds timeout) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   for (auto pause = 20ms;; pause = std::min(pause * 2, 320ms)) {
     std::this_thread::sleep_for(pause);
-    const json status = Ask(domain, {{"execute", "guest-exec-status"},
-                                     {"arguments", {{"pid", pid}}}});
-    if (status.value("exited", json(false)) == json(true)) {
-      ShellResult result;
-      const json code = status.value("exitcode", json(255));
-      result.status = code.is_number_integer() ? code.get<int>() : 255;
-      const json output = status.value("out-data", json(""));
-      if (output.is_string()) {
-        result.output = Base64Decode(output.get<std::string>()).value_or("");
-      }
-      return result;
-    }
+    if (auto result = Ended(domain, pid)) return *result;
     if (std::chrono::steady_clock::now() > deadline) {
       throw Error(ETIMEDOUT, fmt::format("{}: it did not end within {} s",
                                          kWhat, timeout.count()));
@@ -125,6 +132,42 @@ ShellResult RunByAgent(Core& core, const std::string& uuid,
                        std::chrono::seconds timeout) {
   const DomainPtr domain = core.Domain(uuid, kWhat);
   return Finish(domain.get(), Begin(domain.get(), script, input), timeout);
+}
+
+int64_t BeginByAgent(Core& core, const std::string& uuid,
+                     const std::string& script, const std::string& input) {
+  const DomainPtr domain = core.Domain(uuid, kWhat);
+  // Other users of the guest see a command line, but no environment.
+  return Begin(domain.get(),
+               json{{"arg", {"-c", "eval \"$SBXFS_JOB\""}},
+                    {"env",
+                     {"SBXFS_JOB=" + script,
+                      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:"
+                      "/sbin:/bin"}}},
+               input);
+}
+
+std::optional<ShellResult> EndedByAgent(Core& core, const std::string& uuid,
+                                        int64_t pid) {
+  return Ended(core.Domain(uuid, kWhat).get(), pid);
+}
+
+ShellResult RunBySshAsRoot(Core& core, const std::string& uuid,
+                           const std::string& script, const std::string& input,
+                           std::chrono::seconds timeout) {
+  const auto target = WayBySsh(core, uuid);
+  if (!target) {
+    throw Error(EHOSTUNREACH, fmt::format("{}: no agent answers, and there is "
+                                          "no way to it by ssh",
+                                          kWhat));
+  }
+  const std::string command = fmt::format(
+      "exec sudo -n env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin /bin/sh -c {}",
+      ShellQuote(fmt::format("eval \"$(dd bs=1 count={} 2>/dev/null)\"",
+                             script.size())));
+  const SshResult result = SshRun(*target, "/bin/sh -c " + ShellQuote(command),
+                                  script + input, timeout);
+  return {result.status, result.output};
 }
 
 void Wipe(std::string& secret) {

@@ -2,6 +2,8 @@
 #define SBXFS_BACKEND_GUEST_SHELL_H_
 
 #include <chrono>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "backend/core.h"
@@ -35,6 +37,25 @@ struct ShellResult {
                                      const std::string& script,
                                      const std::string& input,
                                      std::chrono::seconds timeout);
+
+// Begins a script by the agent, for what may go on for long; `script` is on no
+// command line. Its number in the guest. Blocks. Throws Error where no agent
+// answers, or the script is too long.
+[[nodiscard]] int64_t BeginByAgent(Core& core, const std::string& uuid,
+                                   const std::string& script,
+                                   const std::string& input);
+// What became of it; nothing while it goes on. To be told once, and not by an
+// agent that was started anew: throws Error.
+[[nodiscard]] std::optional<ShellResult> EndedByAgent(Core& core,
+                                                      const std::string& uuid,
+                                                      int64_t pid);
+
+// Runs a script as root by ssh, where there is a way: `sudo -n`, read from the
+// connection, so that it is on no command line. Throws Error.
+[[nodiscard]] ShellResult RunBySshAsRoot(Core& core, const std::string& uuid,
+                                         const std::string& script,
+                                         const std::string& input,
+                                         std::chrono::seconds timeout);
 
 // Overwrites a secret's bytes, and empties it.
 void Wipe(std::string& secret);

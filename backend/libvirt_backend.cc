@@ -15,6 +15,7 @@
 #include "backend/core.h"
 #include "backend/documents.h"
 #include "backend/effective.h"
+#include "backend/exec.h"
 #include "backend/facets.h"
 #include "backend/guest/keys.h"
 #include "backend/host_documents.h"
@@ -64,6 +65,7 @@ class LibvirtBackend : public Backend {
       provision_.mounts().Look(uuid);
       provision_.ports().Look(uuid);
       provision_.tunnels().Look(uuid);
+      exec_.Look(uuid);
     };
     provision_.on_keys = [this](const std::string& uuid) {
       readiness_.PushKeysSoon(uuid);
@@ -258,6 +260,7 @@ class LibvirtBackend : public Backend {
       });
     });
   }
+  Jobs& GetJobs() override { return exec_; }
   void OpenImage(const std::string& name,
                  Reply<std::shared_ptr<ImageReader>> reply) override {
     images_.Open(name, std::move(reply));
@@ -363,6 +366,7 @@ class LibvirtBackend : public Backend {
   Clones clones_{core_, images_, provision_};
   Readiness readiness_;
   Secrets secrets_{core_};
+  Exec exec_{core_};
   Actions actions_;
   Housekeeping housekeeping_;
   std::atomic<bool> pool_queued_ = false;

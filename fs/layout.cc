@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "fs/job_text.h"
 #include "fs/show.h"
 #include "fs/store.h"
 
@@ -143,6 +144,8 @@ const Row kRows[] = {
      "sockets that are forwarded: links to them on this machine"},
     {kSandbox, "secrets", 0700, kDirectory, nullptr, nullptr, kState,
      "write KEY: the running guest gets /run/sbxfs/KEY and the variable KEY"},
+    {kSandbox, "exec", 0700, kDirectory, nullptr, nullptr, kState,
+     "commands in the guest: mkdir makes a job, a write to command runs it"},
     {kSandbox, "snapshots", 0777, kDirectory, nullptr, nullptr, kUsed,
      "states of its disk: mkdir takes one, rmdir deletes it, mv renames it"},
     {kSandbox, "clones", 0777, kDirectory, nullptr, nullptr, kUsed,
@@ -162,6 +165,31 @@ const Row kRows[] = {
      kUsed, "config.yaml as it was"},
     {kSnapshot, "clones", 0777, kDirectory, nullptr, nullptr, kUsed,
      "mkdir makes a sandbox of it; links to those there are"},
+
+    {kJob, "command", 0600, kValue, show::JobCommand, store::JobCommand, kState,
+     "write what the guest's shell is to run; back when it has ended"},
+    {kJob, "argv", 0600, kValue, show::JobArgv, store::JobArgv, kState,
+     "the same without a shell: words, each ended by NUL"},
+    {kJob, "env", 0600, kValue, show::JobEnv, store::JobEnv, kState,
+     "variables, KEY=value, a line each"},
+    {kJob, "cwd", 0600, kValue, show::JobCwd, store::JobCwd, kState,
+     "its directory in the guest"},
+    {kJob, "user", 0600, kValue, show::JobUser, store::JobUser, kState,
+     "whose it is in the guest"},
+    {kJob, "stdin", 0600, kDocument, show::JobInput, store::JobInput, kState,
+     "what it reads"},
+    {kJob, "deadline", 0600, kValue, show::JobDeadline, store::JobDeadline,
+     kState, "seconds after which it is ended, or none"},
+    {kJob, "state", 0400, kValue, show::JobStateText, nullptr, kState,
+     "new, running, ended or lost", true},
+    {kJob, "reason", 0400, kValue, show::JobReason, nullptr, kState,
+     "why it is in that state"},
+    {kJob, "stdout", 0400, kConsole, nullptr, nullptr, kState,
+     "what it says; tail -f follows", true},
+    {kJob, "stderr", 0400, kConsole, nullptr, nullptr, kState,
+     "what it complains of; tail -f follows", true},
+    {kJob, "exit_code", 0400, kValue, show::JobExitCode, nullptr, kState,
+     "how it ended; empty until then", true},
 };
 
 // The table is sorted by directory.
@@ -176,8 +204,9 @@ std::span<const Row> Range(DirKind dir) {
 }  // namespace
 
 std::span<const Row> Rows(DirKind dir) {
-  static const std::array<std::span<const Row>, 4> kRanges = {
-      Range(kRoot), Range(kHost), Range(kSandbox), Range(kSnapshot)};
+  static const std::array<std::span<const Row>, 5> kRanges = {
+      Range(kRoot), Range(kHost), Range(kSandbox), Range(kSnapshot),
+      Range(kJob)};
   return kRanges[static_cast<std::size_t>(dir)];
 }
 

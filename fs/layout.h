@@ -26,7 +26,8 @@ struct View {
   SandboxPtr sandbox;  // null in .host
   // One of the sandbox's, which keeps it alive; null elsewhere.
   const Snapshot* snapshot = nullptr;
-  bool steady = false;  // leave out what changes by the clock alone (for poll)
+  JobPtr job = nullptr;  // null but for a job's files
+  bool steady = false;   // leave out what changes by the clock alone (for poll)
 };
 
 // What is written to a file, without the newline.
@@ -37,12 +38,13 @@ struct Change {
   std::string text;
   bool wait = true;  // false: answer once an action is taken on (O_NONBLOCK)
   std::string tag = {};  // of a snapshot's file
+  JobPtr job = nullptr;  // of a job's file
 };
 
 using Show = std::string (*)(const View& view);
 using Store = void (*)(const Change& change, Reply<Done> reply);
 
-enum class DirKind { kRoot, kHost, kSandbox, kSnapshot };
+enum class DirKind { kRoot, kHost, kSandbox, kSnapshot, kJob };
 
 enum class Form {
   kValue,      // rendered at open; a line is a command

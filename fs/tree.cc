@@ -164,6 +164,14 @@ View Tree::ViewFor(const Caller& reader, const std::string& uuid) {
   return view;
 }
 
+void Tree::Retire(const std::string& key) {
+  std::string below = key;
+  if (below.ends_with('/')) below.pop_back();
+  MutexLock lock(mutex_);
+  done_.erase(below.substr(below.rfind('/') + 1));
+  if (!closed_) gone_(below);
+}
+
 void Tree::Audit(LogLine line) {
   audit->Add(std::move(line));
   Tell();

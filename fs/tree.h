@@ -139,6 +139,9 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
   // Throws Error(ENOENT) when the sandbox is gone; `uuid` empty: .host.
   [[nodiscard]] View ViewFor(const Caller& reader, const std::string& uuid);
 
+  // The object of that key, and those below it, are gone.
+  void Retire(const std::string& key) EXCLUDES(mutex_);
+
   // Adds a line to .host/audit.
   void Audit(LogLine line);
 

@@ -4,6 +4,7 @@
 
 #include "fs/attributes.h"
 #include "fs/tree/clones_dir.h"
+#include "fs/tree/exec_dir.h"
 #include "fs/tree/snapshots_dir.h"
 #include "fs/tree/sock_dir.h"
 #include "fs/tree/value_dir.h"
@@ -37,6 +38,7 @@ NodePtr SandboxDir::SubDir(const Row& row) {
   if (row.name == "clones") {
     return std::make_shared<ClonesDir>(tree_, subject, "");
   }
+  if (row.name == "exec") return std::make_shared<ExecDir>(tree_, subject);
   if (row.name == "snapshots") {
     return std::make_shared<SnapshotsDir>(tree_, subject);
   }

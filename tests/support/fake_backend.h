@@ -10,6 +10,7 @@
 
 #include "backend/backend.h"
 #include "backend/util/mutex.h"
+#include "tests/support/fake_jobs.h"
 
 namespace sbxfs {
 
@@ -99,6 +100,7 @@ class FakeBackend : public Backend {
                          Reply<Done> reply) override;
   void SetUri(const Caller& caller, const std::string& uri,
               Reply<Done> reply) override;
+  FakeJobs& GetJobs() override { return jobs_; }
   void OpenImage(const std::string& name,
                  Reply<std::shared_ptr<ImageReader>> reply) override;
   void CreateImage(const Caller& caller, const std::string& name,
@@ -128,6 +130,7 @@ class FakeBackend : public Backend {
   void Enter(const std::string& uuid, State state);
   void Overtake(const std::string& uuid) EXCLUDES(mutex_);
 
+  FakeJobs jobs_{[this](const std::string& uuid) { Changed(uuid); }};
   mutable Mutex mutex_;
   Observer* observer_ GUARDED_BY(mutex_) = nullptr;
   std::map<std::string, SandboxPtr> sandboxes_ GUARDED_BY(mutex_);

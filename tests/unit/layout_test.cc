@@ -12,7 +12,7 @@ namespace {
 
 TEST(Layout, RowsAreSound) {
   for (const auto dir : {DirKind::kRoot, DirKind::kHost, DirKind::kSandbox,
-                         DirKind::kSnapshot}) {
+                         DirKind::kSnapshot, DirKind::kJob}) {
     std::set<std::string_view> names;
     bool directories = false;
     for (const Row& row : Rows(dir)) {

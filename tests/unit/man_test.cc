@@ -55,13 +55,15 @@ TEST(Man, TellsOfEveryFileAndNoOther) {
   EXPECT_EQ(Items("THE HOST", "Pa"), Table(DirKind::kHost));
   EXPECT_EQ(Items("A SANDBOX", "Pa"), Table(DirKind::kSandbox));
   EXPECT_EQ(Items("A SNAPSHOT", "Pa"), Table(DirKind::kSnapshot));
+  EXPECT_EQ(Items("A JOB", "Pa"), Table(DirKind::kJob));
 }
 
 TEST(Man, TellsFormAndMode) {
   const std::pair<const char*, DirKind> kSections[] = {
       {"THE HOST", DirKind::kHost},
       {"A SANDBOX", DirKind::kSandbox},
-      {"A SNAPSHOT", DirKind::kSnapshot}};
+      {"A SNAPSHOT", DirKind::kSnapshot},
+      {"A JOB", DirKind::kJob}};
   for (const auto& [section, dir] : kSections) {
     for (const Row& row : Rows(dir)) {
       if (row.form == Form::kDirectory) continue;

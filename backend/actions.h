@@ -62,10 +62,13 @@ class Actions {
   // Runs `work`, which changes the disk, with the sandbox's turn held while
   // the guest is down; one that was on is then started again, and is as usable
   // as it was. `work` is told whether its file systems were at rest.
+  // `resume`, where given, takes the place of that start.
   void WithGuestDown(Action& action,
-                     const std::function<void(bool quiesced)>& work);
+                     const std::function<void(bool quiesced)>& work,
+                     const std::function<void(bool paused)>& resume = {});
   void BringBack(Action& action, const Sandbox& before,
-                 std::chrono::steady_clock::time_point until);
+                 std::chrono::steady_clock::time_point until,
+                 const std::function<void(bool paused)>& resume = {});
   void Doing(const Action& action, std::optional<State> state,
              std::string progress);
   void MustGoOn(const Action& action) const;

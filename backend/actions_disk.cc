@@ -20,7 +20,8 @@ bool Freeze(virDomainPtr domain) {
 }  // namespace
 
 void Actions::WithGuestDown(Action& action,
-                            const std::function<void(bool quiesced)>& work) {
+                            const std::function<void(bool quiesced)>& work,
+                            const std::function<void(bool paused)>& resume) {
   const auto until =
       std::chrono::steady_clock::now() + core_.options.start_timeout;
   const SandboxPtr before = core_.Reachable(action.uuid, action.what);
@@ -53,15 +54,20 @@ void Actions::WithGuestDown(Action& action,
     }
     throw error;
   }
-  BringBack(action, *before, until);
+  BringBack(action, *before, until, resume);
 }
 
 void Actions::BringBack(Action& action, const Sandbox& before,
-                        std::chrono::steady_clock::time_point until) {
+                        std::chrono::steady_clock::time_point until,
+                        const std::function<void(bool paused)>& resume) {
   MustGoOn(action);
   if (!core_.catalog.IsOff(action.uuid)) {
     const DomainPtr domain = core_.Domain(action.uuid, action.what);
     virDomainFSThaw(domain.get(), nullptr, 0, 0);
+    return;
+  }
+  if (resume) {
+    resume(before.state == State::kPaused);
     return;
   }
   Boot(action);
@@ -81,8 +87,18 @@ void Actions::Revert(Action& action) {
   if (forced) tag.pop_back();
   const std::string what = fmt::format("{} to '{}'", action.what, tag);
   const SnapshotFacts target = snapshots_.Target(uuid, tag, what);
-  WithGuestDown(action, [&](bool quiesced) {
-    if (!forced && snapshots_.IsAt(uuid, target)) return;
+  std::function<void(bool)> resume;
+  if (!IsOff(core_.Reachable(uuid, what)->state) &&
+      snapshots_.HasMemory(target)) {
+    resume = [&](bool paused) {
+      Doing(action, State::kStarting, "going on from " + tag);
+      const Turns::Turn turn = core_.Turn(uuid, what);
+      snapshots_.Resume(uuid, target, paused, what);
+    };
+  }
+  const auto go_back = [&](bool quiesced) {
+    // Memory goes with its own disk alone.
+    if (!forced && !resume && snapshots_.IsAt(uuid, target)) return;
     Doing(action, State::kStopping, "step 2 of 2: going back to " + tag);
     Undo undo;
     if (!forced) {
@@ -91,10 +107,11 @@ void Actions::Revert(Action& action) {
             snapshots_.DropNow(uuid, name, what);
           });
     }
-    snapshots_.PutOn(uuid, target, what);
+    snapshots_.PutOn(uuid, target, what, resume != nullptr);
     undo.Keep();
     if (!forced) snapshots_.DropOldUndos(uuid, what);
-  });
+  };
+  WithGuestDown(action, go_back, resume);
 }
 
 void Actions::FactoryReset(Action& action) {

@@ -70,6 +70,9 @@ bool Catalog::Show(Entry& entry) {
   if (!shown.usage.started) shown.usage.started = entry.base.usage.started;
   shown.console = overlay.console;
   shown.provision_log = overlay.provision_log;
+  if (overlay.taking) {
+    shown.snapshots.emplace(overlay.taking->tag, *overlay.taking);
+  }
   if (!host_->connected) {
     shown.state = State::kUnreachable;
     shown.reason = host_->why;
@@ -128,6 +131,15 @@ void Catalog::Tell(const SandboxPtr& before, const SandboxPtr& after) {
       happened("ready", fmt::format("{:.1f}", after->ready_seconds));
     }
     if (before->config != after->config) happened("config", "");
+    for (const auto& [tag, one] : after->snapshots) {
+      const auto old = before->snapshots.find(tag);
+      if (old == before->snapshots.end() || old->second.kind != one.kind) {
+        happened("snapshot", fmt::format("{} {}", tag, one.kind));
+      }
+    }
+    for (const auto& [tag, one] : before->snapshots) {
+      if (!after->snapshots.contains(tag)) happened("snapshot_gone", tag);
+    }
     if (before->ssh_port != after->ssh_port) {
       happened("ssh_port", std::to_string(after->ssh_port));
     }

@@ -32,6 +32,7 @@ class Catalog {
     Usage usage;
     std::shared_ptr<const std::string> console;
     std::shared_ptr<const std::string> provision_log;
+    std::optional<Snapshot> taking;  // a snapshot that takes its time
     bool operator==(const Overlay&) const = default;
   };
 

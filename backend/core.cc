@@ -137,8 +137,9 @@ std::string PendingOf(const DomainFacts& facts, const Spec& now, Core& core) {
   // themselves.
   std::erase_if(keys, [](const auto& key) {
     return !WhyIdle(key).empty() || key == "description" ||
-           key == "autostart" || key.starts_with("ssh.forward") ||
-           key == "ssh.localPort" || key == "portForwards" || key == "mounts";
+           key == "autostart" || key == "snapshotMemory" ||
+           key.starts_with("ssh.forward") || key == "ssh.localPort" ||
+           key == "portForwards" || key == "mounts";
   });
   if (!core.test_driver) {
     if (meta.disk_volume.empty()) keys.emplace_back("image");

@@ -110,11 +110,17 @@ Housekeeping::Next Housekeeping::EmptyTrash() {
 
 // Whether it may be a layer or seed that a sandbox made on its way to another.
 bool Housekeeping::IsSpare(const std::string& volume, const std::string& uuid) {
-  if (!IsLayerOf(volume, uuid) && !IsSeedOf(volume, uuid)) return false;
+  if (!IsLayerOf(volume, uuid) && !IsSeedOf(volume, uuid) &&
+      !IsMemoryOf(volume, uuid)) {
+    return false;
+  }
   const auto facts = core_.Facts(uuid);
   if (!facts || facts->disk == volume || facts->seed == volume) return false;
   for (const auto& one : core_.SnapshotsOf(uuid)) {
-    if (one.layer == volume || one.seed == volume) return false;
+    if (one.layer == volume || one.seed == volume ||
+        LastPart(one.memory_file) == volume) {
+      return false;
+    }
   }
   return true;
 }

@@ -25,10 +25,6 @@ constexpr std::string_view kPattern = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx.";
 // A header, and what the file system needs for it.
 constexpr uint64_t kRoomForALayer = 1 << 20;
 
-std::string LastPart(const std::string& path) {
-  return path.substr(path.rfind('/') + 1);
-}
-
 bool IsNumbered(std::string_view volume, std::string_view uuid,
                 std::string_view kind) {
   if (!volume.starts_with(uuid)) return false;
@@ -75,6 +71,14 @@ bool IsSeedOf(std::string_view volume, std::string_view uuid) {
   return IsNumbered(volume, uuid, ".seed");
 }
 
+bool IsMemoryOf(std::string_view volume, std::string_view uuid) {
+  return IsNumbered(volume, uuid, ".memory");
+}
+
+std::string LastPart(const std::string& path) {
+  return path.substr(path.rfind('/') + 1);
+}
+
 bool IsUntouched(const Volume& layer) {
   // Header, refcount table, refcount block, and a table of 8 bytes for each
   // 512 MiB; whatever is written takes a cluster behind that.
@@ -114,7 +118,7 @@ Uses::Uses(Core& core, std::string_view what) {
       for (const auto& text : SnapshotTexts(domain.get())) {
         // Not the overlay that it made: the disk may have left that.
         const SnapshotFacts facts = ParseSnapshot(text);
-        named_.insert({facts.disk, facts.seed});
+        named_.insert({facts.disk, facts.seed, LastPart(facts.memory_file)});
         if (facts.metadata) named_.insert(facts.metadata->origin_layer);
       }
     } catch (const Error& error) {

@@ -71,7 +71,8 @@ class Layers {
   [[nodiscard]] std::string Add(const std::string& uuid,
                                 const std::string& below, uint64_t capacity,
                                 std::string_view what);
-  // A name that no volume of the sandbox has: UUID.disk.3, UUID.seed.1.
+  // A name that no volume of the sandbox has: UUID.disk.3, UUID.seed.1,
+  // UUID.memory.1.
   [[nodiscard]] std::string NextName(const std::string& uuid,
                                      std::string_view kind);
   // On a worker, later: deletes those of `candidates`, volumes of one sandbox,
@@ -95,9 +96,12 @@ class Layers {
 
 // The uuid that a volume of a sandbox is named after, or empty.
 [[nodiscard]] std::string UuidIn(std::string_view volume);
-// Whether it is a layer, or a seed, of the sandbox.
+// Whether it is a layer, a seed, or the memory of a snapshot, of the sandbox.
 [[nodiscard]] bool IsLayerOf(std::string_view volume, std::string_view uuid);
 [[nodiscard]] bool IsSeedOf(std::string_view volume, std::string_view uuid);
+[[nodiscard]] bool IsMemoryOf(std::string_view volume, std::string_view uuid);
+// A volume's name, of its path.
+[[nodiscard]] std::string LastPart(const std::string& path);
 // Whether nothing was written to an overlay since libvirt made it; a doubt is a
 // no.
 [[nodiscard]] bool IsUntouched(const Volume& layer);

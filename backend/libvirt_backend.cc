@@ -18,6 +18,7 @@
 #include "backend/exec.h"
 #include "backend/facets.h"
 #include "backend/guest/keys.h"
+#include "backend/guest_clock.h"
 #include "backend/host_documents.h"
 #include "backend/housekeeping.h"
 #include "backend/images.h"
@@ -47,9 +48,12 @@ class LibvirtBackend : public Backend {
                    [this](const std::string& uuid, const char* what) {
                      if (what == std::string_view("reboot")) {
                        readiness_.Rebooted(uuid);
-                     } else {
-                       core_.ReadSoon(uuid);
+                       return;
                      }
+                     if (what == std::string_view("resumed")) {
+                       clock_.Resumed(uuid);
+                     }
+                     core_.ReadSoon(uuid);
                    },
                .pool =
                    [this](const std::string& pool) {
@@ -364,6 +368,7 @@ class LibvirtBackend : public Backend {
   Provision provision_;
   Snapshots snapshots_{core_};
   Clones clones_{core_, images_, provision_};
+  GuestClock clock_{core_};
   Readiness readiness_;
   Secrets secrets_{core_};
   Exec exec_{core_};

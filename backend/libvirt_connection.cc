@@ -234,13 +234,14 @@ void Connection::State::Subscribe(virConnectPtr fresh, uint64_t number) {
   }
   auto opaque = [this] { return new Weak(weak_from_this()); };
   auto free_weak = [](void* data) { delete static_cast<Weak*>(data); };
-  auto on_lifecycle = [](virConnectPtr, virDomainPtr domain, int, int,
+  auto on_lifecycle = [](virConnectPtr, virDomainPtr domain, int event, int,
                          void* data) -> int {
     char uuid[VIR_UUID_STRING_BUFLEN];
     auto state = static_cast<Weak*>(data)->lock();
     if (state != nullptr && !state->Closing() &&
         virDomainGetUUIDString(domain, uuid) == 0) {
-      state->listener.domain(uuid, "lifecycle");
+      state->listener.domain(
+          uuid, event == VIR_DOMAIN_EVENT_RESUMED ? "resumed" : "lifecycle");
     }
     return 0;
   };

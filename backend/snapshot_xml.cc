@@ -111,6 +111,9 @@ SnapshotFacts ParseSnapshot(std::string_view xml) {
   const std::string memory = XmlAttribute(XmlChild(root, "memory"), "snapshot");
   facts.memory = memory == "internal" || memory == "external";
   facts.internal = memory == "internal";
+  if (memory == "external") {
+    facts.memory_file = XmlAttribute(XmlChild(root, "memory"), "file");
+  }
   const xmlNode* disks = XmlChild(root, "disks");
   for (const xmlNode* disk = disks == nullptr ? nullptr : disks->children;
        disk != nullptr; disk = disk->next) {
@@ -130,11 +133,15 @@ SnapshotFacts ParseSnapshot(std::string_view xml) {
 
 std::string SnapshotXml(std::string_view name, std::string_view description,
                         const std::vector<std::string>& targets,
-                        std::string_view overlay_path) {
+                        std::string_view overlay_path,
+                        std::string_view memory_path) {
   const XmlDoc doc = NewXml("domainsnapshot");
   xmlNode* root = xmlDocGetRootElement(doc.get());
   AddXml(root, "name", name);
   if (!description.empty()) AddXml(root, "description", description);
+  if (!memory_path.empty()) {
+    AddXml(root, "memory", {{"snapshot", "external"}, {"file", memory_path}});
+  }
   xmlNode* disks = AddXml(root, "disks");
   for (const auto& target : targets) {
     if (target != kDisk) {
@@ -174,6 +181,22 @@ std::string DomainOnLayer(std::string_view xml, const Metadata& metadata) {
   SetVolume(domain, kSeed, metadata.pool, metadata.seed_volume);
   ReplaceMetadata(domain, metadata);
   return FormatXml(domain);
+}
+
+std::string SavedDomain(std::string_view xml, std::string_view name) {
+  // In it the domain may be one part of more.
+  const XmlDoc doc = ParseXml(xml);
+  xmlNode* root = doc ? xmlDocGetRootElement(doc.get()) : nullptr;
+  xmlNode* domain = root;
+  if (root != nullptr && XmlName(root) != "domain") {
+    domain = XmlChild(root, "domain");
+  }
+  if (domain == nullptr) {
+    throw Error(EIO, "Cannot read the XML of a save image: it has no domain");
+  }
+  ReplaceChild(domain, "name", name);
+  RemoveChild(domain, "metadata");
+  return FormatXml(root);
 }
 
 std::optional<uint64_t> UndoNumber(std::string_view name) {

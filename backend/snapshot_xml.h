@@ -26,17 +26,20 @@ struct SnapshotFacts {
   std::string layer;      // `disk`, frozen; empty for an internal one
   bool internal = false;  // kept inside the disk's file: not one of ours
   bool memory = false;
+  std::string memory_file;  // of an external one with memory: its path
   bool quiesced = false;
   std::optional<Metadata> metadata;
 };
 // Throws Error(EIO) for text that is no snapshot.
 [[nodiscard]] SnapshotFacts ParseSnapshot(std::string_view xml);
 
-// For a new one, disk-only: the overlay of the disk `vda` is there already.
+// For a new one: the overlay of the disk `vda` is there already. Without a
+// path for its memory it is of the disk only.
 [[nodiscard]] std::string SnapshotXml(std::string_view name,
                                       std::string_view description,
                                       const std::vector<std::string>& targets,
-                                      std::string_view overlay_path);
+                                      std::string_view overlay_path,
+                                      std::string_view memory_path = {});
 
 // A snapshot's XML with what is set here changed, for its redefinition.
 struct SnapshotEdit {
@@ -52,6 +55,11 @@ struct SnapshotEdit {
 // and our metadata replaced: all of a change of disk in one definition.
 [[nodiscard]] std::string DomainOnLayer(std::string_view xml,
                                         const Metadata& metadata);
+
+// The XML in a save image under another name, and without what room is made by:
+// our metadata, which the next start takes from the definition.
+[[nodiscard]] std::string SavedDomain(std::string_view xml,
+                                      std::string_view name);
 
 // The tag of a libvirt snapshot's name: ".undo" for our "~undo.N", empty for
 // what is no state of the user's.

@@ -36,9 +36,7 @@ void Snapshots::Take(const std::string& uuid, const std::string& tag,
   const std::string what =
       fmt::format("Cannot take snapshot '{}' of '{}'", tag, NameOf(uuid));
   core_.Work(uuid, what, reply, [this, uuid, tag, what, reply] {
-    TakeChecked(uuid, tag, what);
-    // Nobody waits for it any more: they were told that it is undone.
-    if (reply.Answered()) DropNow(uuid, tag, what);
+    TakeChecked(uuid, tag, what, reply);
   });
 }
 
@@ -117,19 +115,26 @@ SnapshotFacts Snapshots::Target(const std::string& uuid, const std::string& tag,
 }
 
 void Snapshots::TakeChecked(const std::string& uuid, const std::string& tag,
-                            const std::string& what) {
+                            const std::string& what, const Reply<Done>& reply) {
   core_.Read(uuid);
   const SandboxPtr sandbox = core_.Reachable(uuid, what);
-  (void)core_.Meta(uuid, what);
+  const Metadata meta = core_.Meta(uuid, what);
   if (sandbox->snapshots.contains(tag)) {
     throw Error(EEXIST, fmt::format("{}: there is one of that name", what));
   }
-  TakeNow(uuid, tag, "", what);
+  std::string description;
+  if (!IsOff(sandbox->state) && core_.SpecOf(meta).snapshot_memory) {
+    description = WithoutMemory(*sandbox);
+    if (description.empty()) return TakeLong(sandbox, tag, what, reply);
+  }
+  TakeNow(uuid, tag, description, what);
+  // Nobody waits for it any more: they were told that it is undone.
+  if (reply.Answered()) DropNow(uuid, tag, what);
 }
 
 void Snapshots::TakeNow(const std::string& uuid, const std::string& name,
                         const std::string& description, const std::string& what,
-                        bool quiesced) {
+                        bool quiesced, bool memory) {
   if (core_.test_driver) {
     throw Error(EOPNOTSUPP, what + ": the test driver has no disks");
   }
@@ -154,20 +159,23 @@ void Snapshots::TakeNow(const std::string& uuid, const std::string& name,
   Undo undo;
   // After a look: a connection lost in the middle may have left it in use.
   undo.Add([this, uuid, layer] { layers_.DropSoon(uuid, {layer}); });
+  std::string kept;
+  if (memory) kept = VolumeForMemory(uuid, what, undo);
   const std::string xml = SnapshotXml(name, description, facts->disk_targets,
-                                      core_.storage.Path(layer));
+                                      core_.storage.Path(layer), kept);
+  unsigned flags =
+      VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT | VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC;
+  if (!memory) flags |= VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY;
   bool taken = false;
-  if (HasAgent(sandbox->domain_xml) && virDomainIsActive(domain.get()) == 1 &&
+  if (!memory && HasAgent(sandbox->domain_xml) &&
+      virDomainIsActive(domain.get()) == 1 &&
       sandbox->state != State::kPaused) {
     taken = CreateQuiesced(domain.get(), xml);
     quiesced = quiesced || taken;
   }
   if (!taken) {
     const SnapshotPtr made(
-        virDomainSnapshotCreateXML(domain.get(), xml.c_str(),
-                                   VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY |
-                                       VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT |
-                                       VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC));
+        virDomainSnapshotCreateXML(domain.get(), xml.c_str(), flags));
     if (made == nullptr) ThrowLibvirt(what);
   }
   undo.Keep();
@@ -215,6 +223,10 @@ void Snapshots::DropNow(const std::string& uuid, const std::string& name,
   if (found == all.end() || found->layer.empty()) return;
   std::set<std::string> candidates = {found->layer};
   if (!found->seed.empty()) candidates.insert(found->seed);
+  if (const std::string memory = LastPart(found->memory_file);
+      IsMemoryOf(memory, uuid)) {
+    candidates.insert(memory);
+  }
   layers_.DropSoon(uuid, std::move(candidates));
 }
 
@@ -298,7 +310,7 @@ bool Snapshots::IsAt(const std::string& uuid, const SnapshotFacts& target) {
 }
 
 void Snapshots::PutOn(const std::string& uuid, const SnapshotFacts& target,
-                      const std::string& what) {
+                      const std::string& what, bool resume) {
   Metadata meta = core_.Meta(uuid, what);
   uint64_t size = 0;
   try {
@@ -326,6 +338,8 @@ void Snapshots::PutOn(const std::string& uuid, const SnapshotFacts& target,
     if (meta.booted) meta.user = target.metadata->user;
     // Its documents may be of another time by now.
     meta.seed_digest.clear();
+    // It runs what config.yaml said then, until it is started again.
+    if (resume) meta.applied = target.metadata->applied;
   }
   meta.used = std::chrono::system_clock::now();
   const ConnPtr connection = core_.connection.Get(what);

@@ -9,6 +9,7 @@
 #include "backend/core.h"
 #include "backend/layers.h"
 #include "backend/snapshot_xml.h"
+#include "backend/util/undo.h"
 
 namespace sbxfs {
 
@@ -29,10 +30,11 @@ class Snapshots {
 
   // The rest blocks, throws Error, and wants the caller to hold the turn.
 
-  // Freezes the disk as it is under that name of libvirt's.
+  // Freezes the disk as it is under that name of libvirt's; with `memory` the
+  // running guest's memory as well.
   void TakeNow(const std::string& uuid, const std::string& name,
                const std::string& description, const std::string& what,
-               bool quiesced = false);
+               bool quiesced = false, bool memory = false);
   // Forgets it; its layer goes, soon, unless it is needed.
   void DropNow(const std::string& uuid, const std::string& name,
                const std::string& what);
@@ -51,7 +53,13 @@ class Snapshots {
   [[nodiscard]] bool IsAt(const std::string& uuid, const SnapshotFacts& target);
   // Puts a stopped sandbox on a new layer on the snapshot's.
   void PutOn(const std::string& uuid, const SnapshotFacts& target,
-             const std::string& what);
+             const std::string& what, bool resume = false);
+  // Whether the guest can be put back to the moment of the snapshot.
+  [[nodiscard]] bool HasMemory(const SnapshotFacts& target);
+  // A guest that is down, and was put on the snapshot's disk, goes on from that
+  // moment.
+  void Resume(const std::string& uuid, const SnapshotFacts& target, bool paused,
+              const std::string& what);
   // Makes the snapshot of that name libvirt's current one; empty: none.
   void MakeCurrent(const std::string& uuid, const std::string& name,
                    const std::string& what);
@@ -67,7 +75,18 @@ class Snapshots {
 
  private:
   void TakeChecked(const std::string& uuid, const std::string& tag,
-                   const std::string& what);
+                   const std::string& what, const Reply<Done>& reply);
+  // The same for one with memory, which may take its time: answers when it is
+  // there, or before that if need be, and shows it meanwhile.
+  void TakeLong(const SandboxPtr& sandbox, const std::string& tag,
+                const std::string& what, const Reply<Done>& reply);
+  // Why the memory of a running guest cannot be kept; empty when it can.
+  [[nodiscard]] static std::string WithoutMemory(const Sandbox& sandbox);
+  // Of a save image: the guest has another name since.
+  void Rename(const std::string& volume, const std::string& name);
+  [[nodiscard]] std::string VolumeForMemory(const std::string& uuid,
+                                            const std::string& what,
+                                            Undo& undo);
   void RemoveChecked(const std::string& uuid, const std::string& tag,
                      const std::string& what);
   void RenameChecked(const std::string& uuid, const std::string& tag,

@@ -155,7 +155,13 @@ void Snapshots::Measure(const std::string& uuid) {
   for (const auto& layer : layers) {
     if (layer.empty() || core_.LayerSize(layer)) continue;
     try {
-      core_.NoteLayerSize(layer, layers_.SizeOf(layer, layers));
+      uint64_t size = layers_.SizeOf(layer, layers);
+      for (const auto& one : all) {
+        if (one.layer == layer && HasMemory(one)) {
+          size += core_.storage.Get(LastPart(one.memory_file)).allocation;
+        }
+      }
+      core_.NoteLayerSize(layer, size);
       changed = true;
     } catch (const Error& error) {
       spdlog::debug("{}", error.Sentence());

@@ -170,6 +170,7 @@ constexpr SpecKey kRootKeys[] = {
     {"provision", kText, ReadProvision},
     {"rosetta", kText, ReadKeysOf<kRosettaKeys>},
     {"saveOnStop", kPlain, CheckFlag},
+    {"snapshotMemory", kPlain, ReadFlag<&Spec::snapshot_memory>},
     {"ssh", kText, ReadKeysOf<kSshKeys>},
     {"timezone", kText, ReadTimezone},
     {"tpm", kPlain, ReadFlag<&Spec::tpm>},

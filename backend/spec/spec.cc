@@ -77,6 +77,7 @@ cpus: 2
 memory: 1GiB
 disk: 20GiB
 autostart: false
+snapshotMemory: false
 user:
   name: {1}
 ssh:
@@ -150,6 +151,7 @@ std::vector<std::string> Differences(const Spec& a, const Spec& b) {
   compare("probes", a.probes == b.probes);
   compare("propagateProxyEnv", a.propagate_proxy_env == b.propagate_proxy_env);
   compare("provision", a.provision == b.provision);
+  compare("snapshotMemory", a.snapshot_memory == b.snapshot_memory);
   compare("ssh.forwardAgent", a.forward_agent == b.forward_agent);
   compare("ssh.forwardX11", a.forward_x11 == b.forward_x11);
   compare("ssh.forwardX11Trusted",

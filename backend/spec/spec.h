@@ -118,6 +118,7 @@ struct Spec {
   std::string cpu_type;
   std::string description;
   bool autostart = false;
+  bool snapshot_memory = false;  // snapshots keep the memory of what runs
 
   std::vector<MountSpec> mounts;
   MountType mount_type = MountType::kAuto;

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <thread>
 
 #include "backend/util/text.h"
 #include "tests/support/guest_mount.h"
@@ -66,6 +67,36 @@ TEST_F(DiskLayersTest, FilesComeAndGoWithTheDiskAndAClonesSelfIsItsOwn) {
             0)
       << ReadText(Dir() / "golden/error");
   const std::string golden = In("golden", "cat /etc/machine-id");
+
+  // With its memory: what was there is there again, and the time is right.
+  const stdfs::path config = Dir() / "golden/config.yaml";
+  ASSERT_EQ(WriteText(config, ReadText(config) + "snapshotMemory: true\n"),
+            Verdict{})
+      << ReadText(Dir() / "golden/error");
+  const std::string boot = In("golden", "cat /proc/sys/kernel/random/boot_id");
+  In("golden", "echo then >/dev/shm/mark; (sleep 3000 >/dev/null 2>&1 &)");
+  ASSERT_EQ(mkdir((Dir() / "golden/snapshots/moment").c_str(), 0777), 0)
+      << ReadText(Dir() / "golden/error");
+  EXPECT_TRUE(Eventually(
+      [&] {
+        return ReadLine(Dir() / "golden/snapshots/moment/kind") ==
+               "disk+memory";
+      },
+      60s));
+  In("golden", "echo now >/dev/shm/mark; echo third >mark; pkill sleep");
+  std::this_thread::sleep_for(5s);
+  Do("golden/snapshot", "moment");
+  EXPECT_EQ(In("golden", "cat /proc/sys/kernel/random/boot_id"), boot);
+  EXPECT_EQ(In("golden", "cat /dev/shm/mark mark"), "then\nsecond");
+  EXPECT_NE(In("golden", "pgrep sleep"), "");
+  EXPECT_TRUE(Eventually(
+      [&] {
+        const auto guest = ParseNumber(In("golden", "date +%s"));
+        const auto now = std::chrono::duration_cast<std::chrono::seconds>(
+            std::chrono::system_clock::now().time_since_epoch());
+        return guest && now.count() - static_cast<int64_t>(*guest) < 4;
+      },
+      30s));
 
   // Back, on the running guest; it is waited for, as it could be used before.
   Do("golden/snapshot", "clean");

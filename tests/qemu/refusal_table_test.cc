@@ -47,9 +47,9 @@ constexpr std::string_view kHost = ".host";
 
 #define LONGEST "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 static_assert(sizeof LONGEST - 1 == 58);
-#define VERBS                                                                 \
-  "start, stop, kill, restart, pause, resume, save, reset, destroy and wait " \
-  "STATE"
+#define VERBS                                                               \
+  "start, stop, kill, restart, pause, resume, save, reset, factory-reset, " \
+  "destroy and wait STATE"
 #define CPUS "it must be a whole number from 1 to 255"
 #define MEMORY "it must be a size from 16MiB to 16TiB, as in '4GiB'"
 #define DISK "it must be a size from 1MiB to 64TiB, as in '4GiB'"

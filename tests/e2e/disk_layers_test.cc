@@ -33,6 +33,7 @@ class DiskLayersTest : public testing::Test {
   void TearDown() override {
     if (mount_ == nullptr) return;
     Clear(mount_->Dir());
+    EXPECT_EQ(unlink((Host() / "images/debian-12").c_str()), 0);
     mount_->Stop();
   }
   [[nodiscard]] stdfs::path Dir() const { return mount_->Dir(); }

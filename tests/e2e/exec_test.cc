@@ -70,6 +70,7 @@ class ExecTest : public testing::Test {
   static void TearDownTestSuite() {
     if (mount_ == nullptr) return;
     if (stdfs::exists(Box())) Clear(mount_->Dir());
+    (void)unlink((mount_->Dir() / ".host/images/debian-12").c_str());
     mount_->Stop();
     mount_.reset();
   }

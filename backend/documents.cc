@@ -85,6 +85,9 @@ void Documents::Write(const std::string& name, const std::string& text) {
       storage_.WriteNew(fmt::format("{}{}", prefix, ++last), SealText(text));
       break;
     } catch (const Error& error) {
+      if (error.Errno() == ENOSPC) {
+        throw error.As(fmt::format("Cannot store '{}'", name));
+      }
       // Another mount stores one just now: ours is the later.
       if (error.Errno() != EEXIST || tries == 8) throw;
     }

@@ -90,7 +90,13 @@ std::vector<std::string> Images::Abandoned(
         there.push_back(one);
       }
     }
-    const std::string writer = core_.storage.Read(mark, 0, 0);
+    std::string writer;
+    try {
+      writer = core_.storage.Read(mark, 0, 0);
+    } catch (const Error& error) {
+      if (error.Errno() != ENOENT) throw;
+      continue;  // it was finished, or given up, since the listing
+    }
     if (!IsMarkOfTheDead(writer)) {
       Time last = core_.storage.Get(mark).modified;
       for (const auto& one : there) {

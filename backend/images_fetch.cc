@@ -159,6 +159,7 @@ std::string Images::FetchOne(const ImageSource& source, uid_t uid,
     offset += bytes.size();
   };
   auto tell = [&, last = -1](uint64_t so_far, uint64_t all) mutable {
+    if (last < 0) incoming.Expect(all);
     const int percent = all == 0 ? 0 : static_cast<int>(so_far * 100 / all);
     if (percent != last) {
       last = percent;
@@ -172,6 +173,7 @@ std::string Images::FetchOne(const ImageSource& source, uid_t uid,
     const UniqueFd file = OpenAs(uid, source.location);
     struct stat info {};
     fstat(file.Get(), &info);
+    incoming.Expect(info.st_size);
     std::string buffer(1 << 20, '\0');
     for (;;) {
       const ssize_t got = read(file.Get(), buffer.data(), buffer.size());

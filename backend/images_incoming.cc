@@ -8,6 +8,7 @@
 #include <chrono>
 #include <thread>
 
+#include "backend/image/qcow2.h"
 #include "backend/util/log.h"
 #include "backend/util/process_mark.h"
 
@@ -54,6 +55,7 @@ Images::Incoming::Incoming(Images& images, std::string name)
     : images_(images),
       storage_(images.core_.storage),
       name_(std::move(name)),
+      what_(fmt::format("Cannot write image '{}'", name_)),
       unpacker_(name_, [this](std::string_view bytes) { Take(bytes); }) {
   images_.TakeName(name_);
   try {
@@ -97,16 +99,11 @@ void Images::Incoming::Fill(uint64_t offset) {
 
 void Images::Incoming::Take(std::string_view bytes) {
   unpacked_ += bytes.size();
+  if (full_) throw *full_;
   // A few bytes may unpack to any number.
-  if (unpacker_.Packed() && unpacked_ > room_) {
-    throw Error(ENOSPC,
-                fmt::format("Cannot unpack image '{}': it has more than the {} "
-                            "bytes that the pool '{}' has free; make room "
-                            "there (see .host/capacity)",
-                            name_, room_, storage_.Pool()));
-  }
+  if (unpacker_.Packed() && unpacked_ > room_) ThrowFull();
   if (upload_ != nullptr) {
-    upload_->Send(bytes);
+    Send(bytes);
     return;
   }
   head_ += bytes;
@@ -115,20 +112,48 @@ void Images::Incoming::Take(std::string_view bytes) {
 
 void Images::Incoming::Begin() {
   format_ = FormatToConvert(std::string_view(head_).substr(0, kHead));
+  // Of others the zeros take no room.
+  if (Qcow2::Is(head_) && !unpacker_.Packed()) {
+    storage_.CheckRoom(what_, expected_);
+  }
   const std::string volume =
       format_.empty() ? ImageVolume(name_) : ForeignVolume(name_);
   storage_.Write(volume, "");
   upload_ = storage_.Upload(volume);
-  upload_->Send(head_);
+  Send(head_);
   head_.clear();
+}
+
+void Images::Incoming::Send(std::string_view bytes) {
+  try {
+    upload_->Send(bytes);
+  } catch (const Error& error) {
+    if (error.Errno() != ENOSPC) throw;
+    ThrowFull();
+  }
+}
+
+void Images::Incoming::ThrowFull() {
+  upload_.reset();
+  uint64_t taken = 0;
+  for (const auto& volume : {ImageVolume(name_), ForeignVolume(name_)}) {
+    if (storage_.Has(volume)) taken += storage_.Get(volume).allocation;
+  }
+  full_ = storage_.Full(what_, 0, taken);
+  throw *full_;
 }
 
 void Images::Incoming::Finish() {
   if (finished_) return;
+  if (full_) throw *full_;
   unpacker_.Finish();
   if (upload_ == nullptr) Begin();
   upload_->Finish();
   upload_.reset();
+  // libvirt loses the error of a stream's last write.
+  const auto volume =
+      format_.empty() ? ImageVolume(name_) : ForeignVolume(name_);
+  if (storage_.Get(volume).size < unpacked_) ThrowFull();
   if (!format_.empty()) Convert();
   images_.Show(name_, format_.empty() ? unpacked_
                                       : storage_.Get(ImageVolume(name_)).size);
@@ -157,6 +182,7 @@ void Images::Incoming::Convert() {
   try {
     storage_.CreateFrom(ImageVolume(name_), "qcow2", volume);
   } catch (const Error& error) {
+    if (error.Errno() == ENOSPC) throw error.As(what_);
     if (error.Errno() != EIO) throw;
     throw Error(EINVAL, fmt::format("Cannot use '{}': it cannot be converted "
                                     "to qcow2 ({})",

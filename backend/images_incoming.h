@@ -2,6 +2,7 @@
 #define SBXFS_BACKEND_IMAGES_INCOMING_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -33,6 +34,8 @@ class Images::Incoming {
   Incoming(const Incoming&) = delete;
   Incoming& operator=(const Incoming&) = delete;
 
+  // How many bytes will come, where that is known.
+  void Expect(uint64_t bytes) { expected_ = bytes; }
   // Front to back: ESPIPE for what lies behind.
   void Write(uint64_t offset, std::string_view bytes);
   // A sparse source's holes; cp leaves them out and sets the length.
@@ -43,11 +46,14 @@ class Images::Incoming {
   // What was unpacked.
   void Take(std::string_view bytes);
   void Begin();
+  void Send(std::string_view bytes);
+  [[noreturn]] void ThrowFull();
   void Convert();
 
   Images& images_;
   Storage& storage_;
   const std::string name_;
+  const std::string what_;  // begins sentences
   Unpacker unpacker_;
   uint64_t written_ = 0;   // as it came
   uint64_t unpacked_ = 0;  // bytes of the image in it
@@ -55,7 +61,9 @@ class Images::Incoming {
   std::string head_;       // until it is known where it goes
   std::string format_;     // what it is to be converted from; empty: it is not
   std::unique_ptr<VolumeUpload> upload_;
+  uint64_t expected_ = 0;
   bool finished_ = false;
+  std::optional<Error> full_;  // why nothing more is taken
 };
 
 }  // namespace sbxfs

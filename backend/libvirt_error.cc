@@ -4,6 +4,7 @@
 #include <libvirt/virterror.h>
 
 #include <cerrno>
+#include <cstring>
 #include <string>
 
 #include "backend/util/log.h"
@@ -62,8 +63,13 @@ int ErrnoOf(const virError& error) {
           return EIO;
       }
     default:
-      return EIO;
+      break;
   }
+  // What qemu-img and QEMU said is words.
+  return error.message != nullptr &&
+                 std::strstr(error.message, std::strerror(ENOSPC)) != nullptr
+             ? ENOSPC
+             : EIO;
 }
 
 }  // namespace

@@ -105,7 +105,13 @@ SandboxPtr Provision::CreateNamed(const Caller& caller, const std::string& name,
     MutexLock lock(mutex_);
     being_made_.erase(host);
   });
-  return CreateNow(caller, name, config, mode, reply, origin);
+  try {
+    return CreateNow(caller, name, config, mode, reply, origin);
+  } catch (const Error& error) {
+    // Of which volume there was no room for is no news to a person.
+    if (error.Errno() != ENOSPC) throw;
+    throw error.As(what);
+  }
 }
 
 SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,

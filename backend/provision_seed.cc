@@ -1,4 +1,5 @@
 // Provision's part for what a guest is told at its boot: the seed.
+#include <fmt/format.h>
 #include <gcrypt.h>
 
 #include <cerrno>
@@ -90,9 +91,17 @@ bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
        .spec = spec,
        .env = GuestEnv(spec, [](const char* var) { return getenv(var); })});
   const std::string digest = Digest(seed);
-  if (digest == meta.seed_digest) return false;
+  // Writing another that found no room may have taken it away.
+  if (digest == meta.seed_digest && core_.storage.Has(meta.seed_volume)) {
+    return false;
+  }
   const std::string volume = VolumeForSeed(meta, uuid);
-  core_.storage.Write(volume, MakeSeed(seed));
+  try {
+    core_.storage.Write(volume, MakeSeed(seed));
+  } catch (const Error& error) {
+    if (error.Errno() != ENOSPC) throw;
+    throw error.As(fmt::format("Cannot make the seed of '{}'", name));
+  }
   meta.seed_volume = volume;
   meta.seed_digest = digest;
   if (seed.host_key) meta.host_key = seed.host_key->public_key;

@@ -11,6 +11,7 @@
 #include "backend/domain_xml.h"
 #include "backend/libvirt_error.h"
 #include "backend/util/log.h"
+#include "backend/util/text.h"
 
 namespace sbxfs {
 namespace {
@@ -52,6 +53,13 @@ Volume Describe(virStorageVolPtr volume, std::string_view what) {
   described.backing = XmlText(xml, "/volume/backingStore/path");
   described.format = XmlText(xml, "/volume/target/format/@type");
   return described;
+}
+
+// For a sentence: in the unit that leaves it two digits or more.
+std::string Rounded(uint64_t bytes) {
+  uint64_t unit = 1024;
+  while (bytes / unit >= 10 * 1024) unit *= 1024;
+  return FormatSize((bytes + unit - 1) / unit * unit);
 }
 
 // A stream whose connection ends speaks of an error of its own.
@@ -211,18 +219,62 @@ std::string Storage::Path(const std::string& name) {
   return path;
 }
 
+Error Storage::Full(std::string_view what, uint64_t needed, uint64_t taken) {
+  const ConnPtr connection = connection_.Get(what);
+  const PoolPtr pool = Open(connection.get(), what);
+  // libvirt counts what it makes; others fill the file system, too.
+  virStoragePoolRefresh(pool.get(), 0);
+  virStoragePoolInfo info;
+  if (virStoragePoolGetInfo(pool.get(), &info) < 0) ThrowLibvirt(what);
+  const std::string path = XmlText(
+      TakeString(virStoragePoolGetXMLDesc(pool.get(), 0)), "/pool/target/path");
+  const uint64_t room = info.available + taken;
+  const std::string lack =
+      needed > room
+          ? fmt::format("of {} that are needed {} are missing in {}",
+                        Rounded(needed), Rounded(needed - room), path)
+          : fmt::format("more is needed than the {} that were free in {}",
+                        Rounded(room), path);
+  return Error(ENOSPC,
+               fmt::format("{}: the pool '{}' is full: {}; rmdir what is in "
+                           ".host/trash, or rm images, or make it larger",
+                           what, pool_, lack));
+}
+
+void Storage::CheckRoom(std::string_view what, uint64_t needed) {
+  const ConnPtr connection = connection_.Get(what);
+  const PoolPtr pool = Open(connection.get(), what);
+  virStoragePoolInfo info;
+  // Where it cannot say, the writing will.
+  if (virStoragePoolRefresh(pool.get(), 0) < 0 ||
+      virStoragePoolGetInfo(pool.get(), &info) < 0) {
+    virResetLastError();
+    return;
+  }
+  if (needed > info.available) throw Full(what, needed, 0);
+}
+
 void Storage::Create(const std::string& name, const std::string& format,
                      uint64_t capacity, const std::string& backing_path,
                      const std::string& backing_format) {
+  // Clusters of 64 KiB: a header, two tables of references, a first of the
+  // disk's.
+  constexpr uint64_t kEmptyQcow2 = 256 * 1024;
+  CreateXml(name,
+            VolumeXml(name, format, capacity, 0, backing_path, backing_format),
+            format == "qcow2" ? kEmptyQcow2 : 0);
+}
+
+void Storage::CreateXml(const std::string& name, const std::string& xml,
+                        uint64_t needed) {
   const std::string what = fmt::format("Cannot make volume '{}'", name);
   const ConnPtr connection = connection_.Get(what);
   const PoolPtr pool = Open(connection.get(), what);
-  const VolumePtr volume(virStorageVolCreateXML(
-      pool.get(),
-      VolumeXml(name, format, capacity, 0, backing_path, backing_format)
-          .c_str(),
-      0));
-  if (volume == nullptr) ThrowLibvirt(what);
+  const VolumePtr volume(virStorageVolCreateXML(pool.get(), xml.c_str(), 0));
+  if (volume != nullptr) return;
+  const Error error = LibvirtError(what);
+  if (error.Errno() == ENOSPC) throw Full(what, needed, 0);
+  throw error;
 }
 
 void Storage::CreateFrom(const std::string& name, const std::string& format,
@@ -235,7 +287,10 @@ void Storage::CreateFrom(const std::string& name, const std::string& format,
   const VolumePtr volume(virStorageVolCreateXMLFrom(
       pool.get(), VolumeXml(name, format, capacity, 0, "", "").c_str(),
       from.get(), 0));
-  if (volume == nullptr) ThrowLibvirt(what);
+  if (volume != nullptr) return;
+  const Error error = LibvirtError(what);
+  if (error.Errno() == ENOSPC) throw Full(what, 0, 0);
+  throw error;
 }
 
 void Storage::Write(const std::string& name, std::string_view bytes) {
@@ -245,7 +300,10 @@ void Storage::Write(const std::string& name, std::string_view bytes) {
 }
 
 void Storage::WriteNew(const std::string& name, std::string_view bytes) {
-  Create(name, "raw", bytes.size());
+  // Allocated in advance: libvirt loses the error of a stream's last write, and
+  // with it, in a full pool, a text's end.
+  CreateXml(name, VolumeXml(name, "raw", bytes.size(), bytes.size(), "", ""),
+            bytes.size());
   if (bytes.empty()) return;
   try {
     const std::string what = fmt::format("Cannot write volume '{}'", name);

@@ -91,10 +91,19 @@ class Storage {
   void Resize(const std::string& name, uint64_t capacity);
   // An existing raw volume's content from its start.
   [[nodiscard]] std::unique_ptr<VolumeUpload> Upload(const std::string& name);
+  // Why `what` fails in a full pool, with what is missing where. `needed`:
+  // bytes, 0 where nobody knows; `taken`: how many it has of them and gives
+  // back.
+  [[nodiscard]] Error Full(std::string_view what, uint64_t needed,
+                           uint64_t taken);
+  // Throws Full when so much cannot fit.
+  void CheckRoom(std::string_view what, uint64_t needed);
   // Makes every mount on this pool look again.
   void Announce();
 
  private:
+  void CreateXml(const std::string& name, const std::string& xml,
+                 uint64_t needed);
   [[nodiscard]] std::vector<VolumePtr> ListAll(std::string_view what);
   [[nodiscard]] PoolPtr Open(virConnectPtr connection, std::string_view what);
   [[nodiscard]] VolumePtr Lookup(virConnectPtr connection,

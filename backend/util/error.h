@@ -21,6 +21,14 @@ class Error : public std::system_error {
   [[nodiscard]] int Errno() const { return code().value(); }
   // The sentence alone; std::system_error would append strerror to it.
   [[nodiscard]] const std::string& Sentence() const { return sentence_; }
+  // The same failure of something larger, as a person knows it; `what` begins
+  // its sentence.
+  [[nodiscard]] Error As(std::string_view what) const {
+    const auto reason = sentence_.find(": ");
+    return {Errno(), std::string(what) + (reason == std::string::npos
+                                              ? ": " + sentence_
+                                              : sentence_.substr(reason))};
+  }
   [[nodiscard]] const char* what() const noexcept override {
     return sentence_.c_str();
   }

@@ -45,8 +45,7 @@ std::chrono::milliseconds Pause(std::chrono::steady_clock::duration age) {
 
 void Extend(JobOutput& output, uint64_t size, const std::string& piece,
             uint64_t offset) {
-  output.cut = size > JobOutput::kMost;
-  output.size = std::max(output.size, std::min(size, JobOutput::kMost));
+  output.size = std::max(output.size, size);
   const size_t has = output.head->size();
   if (piece.empty() || offset != has || has >= JobOutput::kHead) return;
   auto head = *output.head + piece.substr(0, JobOutput::kHead - has);
@@ -73,7 +72,7 @@ std::string ReasonOf(const Job& job, const JobReport& report) {
   for (const auto& [name, output] : kStreams) {
     if (output.cut) {
       reason +=
-          fmt::format("; {} was cut at {}", name, FormatSize(JobOutput::kMost));
+          fmt::format("; {} was cut at {}", name, FormatSize(output.size));
     }
   }
   return reason;
@@ -455,6 +454,8 @@ void Exec::Take(const std::string& id, const JobReport& report,
     if (job.state != JobState::kRunning) return;
     Extend(job.out, report.out_size, report.out, Wanted(asked.out));
     Extend(job.err, report.err_size, report.err, Wanted(asked.err));
+    job.out.cut = report.out_cut;
+    job.err.cut = report.err_cut;
     switch (report.kind) {
       case Kind::kRuns:
         return;
@@ -549,8 +550,7 @@ void Exec::Read(const std::string& id, JobStream stream, uint64_t offset,
     const auto found = entries_.find(id);
     if (found != entries_.end()) by_ssh = found->second.by_ssh;
   }
-  const uint64_t left = output.size - offset;
-  core_.workers.Run([this, job, out, offset, by_ssh, left, reply] {
+  core_.workers.Run([this, job, out, offset, by_ssh, reply] {
     reply.Guard([&] {
       const uint64_t from_out = out ? offset : kNoPiece;
       const uint64_t from_err = out ? kNoPiece : offset;
@@ -568,8 +568,6 @@ void Exec::Read(const std::string& id, JobStream stream, uint64_t offset,
                                      "which was started anew",
                                      job->name, FormatSize(JobOutput::kHead)));
       }
-      // The byte that tells of more is none of it.
-      bytes.resize(std::min<uint64_t>(bytes.size(), left));
       reply.Ok(std::move(bytes));
     });
   });

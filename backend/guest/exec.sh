@@ -56,13 +56,16 @@ Prepare() {
   mkfifo "$dir/.out" "$dir/.err" || Refuse "$base takes no pipes"
 }
 
-# Bytes beyond the limit are read, and dropped, so that the job goes on. One
-# more is kept, which tells that there were any.
+# Bytes beyond the limit are read, and dropped, so that the job goes on.
 Take() {
-  {
-    head -c "$((most + 1))"
-    exec cat >/dev/null
-  } <"$dir/$1" >"$dir/$2" 2>/dev/null
+  trap '' XFSZ
+  (
+    ulimit -f "$((most / 512))"
+    exec cat
+  ) <"$1" >"$2" || {
+    : >"$2.cut"
+    exec cat <"$1" >/dev/null
+  }
 }
 
 # Becomes the command, $@, as its user. Nothing of ours is a variable once
@@ -110,7 +113,7 @@ Become() {
 
 Kill() {
   { echo 1 >"$group/$id/cgroup.kill"; } 2>/dev/null && return
-  read -r leader <"$dir/leader" && kill -KILL -- "-$leader"
+  read -r leader <"$dir/leader" && kill -KILL "-$leader"
 } 2>/dev/null
 
 Deadline() {
@@ -119,7 +122,7 @@ Deadline() {
   sleeper=$!
   wait $sleeper
   : >"$dir/late"
-  kill -TERM -- "-$pid"
+  kill -TERM "-$pid"
   sleep 2
   Kill
 }
@@ -129,12 +132,13 @@ Run() {
   # Out of the group of what began it: a restarted agent must not end it.
   { echo $$ >$group/cgroup.procs; } 2>/dev/null
   echo $$ >"$dir/pid"
-  Take .out out &
+  # Nothing may hold the streams of what began the job: it waits for their end.
+  Take "$dir/.out" "$dir/out" </dev/null >/dev/null 2>&1 &
   takers=$!
   if [ "$together" = yes ]; then
     : >"$dir/err"
   else
-    Take .err err &
+    Take "$dir/.err" "$dir/err" </dev/null >/dev/null 2>&1 &
     takers="$takers $!"
   fi
   exec 3<&0
@@ -177,23 +181,25 @@ Piece() {
 }
 
 # OUT ERR: how it goes, and what the streams have from there on: a line with
-# the status (or runs, lost, gone), whether it was late, the sizes of the
-# streams and those of the pieces, which follow.
+# the status (or runs, lost, gone), what else is known of it and the sizes of
+# the streams; then the pieces.
 Report() {
   if [ ! -e "$dir/pid" ]; then
     echo gone
     return
   fi
   status=runs
-  late=no
+  notes=
   read -r runner <"$dir/pid"
   [ -d "/proc/$runner" ] || status=lost
   [ ! -s "$dir/status" ] || read -r status <"$dir/status"
-  [ ! -e "$dir/late" ] || late=yes
+  [ ! -e "$dir/late" ] || notes=late
+  [ ! -e "$dir/out.cut" ] || notes=$notes,out
+  [ ! -e "$dir/err.cut" ] || notes=$notes,err
   out=$1
   err=$2
   set -- $(cd "$dir" && stat -c %s out err 2>/dev/null)
-  echo "$status $late ${1:-0} ${2:-0}"
+  echo "$status ${notes:--} ${1:-0} ${2:-0}"
   Piece out "$out" "${1:-0}"
   Piece err "$err" "${2:-0}"
 }

@@ -98,7 +98,11 @@ JobReport ParseJobReport(std::string_view text, uint64_t out, uint64_t err,
     if (status > 255) FailNonsense();
     report.status = static_cast<int>(status);
   }
-  report.late = words[1] == "yes";
+  for (const auto note : Split(words[1], ',')) {
+    report.late |= note == "late";
+    report.out_cut |= note == "out";
+    report.err_cut |= note == "err";
+  }
   report.out_size = NumberIn(words[2]);
   report.err_size = NumberIn(words[3]);
   const auto take = [&text, piece](uint64_t size, uint64_t offset) {

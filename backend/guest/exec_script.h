@@ -43,6 +43,7 @@ struct JobReport {
   int status = 0;     // kEnded
   std::string words;  // kRefused: why
   bool late = false;  // its deadline has passed
+  bool out_cut = false, err_cut = false;
   uint64_t out_size = 0, err_size = 0;
   std::string out, err;  // the pieces asked for
 };

@@ -10,20 +10,22 @@ namespace {
 using Kind = JobReport::Kind;
 
 TEST(ExecScript, ParsesAReport) {
-  const JobReport report = ParseJobReport("3 yes 4 2\nabcdef", 0, 0);
+  const JobReport report = ParseJobReport("3 late,err 4 2\nabcdef", 0, 0);
   EXPECT_EQ(report.kind, Kind::kEnded);
   EXPECT_EQ(report.status, 3);
   EXPECT_TRUE(report.late);
+  EXPECT_FALSE(report.out_cut);
+  EXPECT_TRUE(report.err_cut);
   EXPECT_EQ(report.out, "abcd");
   EXPECT_EQ(report.err, "ef");
-  const JobReport later = ParseJobReport("runs no 4 2\nd", 3, 2);
+  const JobReport later = ParseJobReport("runs - 4 2\nd", 3, 2);
   EXPECT_EQ(later.kind, Kind::kRuns);
   EXPECT_FALSE(later.late);
   EXPECT_EQ(later.out_size, 4u);
   EXPECT_EQ(later.out, "d");
   EXPECT_EQ(later.err, "");
   EXPECT_EQ(ParseJobReport("gone\n", 0, 0).kind, Kind::kGone);
-  EXPECT_EQ(ParseJobReport("lost no 0 0\n", 0, 0).kind, Kind::kLost);
+  EXPECT_EQ(ParseJobReport("lost - 0 0\n", 0, 0).kind, Kind::kLost);
   const JobReport refused = ParseJobReport("refused no 'x'\tthere\n", 0, 0);
   EXPECT_EQ(refused.kind, Kind::kRefused);
   EXPECT_EQ(refused.words, "no 'x' there");
@@ -31,7 +33,7 @@ TEST(ExecScript, ParsesAReport) {
 
 TEST(ExecScript, TakesNoPieceForALongOne) {
   const std::string piece(10, 'x');
-  EXPECT_EQ(ParseJobReport("0 no 100 0\n" + piece, 0, 0, 10).out, piece);
+  EXPECT_EQ(ParseJobReport("0 - 100 0\n" + piece, 0, 0, 10).out, piece);
 }
 
 TEST(ExecScript, ThrowsForNonsense) {

@@ -426,7 +426,10 @@ void Exec::AskNow(const Job& job, const Entry& entry) {
   }
   const auto quiet = Clock::now() - entry.reported;
   if (report || (entry.watchers > 0 && quiet > 250ms)) {
-    Take(job.id, Report(job, entry.by_ssh, entry.by_ssh ? 5 : 0), job);
+    const JobReport told = Report(job, entry.by_ssh, entry.by_ssh ? 5 : 0);
+    if (report || told.kind != JobReport::Kind::kGone) {
+      Take(job.id, told, job);
+    }
   }
 }
 
@@ -522,7 +525,14 @@ void Exec::Refresh(const std::string& id, Reply<Done> reply) {
           now = found->second.job;
         }
       }
-      if (now) Take(id, Report(*now, by_ssh, 0), *now);
+      if (now) {
+        const JobReport report = Report(*now, by_ssh, 0);
+        // The agent began it, and it has not come to its first line yet; that
+        // it is gone for good is for the agent to tell.
+        if (by_ssh || report.kind != JobReport::Kind::kGone) {
+          Take(id, report, *now);
+        }
+      }
       reply.Ok();
     });
   });

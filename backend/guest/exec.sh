@@ -133,12 +133,19 @@ Run() {
   { echo $$ >$group/cgroup.procs; } 2>/dev/null
   echo $$ >"$dir/pid"
   # Nothing may hold the streams of what began the job: it waits for their end.
-  Take "$dir/.out" "$dir/out" </dev/null >/dev/null 2>&1 &
+  # A redirection of a function's call would: dash keeps the old ones for later.
+  (
+    exec </dev/null >/dev/null 2>&1
+    Take "$dir/.out" "$dir/out"
+  ) &
   takers=$!
   if [ "$together" = yes ]; then
     : >"$dir/err"
   else
-    Take "$dir/.err" "$dir/err" </dev/null >/dev/null 2>&1 &
+    (
+      exec </dev/null >/dev/null 2>&1
+      Take "$dir/.err" "$dir/err"
+    ) &
     takers="$takers $!"
   fi
   exec 3<&0
@@ -153,7 +160,10 @@ Run() {
   exec 3<&-
   echo $pid >"$dir/leader"
   if [ -n "$deadline" ]; then
-    Deadline </dev/null >/dev/null 2>&1 &
+    (
+      exec </dev/null >/dev/null 2>&1
+      Deadline
+    ) &
     timer=$!
   fi
   wait $pid

@@ -125,21 +125,6 @@ TEST_F(ExecTest, OutputErrorsAndExitCode) {
   EXPECT_EQ(Run("1", "for i in 1 2\ndo echo $i\ndone\n").out, "1\n2\n");
 }
 
-TEST_F(ExecTest, QuickEnough) {
-  Run("q", "true");
-  std::vector<double> took;
-  for (int i = 0; i < 9; ++i) {
-    const auto begin = Clock::now();
-    Run("q", "true");
-    took.push_back(
-        std::chrono::duration<double, std::milli>(Clock::now() - begin)
-            .count());
-  }
-  std::sort(took.begin(), took.end());
-  fmt::print("one command {:.0f} ms, median of {}\n", took[4], took.size());
-  EXPECT_LT(took[4], 1000);
-}
-
 TEST_F(ExecTest, EnvironmentDirectoryUserAndInput) {
   const Ended plain = Run("e",
                           "id -un; pwd; echo \"$HOME $USER $FROM_CONFIG\"; "

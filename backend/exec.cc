@@ -662,6 +662,8 @@ void Exec::Clean(const std::string& uuid) {
 
 void Exec::Look(const std::string& uuid) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  // libvirt's word: ours is "stopping" while a kill is under way.
+  const bool off = core_.catalog.IsOff(uuid);
   std::vector<std::string> lost;
   {
     MutexLock lock(mutex_);
@@ -673,7 +675,7 @@ void Exec::Look(const std::string& uuid) {
                     [&](const auto& one) { return one.first.first == uuid; });
       return;
     }
-    if (!IsOff(sandbox->state)) return;
+    if (!off) return;
     agentless_.erase(uuid);
     for (const auto& [id, entry] : entries_) {
       if (entry.job->uuid == uuid && entry.job->state == JobState::kRunning) {

@@ -130,8 +130,10 @@ Deadline() {
 # $@ is the command. Its input is ours.
 Run() {
   # Out of the group of what began it: a restarted agent must not end it.
-  { echo $$ >$group/cgroup.procs; } 2>/dev/null
-  echo $$ >"$dir/pid"
+  # This may be a subshell, and $$ another.
+  self=$(exec sh -c 'echo $PPID')
+  { echo "$self" >$group/cgroup.procs; } 2>/dev/null
+  echo "$self" >"$dir/pid"
   # Nothing may hold the streams of what began the job: it waits for their end.
   # A redirection of a function's call would: dash keeps the old ones for later.
   (
@@ -173,7 +175,7 @@ Run() {
   if { [ ! -e "$group/$id/cgroup.procs" ] ||
     read -r _ <"$group/$id/cgroup.procs"; } 2>/dev/null; then
     trap : USR1
-    { sleep 0.3 && kill -USR1 $$; } </dev/null >/dev/null 2>&1 &
+    { sleep 0.3 && kill -USR1 "$self"; } </dev/null >/dev/null 2>&1 &
   fi
   wait $takers
   echo $status >"$dir/status"
@@ -229,8 +231,11 @@ Detached() {
   cat >"$dir/in"
   umask 022
   trap '' HUP
-  Run "$@" <"$dir/in" >/dev/null 2>&1 &
-  Await 10
+  (
+    exec <"$dir/in" >/dev/null 2>&1
+    Run "$@"
+  ) &
+  Await 1
   Report 0 0
 }
 

@@ -27,6 +27,13 @@ constexpr uint64_t kKiB = 1024;
 constexpr char kRemedy[] =
     "rmdir what is in .host/trash, or rm images, or make it larger";
 
+// Zeros would be kept as holes, and take no room.
+std::string SolidDisk() {
+  std::string disk = BlankDisk();
+  std::fill(disk.begin() + 512, disk.end(), 'x');
+  return disk;
+}
+
 class FullPoolTest : public RefusalTest {
  protected:
   void SetUp() override {
@@ -118,7 +125,7 @@ TEST_F(FullPoolTest, AnImageThatDoesNotFitIsRefusedAndNotKept) {
   // The mark beside it takes a page.
   const std::string sentence =
       "Cannot write image 'large': " + More(2044 * kKiB);
-  const std::string bytes = BlankDisk();
+  const std::string bytes = SolidDisk();
   {
     const UniqueFd fd(open(image.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600));
     ASSERT_TRUE(fd.Valid());
@@ -142,7 +149,7 @@ TEST_F(FullPoolTest, NoEndIsLostInSilence) {
   const std::string before = Files();
   const std::string image = Host() / "images/tight";
   LeaveRoom(1028 * kKiB);
-  std::string bytes = BlankDisk();
+  std::string bytes = SolidDisk();
   ASSERT_EQ(WriteText(image, bytes, O_CREAT).error, 0)
       << ReadText(Host() / "error");
   EXPECT_EQ(ReadText(image), bytes);

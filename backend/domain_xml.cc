@@ -79,6 +79,7 @@ void AddOs(xmlNode* domain, const DomainInput& input, const Machine& machine) {
       AddXml(AddXml(os, "firmware"), "feature",
              {{"enabled", "no"}, {"name", "secure-boot"}});
     }
+    if (!input.nvram_path.empty()) AddXml(os, "nvram", input.nvram_path);
   }
   AddXml(os, "boot", {{"dev", "hd"}});
 }

@@ -29,7 +29,10 @@ struct DomainInput {
   std::string disk_volume;   // empty: no disk yet (its image is missing)
   std::string seed_volume;   // empty: none
   std::string console_path;  // where the hypervisor logs the serial console
-  std::string mac;           // of the user-mode NIC
+  // Where UEFI keeps its variables: libvirt's own place is named after the
+  // domain, and virDomainRename leaves the file behind. Made by libvirt.
+  std::string nvram_path;
+  std::string mac;  // of the user-mode NIC
   std::vector<Forward> forwards;
 };
 

@@ -35,18 +35,6 @@ constexpr char kSlipPrefix[] = "mount.";
 constexpr auto kPatience = 60s;  // for a mount to show in the guest
 
 // The names of those in a run directory; none when there is no directory.
-std::vector<std::string> Slips(const stdfs::path& dir) {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (const auto& entry : stdfs::directory_iterator(dir, error)) {
-    std::string name = entry.path().filename();
-    if (name.starts_with(kSlipPrefix) && !name.ends_with(".log")) {
-      names.push_back(std::move(name));
-    }
-  }
-  return names;
-}
-
 std::string SlipName(std::string_view mount_point) {
   return fmt::format("{}{:08x}", kSlipPrefix, Hash32(mount_point));
 }
@@ -167,7 +155,7 @@ Mounts::Failures Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
     wanted.emplace(SlipName(mount.mount_point), &mount);
   }
   std::set<std::string> ended;
-  for (const std::string& name : Slips(dir)) {
+  for (const std::string& name : SlipsIn(dir, kSlipPrefix)) {
     const auto found = wanted.find(name);
     const auto slip = ReadSlip(dir / name);
     if (slip && found != wanted.end() &&
@@ -347,7 +335,7 @@ void Mounts::Look(const std::string& uuid) {
 // The servers ended with the connections to their guest.
 void Mounts::Forget(const std::string& uuid) {
   const stdfs::path dir = RunDirectory(uuid);
-  for (const auto& name : Slips(dir)) StopMountServer(dir / name);
+  StopServersIn(dir, kSlipPrefix);
   std::error_code error;
   stdfs::remove(dir, error);  // empty or not at all
 }

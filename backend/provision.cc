@@ -96,9 +96,13 @@ SandboxPtr Provision::CreateNamed(const Caller& caller, const std::string& name,
   const std::string host = GuestHostname(name);
   {
     MutexLock lock(mutex_);
-    if (!being_made_.insert(host).second) {
-      throw Error(EEXIST, what + ": it is being made just now");
+    const auto [earlier, first] = being_made_.try_emplace(host, reply);
+    if (!first && earlier->second.Answered()) {
+      throw Error(EBUSY, what +
+                             ": an earlier attempt is still being undone; try "
+                             "again in a moment");
     }
+    if (!first) throw Error(EEXIST, what + ": it is being made just now");
   }
   Undo free_name;
   free_name.Add([this, host] {
@@ -240,6 +244,9 @@ void Provision::Define(const std::string& uuid, const std::string& name,
   input.seed_volume = meta.seed_volume;
   if (!meta.console_volume.empty()) {
     input.console_path = core_.storage.Path(meta.console_volume);
+    const auto slash = input.console_path.rfind('/');
+    input.nvram_path =
+        input.console_path.substr(0, slash + 1) + uuid + ".nvram";
   }
   input.mac = MacFor(uuid);
   input.forwards = ForwardsOf(spec, meta.ssh_port);

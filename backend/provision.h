@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -173,7 +172,8 @@ class Provision {
   Mounts mounts_;
   Layers layers_;
   Mutex mutex_;
-  std::set<std::string> being_made_ GUARDED_BY(mutex_);  // host names
+  // By host name, with whom it is made for.
+  std::map<std::string, Reply<SandboxPtr>> being_made_ GUARDED_BY(mutex_);
 };
 
 // Throws Error(ECANCELED) once the asker has given up.

@@ -7,6 +7,7 @@
 
 #include "backend/libvirt_error.h"
 #include "backend/provision.h"
+#include "backend/run_dir.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
@@ -123,6 +124,7 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
   if (virDomainUndefineFlags(domain.get(), flags) < 0) ThrowLibvirt(what);
   core_.Read(uuid);
   if (core_.test_driver) return;
+  RemoveRunDirectory(uuid);
   // A clone may have been the last to need a layer of one that is gone.
   const std::string& below = sandbox->origin_layer;
   if (!below.empty()) layers_.DropNow(UuidIn(below), {below});

@@ -9,7 +9,9 @@
 #include <cstring>
 
 #include "backend/core.h"
+#include "backend/mount/server.h"
 #include "backend/util/error.h"
+#include "backend/util/log.h"
 
 namespace sbxfs {
 namespace {
@@ -51,6 +53,17 @@ stdfs::path MakeRunDirectory(const std::string& uuid) {
     if (!IsOwn(path)) fail(EPERM);
   }
   return dir;
+}
+
+void RemoveRunDirectory(const std::string& uuid) {
+  const stdfs::path dir = RunDirectory(uuid);
+  try {
+    StopServersIn(dir, "");
+  } catch (const Error& error) {
+    spdlog::warn("{}", error.Sentence());
+  }
+  std::error_code error;
+  stdfs::remove_all(dir, error);
 }
 
 }  // namespace sbxfs

@@ -16,6 +16,10 @@ namespace sbxfs {
 // one that is another user's.
 std::filesystem::path MakeRunDirectory(const std::string& uuid);
 
+// Takes it away with all that is in it; the servers of mounts and sockets that
+// are left are ended first, and one that does not end is logged.
+void RemoveRunDirectory(const std::string& uuid);
+
 }  // namespace sbxfs
 
 #endif  // SBXFS_BACKEND_RUN_DIR_H_

@@ -37,18 +37,6 @@ std::string SlipName(const Tunnel& tunnel) {
                                         tunnel.host, tunnel.guest)));
 }
 
-std::vector<std::string> Slips(const stdfs::path& dir) {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (const auto& entry : stdfs::directory_iterator(dir, error)) {
-    std::string name = entry.path().filename();
-    if (name.starts_with(kSlipPrefix) && !name.ends_with(".log")) {
-      names.push_back(std::move(name));
-    }
-  }
-  return names;
-}
-
 std::string What(const Sandbox& sandbox, const Tunnel& tunnel) {
   return fmt::format("Cannot forward '{}' of '{}' to '{}'",
                      tunnel.reverse ? tunnel.host : tunnel.guest, sandbox.name,
@@ -102,7 +90,7 @@ void MakeRoom(const std::string& path, std::string_view what) {
 
 void Forget(const std::string& uuid) {
   const stdfs::path dir = RunDirectory(uuid);
-  for (const auto& name : Slips(dir)) StopMountServer(dir / name);
+  StopServersIn(dir, kSlipPrefix);
   std::error_code error;
   stdfs::remove_all(dir / "sock", error);
   stdfs::remove(dir, error);  // empty or not at all
@@ -193,7 +181,7 @@ void Tunnels::SettleTurn(const Sandbox& sandbox,
       sandbox.usage.started.value_or(Time()).time_since_epoch().count());
   std::map<std::string, Tunnel> wanted;  // by their slips' names
   for (const Tunnel& tunnel : tunnels) wanted.emplace(SlipName(tunnel), tunnel);
-  for (const std::string& name : Slips(dir)) {
+  for (const std::string& name : SlipsIn(dir, kSlipPrefix)) {
     const auto slip = ReadSlip(dir / name);
     if (slip && wanted.count(name) != 0 && slip->digest == run) {
       wanted.erase(name);

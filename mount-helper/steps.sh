@@ -118,7 +118,10 @@ install_packages() {  # PACKAGE...
 make_image() {  # FILE
   what='making a Debian guest image (about two minutes)'
   # A user needs a range of ids for it (/etc/subuid), and to be let use them.
-  if [ -z "$sudo" ] || unshare --map-root-user --map-auto true 2> /dev/null
+  # Both questions: where user namespaces are refused, a container say, the
+  # second leaves a process behind that waits for ever (util-linux 2.38).
+  if [ -z "$sudo" ] || { unshare --map-root-user true &&
+    unshare --map-root-user --map-auto true; } 2> /dev/null
   then
     step "$what" backend/guest/sbxfs-build-image --output "$1"
   else

@@ -279,4 +279,22 @@ void StopMountServer(const std::filesystem::path& slip) {
   std::filesystem::remove(slip.native() + ".log", ignored);
 }
 
+std::vector<std::string> SlipsIn(const std::filesystem::path& dir,
+                                 std::string_view prefix) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(dir, error)) {
+    std::string name = entry.path().filename();
+    if (entry.is_regular_file(error) && name.starts_with(prefix) &&
+        !name.ends_with(".log")) {
+      names.push_back(std::move(name));
+    }
+  }
+  return names;
+}
+
+void StopServersIn(const std::filesystem::path& dir, std::string_view prefix) {
+  for (const auto& name : SlipsIn(dir, prefix)) StopMountServer(dir / name);
+}
+
 }  // namespace sbxfs

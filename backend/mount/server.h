@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/mount/location.h"
@@ -48,6 +49,12 @@ struct MountSlip {
 void StartMountServer(const std::filesystem::path& slip, MountServer server);
 // Ends it and waits. Throws Error when it does not.
 void StopMountServer(const std::filesystem::path& slip);
+
+// The names of the slips in `dir` that begin with `prefix`, of dead ones too.
+[[nodiscard]] std::vector<std::string> SlipsIn(const std::filesystem::path& dir,
+                                               std::string_view prefix);
+// StopMountServer for each of them.
+void StopServersIn(const std::filesystem::path& dir, std::string_view prefix);
 
 // main() of the process.
 int ServeMount(int argc, char** argv);

@@ -114,6 +114,29 @@ TEST_F(FrozenTest, MkdirIsAnsweredInTimeAndUndone) {
   ExpectLimit("mkdir");
 }
 
+// EEXIST would say that it is there.
+TEST_F(FrozenTest, AnotherTryWhileTheFirstIsUndoneIsTold) {
+  const auto make = [this] {
+    return Call([this] { return mkdir((Dir() / "box").c_str(), 0700); });
+  };
+  {
+    Frost frost;
+    frost.Wait();
+    EXPECT_EQ(make().error, ETIMEDOUT);
+    EXPECT_EQ(make().error, EBUSY);
+    EXPECT_EQ(NewestHostError(),
+              "Cannot create 'box': an earlier attempt is still being undone; "
+              "try again in a moment");
+  }
+  Verdict made;
+  EXPECT_TRUE(Eventually([&] {
+    made = make();
+    return made.error != EBUSY;
+  }));
+  EXPECT_EQ(made, Verdict{});
+  EXPECT_EQ(Status("box"), "stopped");
+}
+
 TEST_F(FrozenTest, RmdirAndMvAreAnsweredInTimeAndUndone) {
   Mkdir("other");
   Mkdir("box");

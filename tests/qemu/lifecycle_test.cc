@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "tests/support/guest_mount.h"
 
@@ -129,6 +130,33 @@ TEST_F(LifecycleTest, ASandboxFromAFileIsAllOrNothing) {
   EXPECT_EQ(ReadText(Dir() / "box/config.yaml"), "cpus: 2\nmemory: 48MiB\n");
   EXPECT_EQ(ReadText(Dir() / "box/memory"), "48MiB\n");
   EXPECT_EQ(ReadText(Dir() / "box/disk"), "64MiB\n");
+}
+
+// libvirt names the file of its firmware's variables after the domain, and
+// leaves it behind when that is renamed.
+TEST_F(LifecycleTest, AUefiSandboxKeepsItsVariablesUnderAnotherName) {
+  std::ofstream(Dir() / "box.yaml") << "firmware: {legacyBIOS: false}\n";
+  Boot("box");
+  ASSERT_EQ(WriteText(Dir() / "box/status", "kill\n"), Verdict{});
+  const stdfs::path variables =
+      Virsh({"pool-dumpxml", "sbxfs", "--xpath", "//target/path/text()"}) +
+      "/" + Virsh({"domuuid", "box"}) + ".nvram";
+  ASSERT_GT(stdfs::file_size(variables), 65'536U);
+  std::fstream(variables).seekp(65'000) << "mark";
+
+  ASSERT_EQ(rename((Dir() / "box").c_str(), (Dir() / "moved").c_str()), 0);
+  Boot("moved");
+  EXPECT_NE(ReadText(variables).find("mark"), std::string::npos);
+  EXPECT_EQ(WriteText(Dir() / "moved/status", "kill\n"), Verdict{});
+  // A redefinition and the trash leave them where they are.
+  EXPECT_EQ(WriteText(Dir() / "moved/memory", "64MiB\n"), Verdict{});
+  EXPECT_EQ(rmdir((Dir() / "moved").c_str()), 0);
+  EXPECT_EQ(rename((Host() / "trash/moved").c_str(), (Dir() / "box").c_str()),
+            0);
+  EXPECT_NE(ReadText(variables).find("mark"), std::string::npos);
+  EXPECT_EQ(rmdir((Dir() / "box").c_str()), 0);
+  EXPECT_EQ(rmdir((Host() / "trash/box").c_str()), 0);
+  EXPECT_FALSE(stdfs::exists(variables));
 }
 
 }  // namespace

@@ -64,7 +64,10 @@ std::vector<Case> Cases() {
     cases.push_back({file, std::move(input)});
   };
   add("tcg-bios.xml", [](DomainInput&) {});
-  add("tcg-uefi.xml", [](DomainInput& in) { in.uefi = true; });
+  add("tcg-uefi.xml", [](DomainInput& in) {
+    in.uefi = true;
+    in.nvram_path = "/var/lib/libvirt/sbxfs/x.nvram";
+  });
   add("kvm-bios.xml", [](DomainInput& in) { in.kvm = true; });
   add("kvm-uefi.xml", [](DomainInput& in) { in.kvm = in.uefi = true; });
   add("kvm-model.xml", [](DomainInput& in) {

@@ -1,0 +1,114 @@
+// qemu:///session, as a user without rights meets it: no daemon set up
+// beforehand, nothing of root's.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/support/guest_mount.h"
+
+namespace sbxfs {
+namespace {
+
+namespace stdfs = std::filesystem;
+
+// `nobody`: the one user every machine has, and without a home of its own.
+constexpr uid_t kUser = 65534;
+
+class SessionTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
+    home_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "session";
+    for (const auto& place : {home_, home_ / "run", home_ / "tree"}) {
+      stdfs::create_directory(place);
+      ASSERT_EQ(chown(place.c_str(), kUser, kUser), 0);
+      ASSERT_EQ(chmod(place.c_str(), 0700), 0);
+    }
+    // The build tree may lie where only root comes.
+    stdfs::copy_file(std::string(SBXFS_BIN_DIR) + "/sbxfs", home_ / "sbxfs");
+    std::ofstream(home_ / "blank") << BlankDisk();
+    ASSERT_EQ(chmod((home_ / "blank").c_str(), 0644), 0);
+    before_ = World::Now();
+  }
+  void TearDown() override {
+    if (home_.empty()) return;
+    if (!ended_) (void)Sh("fusermount3 -uz tree");
+    // What is theirs: the session's libvirtd, which else ends after 2 min.
+    (void)RunProgram({"pkill", "-u", std::to_string(kUser)});
+    EXPECT_TRUE(Eventually([] { return Processes().empty(); })) << Processes();
+    EXPECT_EQ(World::Now(), before_);
+    stdfs::remove_all(home_);
+  }
+
+  // A script of that user's, in its home.
+  [[nodiscard]] Ended Sh(const std::string& script) const {
+    const std::string home = home_.string();
+    return RunProgram(
+        {"setpriv", "--reuid", std::to_string(kUser), "--regid",
+         std::to_string(kUser), "--clear-groups", "env", "-i", "-C", home,
+         "HOME=" + home, "XDG_RUNTIME_DIR=" + home + "/run",
+         std::string("PATH=") + std::getenv("PATH"), "sh", "-c", script});
+  }
+  // What it says when it succeeds.
+  [[nodiscard]] std::string Said(const std::string& script) const {
+    Ended ended = Sh(script);
+    EXPECT_EQ(ended.status, 0) << script << ": " << ended.err;
+    return std::move(ended.out);
+  }
+  [[nodiscard]] static std::string Processes() {
+    return RunProgram({"pgrep", "-l", "-u", std::to_string(kUser)}).out;
+  }
+
+  stdfs::path home_;
+  World before_;
+  bool ended_ = false;
+};
+
+TEST_F(SessionTest, TheMainJobWithoutAnySetUp) {
+  EXPECT_EQ(Said("./sbxfs -o start_timeout=1 qemu:///session tree"), "");
+  EXPECT_EQ(Said("cat tree/.host/uri"), "qemu:///session\n");
+  EXPECT_EQ(Said("cp blank tree/.host/images/blank;"
+                 "echo 'images: [{location: blank}]' > tree/box.yaml;"
+                 "echo 1 > tree/box/cpus; echo 32MiB > tree/box/memory;"
+                 "ls tree; cat tree/box/status"),
+            "box\nstopped\n");
+  const Ended start = Sh("echo start > tree/box/status");  // it has no ssh
+  EXPECT_NE(start.status, 0);
+  EXPECT_EQ(Said("cat tree/box/status"), "running\n");
+  const std::string error = Said("cat tree/box/error");
+  EXPECT_TRUE(
+      error.starts_with("Cannot start 'box': it runs, but could not be "
+                        "used within 1 s"))
+      << error;
+  // Its guest is a process of that user's, whose port is on loopback.
+  EXPECT_NE(Processes().find("qemu-system"), std::string::npos) << Processes();
+  const int port = std::stoi(Said("cat tree/box/ssh_port"));
+  EXPECT_NE(World::Now().ports.find(fmt::format("0100007F:{:04X}\n", port)),
+            std::string::npos);
+  // Nothing of it is root's or the system's.
+  EXPECT_EQ(Virsh({"list", "--all", "--name"}), before_.domains);
+  EXPECT_EQ(Said("virsh -q -c qemu:///session list --name"), "box\n");
+
+  EXPECT_EQ(Said("mkdir tree/box/snapshots/a; cat tree/box/snapshots/a/kind"),
+            "disk\n");
+  EXPECT_EQ(Said("echo kill > tree/box/status; cat tree/box/status;"
+                 "rmdir tree/box tree/.host/trash/box; ls tree"),
+            "stopped\n");
+  EXPECT_EQ(Said("rm tree/.host/images/blank; fusermount3 -u tree"), "");
+  ended_ = true;
+  EXPECT_EQ(Said("virsh -q -c qemu:///session list --all --name"), "");
+  EXPECT_EQ(Said("virsh -q -c qemu:///session vol-list sbxfs"), "");
+}
+
+}  // namespace
+}  // namespace sbxfs

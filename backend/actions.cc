@@ -363,7 +363,9 @@ void Actions::Boot(Action& action) {
             ? "step 3 of 4: restoring its memory"
             : fmt::format("step 3 of 4: starting the guest ({})", accelerator));
   const Turns::Turn turn = core_.Turn(uuid, what);
+  std::vector<Turns::Turn> disks;
   if (sandbox->ours) {
+    disks = provision_.disks().Hold(uuid, what);
     if (!saved) snapshots_.CheckStart(uuid, what);
     const Metadata meta = core_.Meta(uuid, what);
     const Spec spec = core_.SpecOf(meta);
@@ -385,6 +387,11 @@ void Actions::Boot(Action& action) {
                   fmt::format("{}: a port of its is taken on the hypervisor "
                               "({}); write another to ssh_port or ports/",
                               what, RefusedRule(error.Sentence())));
+    }
+    if (error.Sentence().find("\"write\" lock") != std::string::npos) {
+      throw Error(EBUSY, fmt::format("{}: another guest runs with a disk of "
+                                     "its; stop that first",
+                                     what));
     }
     throw error;
   }

@@ -152,6 +152,8 @@ struct Sandbox {
   std::map<std::string, std::string> mounts;
   std::map<std::string, std::string> ports;
   std::set<std::string> secrets;  // their values are never shown
+  // The additional disks that it is defined with, or that config.yaml names.
+  std::set<std::string> disks;
   // Of a running one: the forwarded sockets, name to path on this machine.
   std::map<std::string, std::string> sockets;
 
@@ -178,6 +180,15 @@ struct Image {
   Time modified;
   bool used = false;  // a sandbox stands on it
   bool operator==(const Image&) const = default;
+};
+
+// An additional disk of the pool, which outlives the sandboxes that have it.
+struct ExtraDisk {
+  std::string name;
+  uint64_t size = 0;   // bytes, as a guest sees it
+  uint64_t taken = 0;  // bytes of the pool
+  Time modified;
+  bool operator==(const ExtraDisk&) const = default;
 };
 
 // A text of .host.
@@ -210,7 +221,8 @@ struct Host {
   std::string identity_file;    // path of the mount's private ssh key
   uid_t uid = 0;                // the mount's owner
   gid_t gid = 0;
-  std::vector<Image> images;  // sorted by name
+  std::vector<Image> images;     // sorted by name
+  std::vector<ExtraDisk> disks;  // sorted by name
 };
 using HostPtr = std::shared_ptr<const Host>;
 
@@ -414,6 +426,14 @@ class Backend {
   // EBUSY while a sandbox stands on it.
   virtual void RemoveImage(const Caller& caller, const std::string& name,
                            Reply<Done> reply) = 0;
+
+  // .host/disks: makes one of that size, or grows it. EINVAL for what is no
+  // size, or smaller than it is.
+  virtual void SetDisk(const Caller& caller, const std::string& name,
+                       const std::string& size, Reply<Done> reply) = 0;
+  // EBUSY while a sandbox has it.
+  virtual void RemoveDisk(const Caller& caller, const std::string& name,
+                          Reply<Done> reply) = 0;
 };
 
 struct BackendOptions {

@@ -21,7 +21,7 @@ std::string NameOf(Core& core, const std::string& uuid) {
 
 // The settings that the clone cannot share with what it is made from.
 std::string ConfigForClone(std::string config) {
-  for (const char* key : {"mounts", "ssh.localPort"}) {
+  for (const char* key : {"additionalDisks", "mounts", "ssh.localPort"}) {
     config = SetKey(config, key, "");
   }
   return config;

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <vector>
 
+#include "backend/disk_names.h"
 #include "backend/libvirt_error.h"
 #include "backend/mounts.h"
 #include "backend/run_dir.h"
@@ -417,6 +418,19 @@ std::vector<std::string> Core::WhoForwards(const std::string& uuid,
   return uuids;
 }
 
+std::vector<std::pair<std::string, std::string>> Core::WhoHas(
+    const std::string& volume) {
+  MutexLock lock(mutex_);
+  std::vector<std::pair<std::string, std::string>> who;
+  for (const auto& [uuid, facts] : facts_) {
+    if (std::find(facts.disk_volumes.begin(), facts.disk_volumes.end(),
+                  volume) != facts.disk_volumes.end()) {
+      who.emplace_back(uuid, facts.name);
+    }
+  }
+  return who;
+}
+
 std::set<std::string> Core::ImagesInUse() {
   MutexLock lock(mutex_);
   std::set<std::string> images;
@@ -587,6 +601,10 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
   if (!snapshots.empty()) {
     sandbox.snapshot = ShownTag(snapshots, CurrentSnapshot(domain));
   }
+  for (const auto& volume : facts.disk_volumes) {
+    const std::string disk = DiskOfVolume(volume);
+    if (!disk.empty()) sandbox.disks.insert(disk);
+  }
   if (facts.metadata) {
     // libvirt puts a disk on another layer without a word to us.
     if (facts.disk != facts.metadata->disk_volume &&
@@ -628,6 +646,9 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
       sandbox.memory = spec.memory;
       sandbox.disk = spec.disk;
       sandbox.description = spec.description;
+      for (const auto& disk : spec.additional_disks) {
+        sandbox.disks.insert(disk.name);
+      }
       sandbox.forward_agent = spec.forward_agent;
       sandbox.forward_x11 = spec.forward_x11;
       sandbox.forward_x11_trusted = spec.forward_x11_trusted;

@@ -64,6 +64,9 @@ class Core {
   [[nodiscard]] std::vector<std::string> WhoForwards(const std::string& uuid,
                                                      const Forward& wanted)
       EXCLUDES(mutex_);
+  // The domains, ours or not, that a volume is a disk of: uuid and name.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> WhoHas(
+      const std::string& volume) EXCLUDES(mutex_);
   // Blocks: changes the notes on the running guest.
   void ChangeRun(const std::string& uuid,
                  const std::function<void(RunInfo&)>& change);

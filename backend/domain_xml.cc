@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <new>
 
+#include "backend/disk_names.h"
 #include "backend/util/error.h"
 #include "backend/util/text.h"
 #include "backend/xml.h"
@@ -150,8 +151,8 @@ void AddClock(xmlNode* domain, const DomainInput& input,
   AddXml(clock, "timer", {{"name", "hpet"}, {"present", "no"}});
 }
 
-void AddDisk(xmlNode* devices, const Metadata& metadata,
-             std::string_view volume, bool seed) {
+xmlNode* AddDisk(xmlNode* devices, const Metadata& metadata,
+                 std::string_view volume, std::string_view target, bool seed) {
   xmlNode* disk =
       AddXml(devices, "disk", {{"type", "volume"}, {"device", "disk"}});
   if (seed) {
@@ -165,8 +166,9 @@ void AddDisk(xmlNode* devices, const Metadata& metadata,
   }
   AddXml(disk, "source", {{"pool", metadata.pool}, {"volume", volume}});
   // virtio for the seed too: Debian's cloud kernel knows no AHCI.
-  AddXml(disk, "target", {{"dev", seed ? "vdb" : "vda"}, {"bus", "virtio"}});
+  AddXml(disk, "target", {{"dev", target}, {"bus", "virtio"}});
   if (seed) AddXml(disk, "readonly");
+  return disk;
 }
 
 void AddConsole(xmlNode* devices, const DomainInput& input) {
@@ -192,13 +194,20 @@ void AddPorts(xmlNode* devices, unsigned devices_count) {
 
 void AddDevices(xmlNode* domain, const DomainInput& input) {
   xmlNode* devices = AddXml(domain, "devices");
-  const unsigned disks =
-      (input.disk_volume.empty() ? 0 : 1) + (input.seed_volume.empty() ? 0 : 1);
+  const unsigned disks = (input.disk_volume.empty() ? 0 : 1) +
+                         (input.seed_volume.empty() ? 0 : 1) +
+                         static_cast<unsigned>(input.extra_disks.size());
   if (!input.disk_volume.empty()) {
-    AddDisk(devices, input.metadata, input.disk_volume, false);
+    AddDisk(devices, input.metadata, input.disk_volume, "vda", false);
   }
   if (!input.seed_volume.empty()) {
-    AddDisk(devices, input.metadata, input.seed_volume, true);
+    AddDisk(devices, input.metadata, input.seed_volume, "vdb", true);
+  }
+  std::string target = "vdc";
+  for (const auto& name : input.extra_disks) {
+    AddXml(AddDisk(devices, input.metadata, DiskVolume(name), target, false),
+           "serial", DiskSerial(name));
+    ++target.back();
   }
   AddPorts(devices, disks + 2);  // and the channel's controller, and the rng
   AddXml(devices, "controller",

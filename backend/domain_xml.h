@@ -26,8 +26,9 @@ struct DomainInput {
   unsigned cpus = 1;
   uint64_t memory = 0;  // bytes
   bool uefi = false;
-  std::string disk_volume;   // empty: no disk yet (its image is missing)
-  std::string seed_volume;   // empty: none
+  std::string disk_volume;  // empty: no disk yet (its image is missing)
+  std::string seed_volume;  // empty: none
+  std::vector<std::string> extra_disks;  // names of additional disks
   std::string console_path;  // where the hypervisor logs the serial console
   // Where UEFI keeps its variables: libvirt's own place is named after the
   // domain, and virDomainRename leaves the file behind. Made by libvirt.

@@ -277,6 +277,14 @@ class LibvirtBackend : public Backend {
                    Reply<Done> reply) override {
     images_.Remove(name, std::move(reply));
   }
+  void SetDisk(const Caller&, const std::string& name, const std::string& size,
+               Reply<Done> reply) override {
+    provision_.disks().Set(name, size, std::move(reply));
+  }
+  void RemoveDisk(const Caller&, const std::string& name,
+                  Reply<Done> reply) override {
+    provision_.disks().Remove(name, std::move(reply));
+  }
 
  private:
   // The guest has it when the writer is answered. A removal is not waited for:
@@ -310,7 +318,10 @@ class LibvirtBackend : public Backend {
     core_.LearnHost();
     if (!core_.test_driver) host_documents_.Read();
     core_.ReadAll();
-    if (!core_.test_driver) images_.Refresh();
+    if (!core_.test_driver) {
+      images_.Refresh();
+      provision_.disks().Refresh();
+    }
     core_.catalog.ChangeHost([](Host& host) {
       host.connected = true;
       host.why.clear();
@@ -353,6 +364,7 @@ class LibvirtBackend : public Backend {
       pool_queued_ = false;
       try {
         images_.Refresh();
+        provision_.disks().Refresh();
         if (!host_documents_.Read()) return;
         core_.ReadAll();  // settings may follow from it
       } catch (const Error& error) {

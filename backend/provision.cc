@@ -137,6 +137,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
       origin != nullptr ? origin->bases : core_.TakeBasesOf(meta.config);
   const Spec spec = core_.SpecOf(meta);
   mounts_.Check(caller, {caller.uid, name}, Spec(), spec, what);
+  disks_.Check(caller.uid, spec, what);
   meta.user = spec.user;
   meta.applied = core_.StackOf(meta);
   meta.uid = caller.uid;
@@ -247,6 +248,9 @@ void Provision::Define(const std::string& uuid, const std::string& name,
     const auto slash = input.console_path.rfind('/');
     input.nvram_path =
         input.console_path.substr(0, slash + 1) + uuid + ".nvram";
+  }
+  for (const auto& disk : spec.additional_disks) {
+    input.extra_disks.push_back(disk.name);
   }
   input.mac = MacFor(uuid);
   input.forwards = ForwardsOf(spec, meta.ssh_port);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/core.h"
+#include "backend/disks.h"
 #include "backend/guest/seed.h"
 #include "backend/images.h"
 #include "backend/layers.h"
@@ -30,7 +31,8 @@ class Provision {
         ports_(core),
         tunnels_(core),
         mounts_(core),
-        layers_(core) {}
+        layers_(core),
+        disks_(core) {}
 
   // As in Backend.
   void Create(const Caller& caller, const std::string& name,
@@ -91,6 +93,7 @@ class Provision {
   [[nodiscard]] Ports& ports() { return ports_; }
   [[nodiscard]] Tunnels& tunnels() { return tunnels_; }
   [[nodiscard]] Mounts& mounts() { return mounts_; }
+  [[nodiscard]] Disks& disks() { return disks_; }
 
   // Blocks: deletes for good what has been in the trash for too long.
   void Expire(const std::string& uuid);
@@ -171,6 +174,7 @@ class Provision {
   Tunnels tunnels_;
   Mounts mounts_;
   Layers layers_;
+  Disks disks_;
   Mutex mutex_;
   // By host name, with whom it is made for.
   std::map<std::string, Reply<SandboxPtr>> being_made_ GUARDED_BY(mutex_);

@@ -175,6 +175,33 @@ std::string List(const View& view) {
   return Table(rows);
 }
 
+// Who has a disk now comes first; sandboxes that the reader may not use count,
+// but have no name.
+std::string DiskList(const View& view) {
+  std::vector<std::vector<std::string>> rows = {
+      {"NAME", "SIZE", "TAKEN_BYTES", "SANDBOXES"}};
+  Access access(view.reader);
+  const auto all = view.tree.backend.List();
+  for (const ExtraDisk& disk : view.host->disks) {
+    std::string users;
+    for (const bool off : {false, true}) {
+      for (const auto& sandbox : all) {
+        if (!sandbox->disks.contains(disk.name) ||
+            IsOff(sandbox->state) != off) {
+          continue;
+        }
+        if (!users.empty()) users += ',';
+        users += access.MayUse(*sandbox) ? sandbox->name : "?";
+        if (!off) users += fmt::format("({})", StateName(sandbox->state));
+      }
+    }
+    rows.push_back({disk.name, FormatSize(disk.size),
+                    view.steady ? "" : std::to_string(disk.taken),
+                    OrDash(users)});
+  }
+  return Table(rows);
+}
+
 std::string Uri(const View& view) { return Line(view.host->uri); }
 
 std::string Connection(const View& view) {

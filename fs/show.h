@@ -49,6 +49,7 @@ std::string List(const View& view);
 std::string Uri(const View& view);
 std::string Connection(const View& view);
 std::string HostError(const View& view);
+std::string DiskList(const View& view);
 std::string Capacity(const View& view);
 std::string Defaults(const View& view);
 std::string Overrides(const View& view);

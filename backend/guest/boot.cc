@@ -7,6 +7,7 @@
 #include <array>
 #include <cctype>
 
+#include "backend/disk_names.h"
 #include "backend/util/text.h"
 #include "backend/util/utf8.h"
 
@@ -186,6 +187,7 @@ class Planner {
   Planner(const Spec& spec, Documents& files) : spec_(spec), files_(files) {}
 
   void Write() {
+    Disks();
     Settings();
     Scripts(Mode::kBoot);
     const std::string early = std::move(text_);
@@ -209,6 +211,17 @@ class Planner {
   std::string Next() { return fmt::format("{:03}", ++count_); }
   void Step(std::string_view what, std::string_view command) {
     text_ += fmt::format("  Step {} '{}' {}\n", Next(), what, command);
+  }
+
+  void Disks() {
+    for (const DiskSpec& disk : spec_.additional_disks) {
+      std::string words =
+          fmt::format("{} {} {} {}", disk.name, DiskSerial(disk.name),
+                      disk.format ? "yes" : "no",
+                      ShellQuote(disk.fs_type.empty() ? "ext4" : disk.fs_type));
+      for (const auto& arg : disk.fs_args) words += " " + ShellQuote(arg);
+      Step("disk " + disk.name, "MountDisk " + words);
+    }
   }
 
   void Settings() {

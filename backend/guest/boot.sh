@@ -149,6 +149,60 @@ UpgradePackages() {
   fi && : >$STATE/upgraded
 }
 
+# --- Additional disks ---
+
+# Whether nothing was ever written to it, as far as can be seen: what looks like
+# anything else is never formatted.
+IsBlank() {
+  [ "$(head -c 1048576 "$1" | wc -c)" = 1048576 ] &&
+    [ "$(head -c 1048576 "$1" | tr -d '\0' | wc -c)" = 0 ] &&
+    ! blkid -p "$1" >/dev/null 2>&1
+}
+
+# NAME SERIAL FORMAT TYPE [ARG...]: is at /mnt/lima-NAME afterwards.
+MountDisk() {
+  where=/mnt/lima-$1 label=lima-$1 serial=$2 format=$3 type=$4
+  shift 4
+  ! mountpoint -q "$where" || return 0
+  device=
+  for file in /sys/block/*/serial; do
+    [ "$(cat "$file")" != "$serial" ] || device=${file%/serial}
+  done
+  if [ -z "$device" ]; then
+    echo "this guest has no disk whose serial number is $serial"
+    return 1
+  fi
+  device=/dev/${device##*/}
+  # One that Lima made has a partition.
+  [ ! -b "${device}1" ] || device=${device}1
+  if IsBlank "$device"; then
+    if [ "$format" = no ]; then
+      echo "$device is blank, and format is false"
+      return
+    fi
+    # As long as the file system takes it.
+    case $type in
+      xfs) label=$(echo "$label" | cut -c1-12) ;;
+      *) label=$(echo "$label" | cut -c1-16) ;;
+    esac
+    "mkfs.$type" -L "$label" "$@" "$device" || return
+  fi
+  mkdir -p "$where"
+  if ! mount "$device" "$where"; then
+    rmdir "$where"
+    # What is in it is then the user's own affair.
+    [ "$format" = no ]
+    return
+  fi
+  # It may have grown.
+  case $(awk -v at="$where" '$2 == at { print $3 }' /proc/mounts) in
+    ext*) resize2fs "$device" ;;
+    xfs) xfs_growfs "$where" ;;
+    btrfs) btrfs filesystem resize max "$where" ;;
+  esac
+  return 0
+}
+
 # --- Steps: SEQUENCE (001, 002, …), then what it is ---
 
 Begin() {

@@ -189,7 +189,6 @@ struct Idle {
 constexpr char kMac[] = "it is for macOS";
 constexpr char kReverse[] = "every mount is by reverse sshfs";
 constexpr Idle kIdle[] = {
-    {"additionalDisks", "a sandbox has one disk"},
     {"audio", "a sandbox has no sound"},
     {"containerd", "containerd is not installed; a provision step can do it"},
     {"copyToHost", "nothing is copied by itself; use scp"},

@@ -756,4 +756,29 @@ void FakeBackend::RemoveImage(const Caller&, const std::string& name,
   });
 }
 
+void FakeBackend::SetDisk(const Caller&, const std::string& name,
+                          const std::string& size, Reply<Done> reply) {
+  Log("disk " + name + " " + size);
+  Do("disk", reply, [=, this] {
+    UpdateHost([&](Host& host) {
+      std::erase_if(host.disks,
+                    [&](const ExtraDisk& disk) { return disk.name == name; });
+      host.disks.push_back({name, ParseSize(size).value_or(0), 0, Time()});
+    });
+    reply.Ok();
+  });
+}
+
+void FakeBackend::RemoveDisk(const Caller&, const std::string& name,
+                             Reply<Done> reply) {
+  Log("remove disk " + name);
+  Do("remove disk", reply, [=, this] {
+    UpdateHost([&](Host& host) {
+      std::erase_if(host.disks,
+                    [&](const ExtraDisk& disk) { return disk.name == name; });
+    });
+    reply.Ok();
+  });
+}
+
 }  // namespace sbxfs

@@ -25,7 +25,7 @@ class FakeBackend : public Backend {
   // "keys", "uri", "take", "drop", "retag", "describe", "revert", "clone",
   // "commit",
   // "open image", "create image", "write image", "finish image",
-  // "remove image".
+  // "remove image", "disk", "remove disk".
   std::string Add(const std::string& name);  // a stopped one; its uuid
   void Update(const std::string& uuid, const std::function<void(Sandbox&)>& f);
   void UpdateHost(const std::function<void(Host&)>& change);
@@ -107,6 +107,10 @@ class FakeBackend : public Backend {
                    Reply<std::shared_ptr<ImageWriter>> reply) override;
   void RemoveImage(const Caller& caller, const std::string& name,
                    Reply<Done> reply) override;
+  void SetDisk(const Caller& caller, const std::string& name,
+               const std::string& size, Reply<Done> reply) override;
+  void RemoveDisk(const Caller& caller, const std::string& name,
+                  Reply<Done> reply) override;
 
  private:
   friend class FakeImageWriter;

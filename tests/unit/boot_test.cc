@@ -123,6 +123,20 @@ TEST(Boot, SettingsAreSteps) {
             "[Resolve]\nDNS=1.1.1.1 9.9.9.9\nDomains=~.\n");
 }
 
+TEST(Boot, DisksComeFirst) {
+  BootInput input = Input();
+  input.spec.additional_disks = {
+      {"data", true, "", {}},
+      {"one-with-a-name-that-is-long", false, "xfs", {"-m", "it's=1"}}};
+  EXPECT_THAT(
+      Documents(input)["plan"],
+      HasSubstr("EarlySteps() {\n"
+                "  Step 001 'disk data' MountDisk data data yes 'ext4'\n"
+                "  Step 002 'disk one-with-a-name-that-is-long' "
+                "MountDisk one-with-a-name-that-is-long "
+                "one-with-a--e8546a82 no 'xfs' '-m' 'it'\\''s=1'\n"));
+}
+
 TEST(Boot, HostsFollowNames) {
   BootInput input = Input();
   input.spec.hosts = {{"docker", "host.lima.internal"},
@@ -321,6 +335,31 @@ TEST_F(BootScript, AFailingStepStopsNothing) {
                   "first\nwrong\n== exit status 3\n"));
   EXPECT_THAT(Read("state/log/005"), HasSubstr("\nit's world box 2\n"));
   EXPECT_TRUE(std::filesystem::is_empty(dir_ / "state/step"));
+}
+
+// What is taken for blank is formatted.
+TEST_F(BootScript, ADiskIsBlankWithNothingInIt) {
+  std::string script = kBootScript;
+  script.resize(script.find("PATH=/usr/local/sbin"));
+  const auto blank = [&](const std::string& bytes, size_t size) {
+    std::string disk = bytes;
+    disk.resize(size);
+    std::ofstream(dir_ / "disk", std::ios::binary) << disk;
+    return Shell(script + "IsBlank " + (dir_ / "disk").string() +
+                 " && echo yes || echo no") == "yes\n";
+  };
+  constexpr size_t kMiB = 1 << 20;
+  EXPECT_TRUE(blank("", 8 * kMiB));
+  EXPECT_FALSE(blank("x", 8 * kMiB));
+  EXPECT_FALSE(blank(std::string(kMiB - 1, '\0') + "x", 8 * kMiB));
+  // One that cannot be read to there says nothing.
+  EXPECT_FALSE(blank("", kMiB / 2));
+  // A btrfs has nothing in its first 64 KiB; what is further back is not seen.
+  EXPECT_FALSE(blank(std::string(65600, '\0') + "_BHRfS_M", 8 * kMiB));
+  EXPECT_EQ(system(("rm -f '" + (dir_ / "disk").string() + "'").c_str()), 0);
+  EXPECT_THAT(Shell(script + "IsBlank " + (dir_ / "disk").string() +
+                    " 2>/dev/null && echo yes || echo no"),
+              HasSubstr("no"));
 }
 
 TEST_F(BootScript, ShellcheckIsContent) {

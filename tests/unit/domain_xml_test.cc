@@ -147,6 +147,21 @@ TEST(DomainXmlTest, ReadsBack) {
   }
 }
 
+TEST(DomainXmlTest, AdditionalDisksFollowTheSeed) {
+  DomainInput input = Input();
+  input.extra_disks = {"data", "one-with-a-name-that-is-long"};
+  const std::string xml = DomainXml(input);
+  const DomainFacts facts = ParseDomain(xml);
+  EXPECT_EQ(facts.disk_targets,
+            (std::vector<std::string>{"vda", "vdb", "vdc", "vdd"}));
+  EXPECT_EQ(facts.disk_volumes[2], "disk.data");
+  EXPECT_EQ(facts.disk_volumes[3], "disk.one-with-a-name-that-is-long");
+  EXPECT_EQ(XmlText(xml, "//disk[3]/serial"), "data");
+  EXPECT_EQ(XmlText(xml, "//disk[4]/serial"), "one-with-a--e8546a82");
+  EXPECT_EQ(facts.disk, input.disk_volume);
+  EXPECT_EQ(facts.seed, input.seed_volume);
+}
+
 TEST(DomainXmlTest, ForwardsAreReplacedAlone) {
   DomainInput input = Input();
   const std::string before = DomainXml(input);

@@ -1,0 +1,29 @@
+#include "backend/disk_names.h"
+
+#include <fmt/format.h>
+
+#include "backend/util/text.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr std::string_view kDisk = "disk.";
+constexpr std::size_t kSerial = 20;
+
+}  // namespace
+
+std::string DiskVolume(std::string_view name) {
+  return fmt::format("{}{}", kDisk, name);
+}
+
+std::string DiskOfVolume(std::string_view volume) {
+  if (!volume.starts_with(kDisk)) return "";
+  return std::string(volume.substr(kDisk.size()));
+}
+
+std::string DiskSerial(std::string_view name) {
+  if (name.size() <= kSerial) return std::string(name);
+  return fmt::format("{}-{:08x}", name.substr(0, kSerial - 9), Hash32(name));
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,18 @@
+#ifndef SBXFS_BACKEND_DISK_NAMES_H_
+#define SBXFS_BACKEND_DISK_NAMES_H_
+
+#include <string>
+#include <string_view>
+
+namespace sbxfs {
+
+// The volume of an additional disk.
+[[nodiscard]] std::string DiskVolume(std::string_view name);
+// The disk of a volume; empty for other volumes.
+[[nodiscard]] std::string DiskOfVolume(std::string_view volume);
+// What a guest knows it by: virtio has room for twenty bytes.
+[[nodiscard]] std::string DiskSerial(std::string_view name);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_DISK_NAMES_H_

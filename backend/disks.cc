@@ -1,0 +1,190 @@
+#include "backend/disks.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "backend/disk_names.h"
+#include "backend/libvirt_error.h"
+#include "backend/util/text.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr uint64_t kSmallest = 8ULL << 20, kLargest = 64ULL << 40;
+// vdc to vdz.
+constexpr std::size_t kMost = 24;
+
+}  // namespace
+
+void Disks::Refresh() {
+  std::vector<ExtraDisk> disks;
+  for (const Volume& volume : core_.storage.List(DiskVolume(""))) {
+    disks.push_back({DiskOfVolume(volume.name), volume.capacity,
+                     volume.allocation, volume.modified});
+  }
+  std::sort(
+      disks.begin(), disks.end(),
+      [](const ExtraDisk& a, const ExtraDisk& b) { return a.name < b.name; });
+  core_.catalog.ChangeHost([&](Host& host) { host.disks = disks; });
+}
+
+Turns::Turn Disks::TurnOf(const std::string& name, std::string_view what) {
+  // A start that has it is through in a moment.
+  return core_.turns.Take(DiskVolume(name), what, 10s);
+}
+
+void Disks::Set(const std::string& name, const std::string& size,
+                Reply<Done> reply) {
+  core_.workers.Run([this, name, size, reply] {
+    reply.Guard([&] {
+      const std::string what =
+          fmt::format("Cannot set disk '{}' to '{}'", name, size);
+      if (core_.test_driver) {
+        throw Error(EOPNOTSUPP, what + ": the test driver keeps none");
+      }
+      const auto bytes = ParseSize(size);
+      if (!bytes || *bytes < kSmallest || *bytes > kLargest) {
+        throw Error(EINVAL,
+                    fmt::format("{}: it is no size from 8MiB to 64TiB; write "
+                                "one, as in 10GiB",
+                                what));
+      }
+      const Turns::Turn turn = TurnOf(name, what);
+      SetNow(name, (*bytes + 511) / 512 * 512, what);
+      core_.storage.Announce();
+      Refresh();
+      reply.Ok();
+    });
+  });
+}
+
+void Disks::SetNow(const std::string& name, uint64_t size,
+                   const std::string& what) {
+  Storage& storage = core_.storage;
+  const std::string volume = DiskVolume(name);
+  if (!storage.Has(volume)) {
+    storage.Create(volume, "qcow2", size);
+    return;
+  }
+  const uint64_t now = storage.Get(volume).capacity;
+  if (size < now) {
+    throw Error(EINVAL, fmt::format("{}: it has {}, and a disk only grows",
+                                    what, FormatSize(now)));
+  }
+  if (size > now) Grow(name, size, what);
+}
+
+void Disks::Grow(const std::string& name, uint64_t size,
+                 const std::string& what) {
+  const std::string volume = DiskVolume(name);
+  const std::string holder = HolderOf(name, "");
+  if (holder.empty()) {
+    core_.storage.Resize(volume, size);
+    return;
+  }
+  const DomainPtr domain = core_.Domain(holder, what);
+  const auto facts = core_.Facts(holder);
+  if (virDomainIsActive(domain.get()) != 1 || !facts) {
+    const SandboxPtr sandbox = core_.catalog.Get(holder);
+    throw Error(EBUSY,
+                fmt::format("{}: it is in the saved memory of '{}'; start that "
+                            "first",
+                            what, sandbox == nullptr ? holder : sandbox->name));
+  }
+  const auto at = std::find(facts->disk_volumes.begin(),
+                            facts->disk_volumes.end(), volume) -
+                  facts->disk_volumes.begin();
+  if (virDomainBlockResize(domain.get(), facts->disk_targets[at].c_str(), size,
+                           VIR_DOMAIN_BLOCK_RESIZE_BYTES) < 0) {
+    ThrowLibvirt(what);
+  }
+}
+
+void Disks::Remove(const std::string& name, Reply<Done> reply) {
+  core_.workers.Run([this, name, reply] {
+    reply.Guard([&] {
+      const std::string what = fmt::format("Cannot remove disk '{}'", name);
+      (void)core_.connection.Get(what);
+      const Turns::Turn turn = TurnOf(name, what);
+      for (const auto& sandbox : core_.catalog.All()) {
+        if (!sandbox->disks.contains(name)) continue;
+        throw Error(
+            EBUSY,
+            fmt::format("{}: '{}'{} has it; take it out of additionalDisks in "
+                        "its config.yaml first",
+                        what, sandbox->name,
+                        sandbox->trashed ? " in .host/trash" : ""));
+      }
+      for (const auto& [uuid, other] : core_.WhoHas(DiskVolume(name))) {
+        throw Error(EBUSY, fmt::format("{}: the domain '{}' has it; detach it "
+                                       "there first",
+                                       what, other));
+      }
+      core_.storage.Delete(DiskVolume(name));
+      core_.storage.Announce();
+      Refresh();
+      reply.Ok();
+    });
+  });
+}
+
+void Disks::Check(uid_t uid, const Spec& spec, std::string_view what) const {
+  if (spec.additional_disks.empty()) return;
+  const std::string& first = spec.additional_disks.front().name;
+  if (uid != 0 && uid != core_.catalog.GetHost()->uid) {
+    throw Error(EPERM, fmt::format("{}: the disk '{}' is the mount owner's; "
+                                   "take additionalDisks out of config.yaml",
+                                   what, first));
+  }
+  if (spec.additional_disks.size() > kMost) {
+    throw Error(EINVAL, fmt::format("{}: there are {} additional disks; {} are "
+                                    "possible",
+                                    what, spec.additional_disks.size(), kMost));
+  }
+}
+
+std::string Disks::HolderOf(const std::string& name, const std::string& uuid) {
+  for (const auto& [other, domain] : core_.WhoHas(DiskVolume(name))) {
+    if (other != uuid && !core_.catalog.IsOff(other)) return other;
+  }
+  return "";
+}
+
+std::vector<Turns::Turn> Disks::Hold(const std::string& uuid,
+                                     std::string_view what) {
+  std::vector<Turns::Turn> turns;
+  const auto facts = core_.Facts(uuid);
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  if (!facts || sandbox == nullptr) return turns;
+  std::vector<std::string> names;
+  for (const auto& volume : facts->disk_volumes) {
+    const std::string name = DiskOfVolume(volume);
+    if (!name.empty()) names.push_back(name);
+  }
+  // Always in one order: two that wait for each other would wait for ever.
+  std::sort(names.begin(), names.end());
+  turns.reserve(names.size());
+  for (const auto& name : names) {
+    turns.push_back(TurnOf(name, what));
+    if (!core_.storage.Has(DiskVolume(name))) {
+      throw Error(ENOENT, fmt::format("{}: there is no disk '{}'; echo 10GiB > "
+                                      ".host/disks/{} makes one",
+                                      what, name, name));
+    }
+    const std::string holder = HolderOf(name, uuid);
+    if (holder.empty()) continue;
+    const SandboxPtr other = core_.catalog.Get(holder);
+    throw Error(
+        EBUSY,
+        fmt::format("{}: its disk '{}' is in use by '{}'; stop that "
+                    "first",
+                    what, name, other == nullptr ? holder : other->name));
+  }
+  return turns;
+}
+
+}  // namespace sbxfs

@@ -139,9 +139,12 @@ std::string PendingOf(const DomainFacts& facts, const Spec& now, Core& core) {
   std::erase_if(keys, [](const auto& key) {
     return !WhyIdle(key).empty() || key == "description" ||
            key == "autostart" || key == "snapshotMemory" ||
-           key.starts_with("ssh.forward") || key == "ssh.localPort" ||
-           key == "portForwards" || key == "mounts";
+           key.starts_with("ssh.forward") || key == "ssh.loadDotSSHPubKeys" ||
+           key == "ssh.localPort" || key == "portForwards" || key == "mounts" ||
+           key == "cpus" || key == "memory";
   });
+  if (facts.cpus != now.cpus) keys.emplace_back("cpus");
+  if (!SameMemory(facts.memory, now.memory)) keys.emplace_back("memory");
   if (!core.test_driver) {
     if (meta.disk_volume.empty()) keys.emplace_back("image");
     AddPendingPorts(keys, facts, now);

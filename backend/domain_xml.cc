@@ -111,6 +111,43 @@ void AddCpuFeature(xmlNode* cpu, std::string_view feature) {
          {{"policy", off ? "disable" : "require"}, {"name", feature}});
 }
 
+// Only a PC's processors can be plugged.
+unsigned MaxCpus(const DomainInput& input, const Machine& machine) {
+  return machine.pc ? std::max(input.cpus, input.max_cpus) : input.cpus;
+}
+
+// With KVM all but the first can be taken away again.
+void AddVcpus(xmlNode* domain, const DomainInput& input,
+              const Machine* machine) {
+  const unsigned most =
+      machine == nullptr ? input.cpus : MaxCpus(input, *machine);
+  if (most == input.cpus) {
+    AddXml(domain, "vcpu", fmt::to_string(most), {{"placement", "static"}});
+  } else {
+    AddXml(domain, "vcpu", fmt::to_string(most),
+           {{"placement", "static"}, {"current", fmt::to_string(input.cpus)}});
+  }
+  if (machine == nullptr || !machine->pc || !input.kvm || most == 1) return;
+  xmlNode* vcpus = AddXml(domain, "vcpus");
+  for (unsigned i = 0; i < most; ++i) {
+    AddXml(vcpus, "vcpu",
+           {{"id", fmt::to_string(i)},
+            {"enabled", i < input.cpus ? "yes" : "no"},
+            {"hotpluggable", i == 0 ? "no" : "yes"}});
+  }
+}
+
+void AddMemory(xmlNode* domain, const DomainInput& input) {
+  const auto kib = [](uint64_t bytes) {
+    return fmt::to_string((bytes + 1023) / 1024);
+  };
+  AddXml(domain, "memory", kib(std::max(input.memory, input.max_memory)),
+         {{"unit", "KiB"}});
+  if (input.max_memory > input.memory) {
+    AddXml(domain, "currentMemory", kib(input.memory), {{"unit", "KiB"}});
+  }
+}
+
 // `type` as QEMU's -cpu takes it: a model, then features.
 void AddCpu(xmlNode* domain, const DomainInput& input, const Machine& machine) {
   std::string type = input.cpu_type;
@@ -137,7 +174,7 @@ void AddCpu(xmlNode* domain, const DomainInput& input, const Machine& machine) {
   }
   AddXml(cpu, "topology",
          {{"sockets", "1"},
-          {"cores", fmt::to_string(input.cpus)},
+          {"cores", fmt::to_string(MaxCpus(input, machine))},
           {"threads", "1"}});
   for (std::size_t i = 1; i < parts.size(); ++i) AddCpuFeature(cpu, parts[i]);
 }
@@ -209,13 +246,14 @@ void AddDevices(xmlNode* domain, const DomainInput& input) {
            "serial", DiskSerial(name));
     ++target.back();
   }
-  AddPorts(devices, disks + 2);  // and the channel's controller, and the rng
+  AddPorts(devices,
+           disks + 3);  // the channel's controller, the balloon, the rng
   AddXml(devices, "controller",
          {{"type", "usb"}, {"index", "0"}, {"model", "none"}});
   AddConsole(devices, input);
   AddXml(AddXml(devices, "channel", {{"type", "unix"}}), "target",
          {{"type", "virtio"}, {"name", "org.qemu.guest_agent.0"}});
-  AddXml(devices, "memballoon", {{"model", "none"}});
+  AddXml(devices, "memballoon", {{"model", "virtio"}});
   AddXml(AddXml(devices, "rng", {{"model", "virtio"}}), "backend",
          "/dev/urandom", {{"model", "random"}});
 }
@@ -372,9 +410,8 @@ std::string DomainXml(const DomainInput& input) {
     AddXml(domain, "description", input.description);
   }
   ReplaceMetadata(domain, input.metadata);
-  AddXml(domain, "memory", fmt::to_string((input.memory + 1023) / 1024),
-         {{"unit", "KiB"}});
-  AddXml(domain, "vcpu", fmt::to_string(input.cpus), {{"placement", "static"}});
+  AddMemory(domain, input);
+  AddVcpus(domain, input, machine);
   if (machine == nullptr) {
     AddXml(AddXml(domain, "os"), "type", "hvm");
     return FormatXml(domain);
@@ -404,10 +441,17 @@ DomainFacts ParseDomain(std::string_view xml) {
   facts.uuid = std::string(Trim(XmlContent(XmlChild(domain, "uuid"))));
   facts.type = XmlAttribute(domain, "type");
   facts.description = XmlContent(XmlChild(domain, "description"));
-  facts.cpus = static_cast<unsigned>(std::min<uint64_t>(
-      ParseNumber(Trim(XmlContent(XmlChild(domain, "vcpu")))).value_or(0),
-      UINT16_MAX));
-  facts.memory = MemoryBytes(XmlChild(domain, "memory"));
+  const auto count = [](std::string_view text) {
+    return static_cast<unsigned>(
+        std::min<uint64_t>(ParseNumber(Trim(text)).value_or(0), UINT16_MAX));
+  };
+  const xmlNode* vcpu = XmlChild(domain, "vcpu");
+  facts.max_cpus = count(XmlContent(vcpu));
+  const std::string current = XmlAttribute(vcpu, "current");
+  facts.cpus = current.empty() ? facts.max_cpus : count(current);
+  facts.max_memory = MemoryBytes(XmlChild(domain, "memory"));
+  const xmlNode* memory = XmlChild(domain, "currentMemory");
+  facts.memory = memory == nullptr ? facts.max_memory : MemoryBytes(memory);
   const xmlNode* os = XmlChild(domain, "os");
   facts.uefi = XmlAttribute(os, "firmware") == "efi" ||
                XmlAttribute(XmlChild(os, "loader"), "type") == "pflash";

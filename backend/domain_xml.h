@@ -25,6 +25,9 @@ struct DomainInput {
   std::string cpu_type;  // empty: host-passthrough with KVM, else the quickest
   unsigned cpus = 1;
   uint64_t memory = 0;  // bytes
+  // What it can be given while it runs; less than those above counts as they.
+  unsigned max_cpus = 0;
+  uint64_t max_memory = 0;
   bool uefi = false;
   std::string disk_volume;  // empty: no disk yet (its image is missing)
   std::string seed_volume;  // empty: none
@@ -49,9 +52,9 @@ struct DomainFacts {
   std::string uuid;
   std::string type;  // qemu, kvm, test, …
   std::string description;
-  unsigned cpus = 0;
-  uint64_t memory = 0;  // bytes, the maximum
-  std::string mac;      // of the first NIC, ours on the command line included
+  unsigned cpus = 0, max_cpus = 0;
+  uint64_t memory = 0, max_memory = 0;  // bytes
+  std::string mac;  // of the first NIC, ours on the command line included
   bool uefi = false;
   std::string cpu_type;  // custom model's name, or host-passthrough, …
   std::vector<std::string> disk_targets;       // "vda", …
@@ -64,6 +67,10 @@ struct DomainFacts {
   std::string recorded_disk;  // what our metadata names, if that differs
   std::optional<Metadata> metadata;
 };
+// Whether two sizes of memory are one to QEMU, which rounds to mebibytes.
+[[nodiscard]] inline bool SameMemory(uint64_t a, uint64_t b) {
+  return (a > b ? a - b : b - a) < (1U << 20);
+}
 // Throws Error(EIO) for text that is no domain.
 [[nodiscard]] DomainFacts ParseDomain(std::string_view xml);
 

@@ -23,6 +23,7 @@
 #include "backend/housekeeping.h"
 #include "backend/images.h"
 #include "backend/libvirt_error.h"
+#include "backend/live_machine.h"
 #include "backend/provision.h"
 #include "backend/readiness.h"
 #include "backend/secrets.h"
@@ -162,7 +163,18 @@ class LibvirtBackend : public Backend {
   }
   void Set(const Caller& caller, const std::string& uuid, Setting setting,
            const std::string& value, Reply<Done> reply) override {
-    provision_.Set(caller, uuid, setting, value, std::move(reply));
+    if (setting != Setting::kConfig && setting != Setting::kCpus &&
+        setting != Setting::kMemory) {
+      provision_.Set(caller, uuid, setting, value, std::move(reply));
+      return;
+    }
+    // A document's writer has its verdict; the guest follows it.
+    SetAndFollow(
+        setting != Setting::kConfig, reply,
+        [&](const Reply<Done>& asker) {
+          provision_.Set(caller, uuid, setting, value, asker);
+        },
+        [this, uuid] { ChangeMachine(core_, uuid); });
   }
   void SetItem(const Caller& caller, const std::string& uuid,
                Collection collection, const std::string& name,
@@ -287,31 +299,41 @@ class LibvirtBackend : public Backend {
   }
 
  private:
+  // Runs `follow` after `set` has succeeded; when `waits`, before its asker is
+  // told.
+  void SetAndFollow(bool waits, const Reply<Done>& reply,
+                    const std::function<void(const Reply<Done>&)>& set,
+                    std::function<void()> follow) {
+    set(Reply<Done>([this, waits, reply,
+                     follow = std::move(follow)](Outcome<Done> outcome) {
+      const bool failed = std::holds_alternative<Error>(outcome);
+      if (failed || !waits) reply.Give(std::move(outcome));
+      if (failed) return;
+      core_.workers.Run([asker = waits ? reply : Reply<Done>(), follow] {
+        asker.Guard([&] {
+          follow();
+          asker.Ok();
+        });
+      });
+    }));
+  }
+
   // The guest has it when the writer is answered. A removal is not waited for:
   // the kernel holds the directory meanwhile.
   void SetMount(const Caller& caller, const std::string& uuid,
                 const std::string& name, const std::string& value,
                 const Reply<Done>& reply) {
-    auto settle = [this, uuid, name](const Reply<Done>& asker) {
-      asker.Guard([&] {
-        const SandboxPtr sandbox = core_.catalog.Get(uuid);
-        if (sandbox != nullptr && sandbox->ready) {
-          provision_.mounts().Settle(uuid, &name);
-        }
-        asker.Ok();
-      });
-    };
-    const bool waits = !value.empty();
-    provision_.SetMount(
-        caller, uuid, name, value,
-        Reply<Done>([this, waits, reply, settle](Outcome<Done> outcome) {
-          const bool failed = std::holds_alternative<Error>(outcome);
-          if (failed || !waits) reply.Give(std::move(outcome));
-          if (failed) return;
-          core_.workers.Run([waits, reply, settle] {
-            settle(waits ? reply : Reply<Done>());
-          });
-        }));
+    SetAndFollow(
+        !value.empty(), reply,
+        [&](const Reply<Done>& asker) {
+          provision_.SetMount(caller, uuid, name, value, asker);
+        },
+        [this, uuid, name] {
+          const SandboxPtr sandbox = core_.catalog.Get(uuid);
+          if (sandbox != nullptr && sandbox->ready) {
+            provision_.mounts().Settle(uuid, &name);
+          }
+        });
   }
 
   void Connected() {

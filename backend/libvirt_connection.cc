@@ -179,6 +179,7 @@ struct Connection::State : std::enable_shared_from_this<State> {
 
   void Adopt(ConnPtr fresh) EXCLUDES(mutex);
   void Subscribe(virConnectPtr fresh, uint64_t number) EXCLUDES(mutex);
+  static void Tell(void* weak, virDomainPtr domain, const char* what);
   static void OnClose(virConnectPtr, int reason, void* data);
   void Lost(uint64_t number, int reason) EXCLUDES(mutex);
   void Retry(bool now) EXCLUDES(mutex);
@@ -225,6 +226,16 @@ void Connection::State::OnClose(virConnectPtr, int reason, void* data) {
   state->workers.Run([state, number, reason] { state->Lost(number, reason); });
 }
 
+void Connection::State::Tell(void* weak, virDomainPtr domain,
+                             const char* what) {
+  char uuid[VIR_UUID_STRING_BUFLEN];
+  const auto state = static_cast<Weak*>(weak)->lock();
+  if (state != nullptr && !state->Closing() &&
+      virDomainGetUUIDString(domain, uuid) == 0) {
+    state->listener.domain(uuid, what);
+  }
+}
+
 // Registers what is told to us: all callbacks hold weak references, since
 // libvirt may run one while we are being destroyed.
 void Connection::State::Subscribe(virConnectPtr fresh, uint64_t number) {
@@ -236,32 +247,19 @@ void Connection::State::Subscribe(virConnectPtr fresh, uint64_t number) {
   auto free_weak = [](void* data) { delete static_cast<Weak*>(data); };
   auto on_lifecycle = [](virConnectPtr, virDomainPtr domain, int event, int,
                          void* data) -> int {
-    char uuid[VIR_UUID_STRING_BUFLEN];
-    auto state = static_cast<Weak*>(data)->lock();
-    if (state != nullptr && !state->Closing() &&
-        virDomainGetUUIDString(domain, uuid) == 0) {
-      state->listener.domain(
-          uuid, event == VIR_DOMAIN_EVENT_RESUMED ? "resumed" : "lifecycle");
-    }
+    Tell(data, domain,
+         event == VIR_DOMAIN_EVENT_RESUMED ? "resumed" : "lifecycle");
     return 0;
   };
   auto on_metadata = [](virConnectPtr, virDomainPtr domain, int, const char*,
-                        void* data) {
-    char uuid[VIR_UUID_STRING_BUFLEN];
-    auto state = static_cast<Weak*>(data)->lock();
-    if (state != nullptr && !state->Closing() &&
-        virDomainGetUUIDString(domain, uuid) == 0) {
-      state->listener.domain(uuid, "metadata");
-    }
-  };
+                        void* data) { Tell(data, domain, "metadata"); };
   auto on_reboot = [](virConnectPtr, virDomainPtr domain, void* data) {
-    char uuid[VIR_UUID_STRING_BUFLEN];
-    auto state = static_cast<Weak*>(data)->lock();
-    if (state != nullptr && !state->Closing() &&
-        virDomainGetUUIDString(domain, uuid) == 0) {
-      state->listener.domain(uuid, "reboot");
-    }
+    Tell(data, domain, "reboot");
   };
+  auto on_balloon = [](virConnectPtr, virDomainPtr domain, unsigned long long,
+                       void* data) { Tell(data, domain, "device"); };
+  auto on_device = [](virConnectPtr, virDomainPtr domain, const char*,
+                      void* data) { Tell(data, domain, "device"); };
   auto on_pool = [](virConnectPtr, virStoragePoolPtr pool, void* data) {
     auto state = static_cast<Weak*>(data)->lock();
     if (state != nullptr && !state->Closing()) {
@@ -282,18 +280,23 @@ void Connection::State::Subscribe(virConnectPtr fresh, uint64_t number) {
     virResetLastError();
   }
   std::vector<int> events;
-  virConnectDomainEventCallback lifecycle = on_lifecycle;
-  events.push_back(virConnectDomainEventRegisterAny(
-      fresh, nullptr, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-      VIR_DOMAIN_EVENT_CALLBACK(lifecycle), opaque(), free_weak));
-  virConnectDomainEventMetadataChangeCallback metadata = on_metadata;
-  events.push_back(virConnectDomainEventRegisterAny(
-      fresh, nullptr, VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
-      VIR_DOMAIN_EVENT_CALLBACK(metadata), opaque(), free_weak));
-  virConnectDomainEventGenericCallback reboot = on_reboot;
-  events.push_back(virConnectDomainEventRegisterAny(
-      fresh, nullptr, VIR_DOMAIN_EVENT_ID_REBOOT,
-      VIR_DOMAIN_EVENT_CALLBACK(reboot), opaque(), free_weak));
+  auto listen = [&](int event, auto callback) {
+    events.push_back(virConnectDomainEventRegisterAny(
+        fresh, nullptr, event, VIR_DOMAIN_EVENT_CALLBACK(callback), opaque(),
+        free_weak));
+  };
+  listen(VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+         virConnectDomainEventCallback(on_lifecycle));
+  listen(VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
+         virConnectDomainEventMetadataChangeCallback(on_metadata));
+  listen(VIR_DOMAIN_EVENT_ID_REBOOT,
+         virConnectDomainEventGenericCallback(on_reboot));
+  listen(VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE,
+         virConnectDomainEventBalloonChangeCallback(on_balloon));
+  listen(VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
+         virConnectDomainEventDeviceAddedCallback(on_device));
+  listen(VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
+         virConnectDomainEventDeviceRemovedCallback(on_device));
   virConnectStoragePoolEventGenericCallback pool = on_pool;
   const int pool_number = virConnectStoragePoolEventRegisterAny(
       fresh, nullptr, VIR_STORAGE_POOL_EVENT_ID_REFRESH,

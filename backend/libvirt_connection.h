@@ -43,7 +43,7 @@ class Connection {
     // It was lost; one line with cause and remedy.
     std::function<void(const std::string& why)> disconnected;
     // Something happened to the domain; on the event loop's thread, which must
-    // not wait. `what`: lifecycle, resumed, metadata or reboot.
+    // not wait. `what`: lifecycle, resumed, metadata, device or reboot.
     std::function<void(const std::string& uuid, const char* what)> domain;
     // The pool was refreshed: volumes may have come or gone.
     std::function<void(const std::string& pool)> pool;

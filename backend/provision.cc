@@ -240,6 +240,8 @@ void Provision::Define(const std::string& uuid, const std::string& name,
   input.cpu_type = spec.cpu_type;
   input.cpus = spec.cpus;
   input.memory = spec.memory;
+  input.max_cpus = spec.max_cpus;
+  input.max_memory = spec.max_memory;
   input.uefi = uefi;
   input.disk_volume = meta.disk_volume;
   input.seed_volume = meta.seed_volume;

@@ -280,13 +280,14 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
   } else if (!core_.test_driver) {
     // Closed last, when ssh_config names the new one.
     ports_.Change(uuid, forwards, what);
-    // These two mean nothing to the guest, so they hold at once.
+    // These mean nothing to the guest, so they hold at once.
     const DomainPtr domain = core_.Domain(uuid, what);
     virDomainSetAutostart(domain.get(), spec.autostart ? 1 : 0);
     virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_DESCRIPTION,
                          spec.description.c_str(), nullptr, nullptr,
-                         VIR_DOMAIN_AFFECT_CONFIG);
+                         VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_AFFECT_LIVE);
     core_.Read(uuid);
+    if (on_keys) on_keys(uuid);
   }
   undo.Keep();
 }

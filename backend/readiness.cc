@@ -6,6 +6,7 @@
 
 #include "backend/guest/ssh_client.h"
 #include "backend/guest_shell.h"
+#include "backend/live_machine.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
@@ -247,6 +248,8 @@ void Readiness::NoteReady(const Sandbox& sandbox) {
     run.ready_seconds = std::max(seconds, 0.0);
   });
   core_.Read(uuid);
+  // What was changed while it booted.
+  ChangeMachine(core_, uuid);
 }
 
 void Readiness::FetchLog(const std::string& uuid) {

@@ -145,6 +145,15 @@ constexpr SpecKey kRootKeys[] = {
     {"guestInstallPrefix", kText, CheckText},
     {"hostResolver", kText, ReadKeysOf<kHostResolverKeys>},
     {"images", kText, ReadImages},
+    {"maxCPUs", kPlain,
+     [](const Value& value, Spec& spec) {
+       spec.max_cpus = static_cast<unsigned>(
+           value.Number(1, kMaxCpus, "a whole number from 1 to 255"));
+     }},
+    {"maxMemory", kSize,
+     [](const Value& value, Spec& spec) {
+       spec.max_memory = value.Size(kMinMemory, kMaxMemory);
+     }},
     {"memory", kSize,
      [](const Value& value, Spec& spec) {
        spec.memory = value.Size(kMinMemory, kMaxMemory);

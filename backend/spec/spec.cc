@@ -136,6 +136,8 @@ std::vector<std::string> Differences(const Spec& a, const Spec& b) {
   compare("firmware.legacyBIOS", a.legacy_bios == b.legacy_bios);
   compare("hostResolver.hosts", a.hosts == b.hosts);
   compare("images", a.images == b.images);
+  compare("maxCPUs", a.max_cpus == b.max_cpus);
+  compare("maxMemory", a.max_memory == b.max_memory);
   compare("memory", a.memory == b.memory);
   compare("message", a.message == b.message);
   compare("mountType", a.mount_type == b.mount_type);
@@ -186,6 +188,10 @@ std::string Skeleton(const Spec& d) {
 # disk: {disk}
 # arch: {arch}
 
+# How far cpus and memory can be raised while it runs.
+# maxCPUs: {max_cpus}
+# maxMemory: {max_memory}
+
 # A word about it, and whether it starts with the host.
 # description: {description}
 # autostart: {autostart}
@@ -226,6 +232,10 @@ std::string Skeleton(const Spec& d) {
       fmt::arg("images", ImagesSkeleton(d)), fmt::arg("cpus", d.cpus),
       fmt::arg("memory", FormatSize(d.memory)),
       fmt::arg("disk", FormatSize(d.disk)),
+      fmt::arg("max_cpus",
+               d.max_cpus == 0 ? "null" : fmt::to_string(d.max_cpus)),
+      fmt::arg("max_memory",
+               d.max_memory == 0 ? "null" : FormatSize(d.max_memory)),
       fmt::arg("arch", d.arch.empty() ? "default" : d.arch),
       fmt::arg("description",
                d.description.empty() ? "\"\"" : Word(d.description)),

@@ -103,8 +103,11 @@ struct Spec {
   std::string arch;                 // empty: the hypervisor's own
   unsigned cpus = 0;
   uint64_t memory = 0;  // bytes
-  uint64_t disk = 0;    // bytes
-  std::string user;     // user.name
+  // What they can be raised to while it runs; 0: not beyond themselves.
+  unsigned max_cpus = 0;
+  uint64_t max_memory = 0;
+  uint64_t disk = 0;  // bytes
+  std::string user;   // user.name
   std::optional<unsigned> uid;
   std::string home;     // user.home; empty: /home/NAME.guest is not assumed
   std::string shell;    // user.shell

@@ -36,6 +36,7 @@ class DisksTest : public testing::Test {
     for (const auto& entry : stdfs::directory_iterator(Host() / "disks")) {
       EXPECT_EQ(unlink(entry.path().c_str()), 0) << entry.path();
     }
+    EXPECT_EQ(unlink((Host() / "images/debian-12").c_str()), 0);
     mount_->Stop();
   }
   [[nodiscard]] stdfs::path Dir() const { return mount_->Dir(); }

@@ -108,6 +108,8 @@ TEST_F(GuestTest, T01_AnImageIsCopiedIn) {
 // the second what it left behind twice.
 constexpr char kConfig[] = R"(
 memory: 512MiB
+maxMemory: 768MiB
+maxCPUs: 3
 disk: 4GiB
 timezone: Etc/GMT-3
 env:
@@ -124,6 +126,7 @@ provision:
   script: |
     #!/bin/bash
     echo "user $(id -un) $HOME $PLAIN" >> ~/user-said
+    systemctl --user show-environment > /dev/null && echo "has a session"
 - mode: system
   script: |
     #!/bin/sh
@@ -240,7 +243,7 @@ TEST_F(GuestTest, T04b_ProvisionedAsConfigYamlSays) {
             "system root hello box " +
                 user +
                 "\ndata for box\n== exit status 0\n"
-                "== provision script 1 (mode user)\n"
+                "== provision script 1 (mode user)\nhas a session\n"
                 "== exit status 0\n\n");
   const Ended ended =
       Ssh({"cat user-said; echo $PLAIN $HASH; date +%Z; stat -c '%a %U' "
@@ -254,6 +257,40 @@ TEST_F(GuestTest, T04b_ProvisionedAsConfigYamlSays) {
       "a#b\n"))
       << ended.out;
   EXPECT_NE(ended.out.find("\nHASH=a#b\n"), npos) << ended.out;
+}
+
+TEST_F(GuestTest, T04a_CpusAndMemoryAreChangedLive) {
+  EXPECT_EQ(ReadText(Box() / "pending"), "");
+  ExpectSsh({"nproc"}, "2\n");
+  const auto total = [] {
+    return ParseNumber(Trim(Ssh({"awk '/MemTotal/ {print $2}' "
+                                 "/proc/meminfo"})
+                                .out))
+               .value_or(0) /
+           1024;
+  };
+  const uint64_t at_first = total();
+  EXPECT_LT(at_first, 512U);
+  const auto set = [](const char* file, const char* value) {
+    return WriteText(Box() / file, std::string(value) + "\n");
+  };
+  ASSERT_EQ(set("cpus", "3"), Verdict{}) << Errors();
+  ASSERT_EQ(set("memory", "768MiB"), Verdict{}) << Errors();
+  EXPECT_EQ(ReadText(Box() / "pending"), "");
+  ExpectSsh({"nproc"}, "3\n");
+  EXPECT_EQ(total(), at_first + 256);
+  ASSERT_EQ(set("memory", "384MiB"), Verdict{}) << Errors();
+  EXPECT_EQ(ReadText(Box() / "pending"), "");
+  EXPECT_EQ(total(), at_first - 128);
+  EXPECT_NE(Virsh({"dommemstat", "box"}).find("actual 393216"), npos);
+  // Beyond what it was started with only the next start goes.
+  ASSERT_EQ(set("cpus", "4"), Verdict{}) << Errors();
+  ASSERT_EQ(set("memory", "1GiB"), Verdict{}) << Errors();
+  EXPECT_EQ(ReadText(Box() / "pending"), "cpus\nmemory\n");
+  ASSERT_EQ(set("cpus", "3"), Verdict{}) << Errors();
+  ASSERT_EQ(set("memory", "512MiB"), Verdict{}) << Errors();
+  EXPECT_EQ(ReadText(Box() / "pending"), "");
+  EXPECT_EQ(total(), at_first);
 }
 
 // A value that nobody but the guest may have, and where to look for it.

@@ -74,6 +74,10 @@ std::vector<Case> Cases() {
     in.kvm = true;
     in.cpu_type = "Nehalem,+aes,-vmx,avx=off,popcnt=on";
   });
+  add("live.xml", [](DomainInput& in) {
+    in.max_cpus = 4;
+    in.max_memory = 3ULL << 30;
+  });
   add("tcg-max.xml", [](DomainInput& in) { in.cpu_type = "max"; });
   add("blank.xml", [](DomainInput& in) {
     in.disk_volume = in.seed_volume = in.console_path = "";
@@ -137,6 +141,7 @@ TEST(DomainXmlTest, ReadsBack) {
     EXPECT_EQ(facts.description, input.description);
     EXPECT_EQ(facts.cpus, input.cpus);
     EXPECT_EQ(facts.memory, input.memory);
+    EXPECT_EQ(facts.max_memory, std::max(input.memory, input.max_memory));
     EXPECT_EQ(facts.mac, input.test ? "" : input.mac);
     EXPECT_EQ(facts.uefi, input.uefi);
     EXPECT_EQ(facts.forwards,
@@ -244,8 +249,10 @@ TEST(ParseDomainTest, ReadsWhatOthersWrote) {
   EXPECT_EQ(facts.name, "win");
   EXPECT_EQ(facts.uuid, kUuid);
   EXPECT_EQ(facts.type, "kvm");
-  EXPECT_EQ(facts.cpus, 4U);
-  EXPECT_EQ(facts.memory, 2ULL << 30);
+  EXPECT_EQ(facts.cpus, 1U);
+  EXPECT_EQ(facts.max_cpus, 4U);
+  EXPECT_EQ(facts.memory, 1024U);
+  EXPECT_EQ(facts.max_memory, 2ULL << 30);
   EXPECT_EQ(facts.mac, "52:54:00:aa:bb:cc");
   EXPECT_TRUE(facts.uefi);
   EXPECT_EQ(facts.cpu_type, "host-passthrough");

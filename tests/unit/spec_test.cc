@@ -52,6 +52,12 @@ TEST(SpecTest, GoodTexts) {
       {"cpus:\nmemory: null\ndisk: ~\n", {}, [](const Spec&) { return true; }},
       {"ssh:\nuser: {}\n", {}, [](const Spec&) { return true; }},
       {"cpus: 4", {"cpus"}, [](const Spec& s) { return s.cpus == 4; }},
+      {"maxCPUs: 8",
+       {"maxCPUs"},
+       [](const Spec& s) { return s.max_cpus == 8; }},
+      {"maxMemory: 8GiB",
+       {"maxMemory"},
+       [](const Spec& s) { return s.max_memory == 8 * kGiB; }},
       {"cpus: 255\n", {"cpus"}, [](const Spec& s) { return s.cpus == 255; }},
       {"\xef\xbb\xbf"
        "cpus: 3\n",
@@ -641,6 +647,8 @@ TEST(SpecTest, Differences) {
   Spec b = a;
   b.cpus = 3;
   b.memory = 1;
+  b.max_cpus = 4;
+  b.max_memory = 2;
   b.disk = 1;
   b.arch = "aarch64";
   b.user = "b";
@@ -652,12 +660,13 @@ TEST(SpecTest, Differences) {
   b.cpu_types["x86_64"] = "max";
   b.autostart = true;
   b.images[0].digest = "sha256:";
-  EXPECT_EQ(Differences(a, b),
-            (std::vector<std::string>{
-                "arch", "autostart", "cpuType", "cpus", "description", "disk",
-                "firmware.legacyBIOS", "images", "memory",
-                "ssh.loadDotSSHPubKeys", "ssh.localPort", "user.comment",
-                "user.home", "user.name", "user.shell", "user.uid"}));
+  EXPECT_EQ(
+      Differences(a, b),
+      (std::vector<std::string>{
+          "arch", "autostart", "cpuType", "cpus", "description", "disk",
+          "firmware.legacyBIOS", "images", "maxCPUs", "maxMemory", "memory",
+          "ssh.loadDotSSHPubKeys", "ssh.localPort", "user.comment", "user.home",
+          "user.name", "user.shell", "user.uid"}));
   EXPECT_EQ(Differences(a, b), Differences(b, a));
 }
 
@@ -689,7 +698,8 @@ TEST(SpecTest, SkeletonUncommentedIsTheDefaults) {
       "images: [{location: 'a: b', arch: aarch64, digest: 'sha256:" +
       std::string(64, '0') +
       "'}]\n"
-      "cpus: 7\nmemory: 1000000000\ndisk: 33MiB\narch: aarch64\n"
+      "cpus: 7\nmemory: 1000000000\nmaxCPUs: 9\nmaxMemory: 3GiB\ndisk: "
+      "33MiB\narch: aarch64\n"
       "description: \"a: \\\"b\\\" # 'c'\\n\\\\d\"\nautostart: true\n"
       "user: {name: 'null', uid: 5, home: /h, shell: /s, comment: 'no'}\n"
       "ssh: {localPort: 22, loadDotSSHPubKeys: true}\n"

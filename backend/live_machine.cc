@@ -1,0 +1,101 @@
+#include "backend/live_machine.h"
+
+#include <fmt/format.h>
+#include <libvirt/virterror.h>
+
+#include <atomic>
+#include <chrono>
+
+#include "backend/guest_shell.h"
+#include "backend/libvirt_error.h"
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr char kWhat[] = "Cannot change the running guest";
+// For a guest to follow.
+constexpr auto kPatience = 10s;
+
+// What the hypervisor or the guest refuses waits for the next start.
+bool Took(int result) {
+  if (result >= 0) return true;
+  const Error error = LibvirtError(kWhat);
+  if (error.Errno() == EHOSTDOWN) throw error;
+  spdlog::debug("{}", error.Sentence());
+  return false;
+}
+
+// Plugged processors are there for ACPI, but not every system takes them into
+// use by itself.
+void BringOnline(Core& core, const std::string& uuid, unsigned count) {
+  const ShellResult result = RunInGuest(
+      core, uuid,
+      fmt::format("s=; [ \"$(id -u)\" = 0 ] || s='sudo -n'; $s sh -c '"
+                  "n=0; until [ $(getconf _NPROCESSORS_ONLN) -ge {} ] || "
+                  "[ $((n += 1)) -gt 50 ]; do "
+                  "for cpu in /sys/devices/system/cpu/cpu*/online; do "
+                  "grep -q 1 $cpu || echo 1 >$cpu; done; sleep 0.1; done'",
+                  count),
+      "", 2 * kPatience);
+  if (result.status != 0) {
+    spdlog::debug("the guest takes no processors into use: status {}",
+                  result.status);
+  }
+}
+
+void SetCpus(Core& core, virDomainPtr domain, const Sandbox& sandbox,
+             const DomainFacts& facts, unsigned wanted) {
+  // The guest has its part in it, which one that boots would miss.
+  if (wanted == facts.cpus || wanted > facts.max_cpus || !sandbox.ready) return;
+  // QEMU's TCG takes a processor away, but libvirt is never told that it went.
+  if (wanted < facts.cpus && facts.type != "kvm") return;
+  if (Took(virDomainSetVcpusFlags(
+          domain, wanted, VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG)) &&
+      wanted > facts.cpus) {
+    BringOnline(core, sandbox.uuid, wanted);
+  }
+}
+
+bool SetMemory(virDomainPtr domain, const DomainFacts& facts, uint64_t wanted) {
+  if (SameMemory(wanted, facts.memory) || wanted > facts.max_memory) {
+    return false;
+  }
+  return Took(virDomainSetMemoryFlags(
+      domain, wanted / 1024,
+      VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG));
+}
+
+}  // namespace
+
+void ChangeMachine(Core& core, const std::string& uuid) {
+  const Turns::Turn turn =
+      core.turns.Take("machine " + uuid, "change the machine", 2 * kPatience);
+  core.Read(uuid);
+  const SandboxPtr sandbox = core.catalog.Get(uuid);
+  const auto facts = core.Facts(uuid);
+  if (sandbox == nullptr || !facts || !sandbox->ours ||
+      sandbox->state != State::kRunning) {
+    return;
+  }
+  const Spec spec = core.SpecOf(*sandbox);
+  const DomainPtr domain = core.Domain(uuid, kWhat);
+  const bool memory = SetMemory(domain.get(), *facts, spec.memory);
+  SetCpus(core, domain.get(), *sandbox, *facts, spec.cpus);
+  core.Read(uuid);
+  if (!memory || !sandbox->ready) return;
+  // The balloon's progress comes as events.
+  const std::atomic<bool> never = false;
+  core.catalog.WaitUntil(
+      uuid,
+      [&](const Sandbox* now) {
+        const auto at = core.Facts(uuid);
+        return now == nullptr || now->state != State::kRunning || !at ||
+               SameMemory(at->memory, spec.memory);
+      },
+      std::chrono::steady_clock::now() + kPatience, never);
+}
+
+}  // namespace sbxfs

@@ -90,22 +90,21 @@ std::vector<std::string> Images::Abandoned(
         there.push_back(one);
       }
     }
-    std::string writer;
     try {
-      writer = core_.storage.Read(mark, 0, 0);
+      const std::string writer = core_.storage.Read(mark, 0, 0);
+      if (!IsMarkOfTheDead(writer)) {
+        Time last = core_.storage.Get(mark).modified;
+        for (const auto& one : there) {
+          last = std::max(last, core_.storage.Get(one).modified);
+        }
+        // One without a word was cut off while it was made.
+        const std::chrono::seconds patience =
+            writer.ends_with('\n') ? kUnseen : core_.options.orphan_age;
+        if (now - last < patience) continue;
+      }
     } catch (const Error& error) {
       if (error.Errno() != ENOENT) throw;
       continue;  // it was finished, or given up, since the listing
-    }
-    if (!IsMarkOfTheDead(writer)) {
-      Time last = core_.storage.Get(mark).modified;
-      for (const auto& one : there) {
-        last = std::max(last, core_.storage.Get(one).modified);
-      }
-      // One without a word was cut off while it was made.
-      const std::chrono::seconds patience =
-          writer.ends_with('\n') ? kUnseen : core_.options.orphan_age;
-      if (now - last < patience) continue;
     }
     abandoned.insert(abandoned.end(), there.begin(), there.end());
     abandoned.push_back(mark);

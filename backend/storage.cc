@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
 #include "backend/domain_xml.h"
 #include "backend/libvirt_error.h"
@@ -69,6 +71,16 @@ std::string Rounded(uint64_t bytes) {
   throw Error(EHOSTDOWN, fmt::format("{}: the connection to libvirt is lost; "
                                      "see .host/connection",
                                      what));
+}
+
+// Has libvirt look at the pool's file system. It refuses while another volume
+// is made or removed, which passes.
+bool Measured(virStoragePoolPtr pool) {
+  for (int tries = 0; tries < 25; ++tries) {
+    if (virStoragePoolRefresh(pool, 0) == 0) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return false;
 }
 
 }  // namespace
@@ -223,7 +235,7 @@ Error Storage::Full(std::string_view what, uint64_t needed, uint64_t taken) {
   const ConnPtr connection = connection_.Get(what);
   const PoolPtr pool = Open(connection.get(), what);
   // libvirt counts what it makes; others fill the file system, too.
-  virStoragePoolRefresh(pool.get(), 0);
+  (void)Measured(pool.get());
   virStoragePoolInfo info;
   if (virStoragePoolGetInfo(pool.get(), &info) < 0) ThrowLibvirt(what);
   const std::string path = XmlText(
@@ -246,8 +258,7 @@ void Storage::CheckRoom(std::string_view what, uint64_t needed) {
   const PoolPtr pool = Open(connection.get(), what);
   virStoragePoolInfo info;
   // Where it cannot say, the writing will.
-  if (virStoragePoolRefresh(pool.get(), 0) < 0 ||
-      virStoragePoolGetInfo(pool.get(), &info) < 0) {
+  if (!Measured(pool.get()) || virStoragePoolGetInfo(pool.get(), &info) < 0) {
     virResetLastError();
     return;
   }

@@ -14,11 +14,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-std::string NameOf(Core& core, const std::string& uuid) {
-  const SandboxPtr sandbox = core.catalog.Get(uuid);
-  return sandbox == nullptr ? uuid : sandbox->name;
-}
-
 // The settings that the clone cannot share with what it is made from.
 std::string ConfigForClone(std::string config) {
   for (const char* key : {"additionalDisks", "mounts", "ssh.localPort"}) {
@@ -34,7 +29,7 @@ void Clones::Make(const Caller& caller, const std::string& uuid,
                   Reply<SandboxPtr> reply) {
   core_.workers.Run([this, caller, uuid, tag, name, mode, reply] {
     reply.Guard([&] {
-      const std::string source = NameOf(core_, uuid);
+      const std::string source = core_.NameOf(uuid);
       const std::string what =
           tag.empty() ? fmt::format("Cannot clone '{}' to '{}'", source, name)
                       : fmt::format("Cannot clone '{}' at '{}' to '{}'", source,
@@ -121,7 +116,7 @@ void Clones::Commit(const std::string& uuid, const std::string& image,
   core_.workers.Run([this, uuid, image, reply] {
     reply.Guard([&] {
       const std::string what = fmt::format("Cannot commit '{}' as image '{}'",
-                                           NameOf(core_, uuid), image);
+                                           core_.NameOf(uuid), image);
       CommitNow(uuid, image, what);
       reply.Ok();
     });

@@ -211,6 +211,11 @@ Core::Core(const BackendOptions& options_arg, Connection::Listener listener)
       connection(options_arg.uri, std::move(listener), timer, workers),
       storage(connection, options_arg.pool) {}
 
+std::string Core::NameOf(const std::string& uuid) const {
+  const SandboxPtr sandbox = catalog.Get(uuid);
+  return sandbox == nullptr ? uuid : sandbox->name;
+}
+
 SandboxPtr Core::Reachable(const std::string& uuid, std::string_view what) {
   SandboxPtr sandbox = catalog.Get(uuid);
   if (sandbox == nullptr) {

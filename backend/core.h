@@ -104,6 +104,8 @@ class Core {
     return spec.arch.empty() ? arch : spec.arch;
   }
 
+  // What people call it; the uuid itself when there is none.
+  [[nodiscard]] std::string NameOf(const std::string& uuid) const;
   // The last known sandbox, or Error(ENOENT); EHOSTDOWN while unreachable.
   [[nodiscard]] SandboxPtr Reachable(const std::string& uuid,
                                      std::string_view what);

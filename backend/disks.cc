@@ -89,11 +89,10 @@ void Disks::Grow(const std::string& name, uint64_t size,
   const DomainPtr domain = core_.Domain(holder, what);
   const auto facts = core_.Facts(holder);
   if (virDomainIsActive(domain.get()) != 1 || !facts) {
-    const SandboxPtr sandbox = core_.catalog.Get(holder);
     throw Error(EBUSY,
                 fmt::format("{}: it is in the saved memory of '{}'; start that "
                             "first",
-                            what, sandbox == nullptr ? holder : sandbox->name));
+                            what, core_.NameOf(holder)));
   }
   const auto at = std::find(facts->disk_volumes.begin(),
                             facts->disk_volumes.end(), volume) -
@@ -177,12 +176,10 @@ std::vector<Turns::Turn> Disks::Hold(const std::string& uuid,
     }
     const std::string holder = HolderOf(name, uuid);
     if (holder.empty()) continue;
-    const SandboxPtr other = core_.catalog.Get(holder);
-    throw Error(
-        EBUSY,
-        fmt::format("{}: its disk '{}' is in use by '{}'; stop that "
-                    "first",
-                    what, name, other == nullptr ? holder : other->name));
+    throw Error(EBUSY,
+                fmt::format("{}: its disk '{}' is in use by '{}'; stop that "
+                            "first",
+                            what, name, core_.NameOf(holder)));
   }
   return turns;
 }

@@ -46,11 +46,6 @@ void MustBeWanted(bool answered) {
   if (answered) throw Error(ECANCELED, "Cannot go on: nobody waits any more");
 }
 
-std::string Provision::NameOf(const std::string& uuid) const {
-  const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  return sandbox == nullptr ? uuid : sandbox->name;
-}
-
 // --- mkdir ---
 
 void Provision::CheckName(const std::string& uuid, const std::string& name,
@@ -305,7 +300,7 @@ void Provision::SetRights(const std::string& uuid, const std::string& file,
                           const FileRights& rights, Reply<Done> reply) {
   const std::string what =
       fmt::format("Cannot change the owner or mode of '{}'",
-                  file.empty() ? NameOf(uuid) : file);
+                  file.empty() ? core_.NameOf(uuid) : file);
   core_.Work(uuid, what, reply, [this, uuid, file, rights, what] {
     core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
       if (meta.machine != core_.machine) {

@@ -166,7 +166,6 @@ class Provision {
   void PurgeNow(const std::string& uuid, const std::string& what,
                 const Reply<Done>& reply);
   void RemoveNow(const std::string& uuid, const Reply<Done>& reply);
-  [[nodiscard]] std::string NameOf(const std::string& uuid) const;
 
   Core& core_;
   Images& images_;

@@ -43,13 +43,13 @@ void MustBeUnprotected(const Sandbox& sandbox, std::string_view what) {
 
 void Provision::Remove(const Caller&, const std::string& uuid,
                        Reply<Done> reply) {
-  core_.Work(uuid, fmt::format("Cannot remove '{}'", NameOf(uuid)), reply,
+  core_.Work(uuid, fmt::format("Cannot remove '{}'", core_.NameOf(uuid)), reply,
              [this, uuid, reply] { RemoveNow(uuid, reply); });
 }
 
 void Provision::RemoveNow(const std::string& uuid, const Reply<Done>& reply) {
   core_.Read(uuid);
-  const std::string name = NameOf(uuid);
+  const std::string name = core_.NameOf(uuid);
   const std::string what = fmt::format("Cannot remove '{}'", name);
   const SandboxPtr sandbox = core_.Reachable(uuid, what);
   MustBeOurs(*sandbox, what);
@@ -99,7 +99,8 @@ void Provision::SetAutostart(virDomainPtr domain, const Metadata& meta) {
 }
 
 void Provision::Purge(const std::string& uuid, Reply<Done> reply) {
-  const std::string what = fmt::format("Cannot remove '{}'", NameOf(uuid));
+  const std::string what =
+      fmt::format("Cannot remove '{}'", core_.NameOf(uuid));
   core_.Work(uuid, what, reply,
              [this, uuid, what, reply] { PurgeNow(uuid, what, reply); });
 }
@@ -133,7 +134,7 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
 
 void Provision::Expire(const std::string& uuid) {
   const std::string what =
-      fmt::format("Cannot empty the trash of '{}'", NameOf(uuid));
+      fmt::format("Cannot empty the trash of '{}'", core_.NameOf(uuid));
   const Turns::Turn turn = core_.Turn(uuid, what);
   PurgeNow(uuid, what, {});
 }
@@ -141,7 +142,7 @@ void Provision::Expire(const std::string& uuid) {
 void Provision::Rename(const std::string& uuid, const std::string& name,
                        Reply<Done> reply) {
   const std::string what =
-      fmt::format("Cannot rename '{}' to '{}'", NameOf(uuid), name);
+      fmt::format("Cannot rename '{}' to '{}'", core_.NameOf(uuid), name);
   core_.Work(uuid, what, reply, [this, uuid, name, what, reply] {
     core_.Read(uuid);
     const SandboxPtr sandbox = core_.Reachable(uuid, what);

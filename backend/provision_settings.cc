@@ -62,7 +62,7 @@ int SshPortOf(const Spec& spec, const Metadata& meta) {
 void Provision::Set(const Caller& caller, const std::string& uuid,
                     Setting setting, const std::string& value,
                     Reply<Done> reply) {
-  const std::string name = NameOf(uuid);
+  const std::string name = core_.NameOf(uuid);
   auto one = [&](const char* key, const char* file) {
     const std::string what =
         fmt::format("Cannot set {} of '{}' to '{}'", file, name, value);
@@ -140,10 +140,10 @@ void Provision::SetMount(const Caller& caller, const std::string& uuid,
                          const std::string& name, const std::string& value,
                          Reply<Done> reply) {
   const std::string what =
-      value.empty()
-          ? fmt::format("Cannot remove mount '{}' of '{}'", name, NameOf(uuid))
-          : fmt::format("Cannot mount '{}' as '{}' in '{}'", value, name,
-                        NameOf(uuid));
+      value.empty() ? fmt::format("Cannot remove mount '{}' of '{}'", name,
+                                  core_.NameOf(uuid))
+                    : fmt::format("Cannot mount '{}' as '{}' in '{}'", value,
+                                  name, core_.NameOf(uuid));
   core_.Work(uuid, what, reply, [this, caller, uuid, name, value, what] {
     const Metadata meta = core_.Meta(uuid, what);
     const auto entries = MountEntries(core_.SpecOf(meta));
@@ -165,10 +165,10 @@ void Provision::SetPort(const Caller& caller, const std::string& uuid,
                         const std::string& guest, const std::string& value,
                         Reply<Done> reply) {
   const std::string what =
-      value.empty()
-          ? fmt::format("Cannot close port '{}' of '{}'", guest, NameOf(uuid))
-          : fmt::format("Cannot forward port '{}' of '{}' to '{}'", guest,
-                        NameOf(uuid), value);
+      value.empty() ? fmt::format("Cannot close port '{}' of '{}'", guest,
+                                  core_.NameOf(uuid))
+                    : fmt::format("Cannot forward port '{}' of '{}' to '{}'",
+                                  guest, core_.NameOf(uuid), value);
   core_.Work(uuid, what, reply, [this, caller, uuid, guest, value, what] {
     const Metadata meta = core_.Meta(uuid, what);
     EditConfig(
@@ -315,7 +315,7 @@ void Provision::OpenPorts(const std::string& uuid,
 void Provision::Apply(const std::string& uuid, std::string_view what) {
   Metadata meta = core_.Meta(uuid, what);
   const auto facts = core_.Facts(uuid);
-  const std::string name = facts ? facts->name : NameOf(uuid);
+  const std::string name = facts ? facts->name : core_.NameOf(uuid);
   const Spec spec = core_.SpecOf(meta);
   if (meta.applied == core_.StackOf(meta)) {
     // The seed depends on more: the name, keys, proxies.
@@ -429,8 +429,8 @@ void Provision::Reset(const std::string& uuid, const Images::Base* base,
 }
 
 void Provision::ForgetRejected(const std::string& uuid, Reply<Done> reply) {
-  const std::string what =
-      fmt::format("Cannot remove config.yaml.rejected of '{}'", NameOf(uuid));
+  const std::string what = fmt::format(
+      "Cannot remove config.yaml.rejected of '{}'", core_.NameOf(uuid));
   core_.Work(uuid, what, reply, [this, uuid, what] {
     core_.ChangeMeta(uuid, what, [](Metadata& meta) {
       meta.rejected.clear();

@@ -26,15 +26,10 @@ bool HasAgent(std::string_view live_xml) {
                  "[@name='org.qemu.guest_agent.0']/@state") == "connected";
 }
 
-std::string Snapshots::NameOf(const std::string& uuid) const {
-  const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  return sandbox == nullptr ? uuid : sandbox->name;
-}
-
 void Snapshots::Take(const std::string& uuid, const std::string& tag,
                      Reply<Done> reply) {
   const std::string what =
-      fmt::format("Cannot take snapshot '{}' of '{}'", tag, NameOf(uuid));
+      fmt::format("Cannot take snapshot '{}' of '{}'", tag, core_.NameOf(uuid));
   core_.Work(uuid, what, reply, [this, uuid, tag, what, reply] {
     TakeChecked(uuid, tag, what, reply);
   });
@@ -42,8 +37,8 @@ void Snapshots::Take(const std::string& uuid, const std::string& tag,
 
 void Snapshots::Remove(const std::string& uuid, const std::string& tag,
                        Reply<Done> reply) {
-  const std::string what =
-      fmt::format("Cannot remove snapshot '{}' of '{}'", tag, NameOf(uuid));
+  const std::string what = fmt::format("Cannot remove snapshot '{}' of '{}'",
+                                       tag, core_.NameOf(uuid));
   core_.Work(uuid, what, reply,
              [this, uuid, tag, what] { RemoveChecked(uuid, tag, what); });
 }
@@ -52,7 +47,7 @@ void Snapshots::Rename(const std::string& uuid, const std::string& tag,
                        const std::string& new_tag, Reply<Done> reply) {
   const std::string what =
       fmt::format("Cannot rename snapshot '{}' of '{}' to '{}'", tag,
-                  NameOf(uuid), new_tag);
+                  core_.NameOf(uuid), new_tag);
   core_.Work(uuid, what, reply, [this, uuid, tag, new_tag, what] {
     RenameChecked(uuid, tag, new_tag, what);
   });
@@ -60,8 +55,8 @@ void Snapshots::Rename(const std::string& uuid, const std::string& tag,
 
 void Snapshots::Describe(const std::string& uuid, const std::string& tag,
                          const std::string& text, Reply<Done> reply) {
-  const std::string what =
-      fmt::format("Cannot describe snapshot '{}' of '{}'", tag, NameOf(uuid));
+  const std::string what = fmt::format("Cannot describe snapshot '{}' of '{}'",
+                                       tag, core_.NameOf(uuid));
   core_.Work(uuid, what, reply, [this, uuid, tag, text, what] {
     SetDescription(uuid, Find(uuid, tag, what).name, text, what);
     core_.Read(uuid);

@@ -104,7 +104,6 @@ class Snapshots {
   [[nodiscard]] SnapshotFacts Find(const std::string& uuid,
                                    const std::string& tag,
                                    const std::string& what);
-  [[nodiscard]] std::string NameOf(const std::string& uuid) const;
 
   Core& core_;
   Layers layers_;

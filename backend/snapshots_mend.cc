@@ -123,7 +123,7 @@ bool Snapshots::RepairRecords(const std::string& uuid,
 }
 
 void Snapshots::Repair(const std::string& uuid) {
-  const std::string what = fmt::format("Cannot mend '{}'", NameOf(uuid));
+  const std::string what = fmt::format("Cannot mend '{}'", core_.NameOf(uuid));
   core_.Read(uuid);
   const auto facts = core_.Facts(uuid);
   if (!facts || !facts->metadata) return;

@@ -609,10 +609,7 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
   if (!snapshots.empty()) {
     sandbox.snapshot = ShownTag(snapshots, CurrentSnapshot(domain));
   }
-  for (const auto& volume : facts.disk_volumes) {
-    const std::string disk = DiskOfVolume(volume);
-    if (!disk.empty()) sandbox.disks.insert(disk);
-  }
+  sandbox.disks = DisksAmong(facts.disk_volumes);
   if (facts.metadata) {
     // libvirt puts a disk on another layer without a word to us.
     if (facts.disk != facts.metadata->disk_volume &&

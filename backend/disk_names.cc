@@ -21,6 +21,15 @@ std::string DiskOfVolume(std::string_view volume) {
   return std::string(volume.substr(kDisk.size()));
 }
 
+std::set<std::string> DisksAmong(const std::vector<std::string>& volumes) {
+  std::set<std::string> disks;
+  for (const auto& volume : volumes) {
+    const std::string disk = DiskOfVolume(volume);
+    if (!disk.empty()) disks.insert(disk);
+  }
+  return disks;
+}
+
 std::string DiskSerial(std::string_view name) {
   if (name.size() <= kSerial) return std::string(name);
   return fmt::format("{}-{:08x}", name.substr(0, kSerial - 9), Hash32(name));

@@ -157,17 +157,9 @@ std::vector<Turns::Turn> Disks::Hold(const std::string& uuid,
                                      std::string_view what) {
   std::vector<Turns::Turn> turns;
   const auto facts = core_.Facts(uuid);
-  const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (!facts || sandbox == nullptr) return turns;
-  std::vector<std::string> names;
-  for (const auto& volume : facts->disk_volumes) {
-    const std::string name = DiskOfVolume(volume);
-    if (!name.empty()) names.push_back(name);
-  }
+  if (!facts) return turns;
   // Always in one order: two that wait for each other would wait for ever.
-  std::sort(names.begin(), names.end());
-  turns.reserve(names.size());
-  for (const auto& name : names) {
+  for (const auto& name : DisksAmong(facts->disk_volumes)) {
     turns.push_back(TurnOf(name, what));
     if (!core_.storage.Has(DiskVolume(name))) {
       throw Error(ENOENT, fmt::format("{}: there is no disk '{}'; echo 10GiB > "

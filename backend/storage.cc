@@ -73,11 +73,12 @@ std::string Rounded(uint64_t bytes) {
                                      what));
 }
 
-// Has libvirt look at the pool's file system. It refuses while another volume
-// is made or removed, which passes.
-bool Measured(virStoragePoolPtr pool) {
+// Has libvirt look at the pool's files and their file system. It refuses, by an
+// internal error, while another volume is made or removed, which passes.
+bool Refreshed(virStoragePoolPtr pool) {
   for (int tries = 0; tries < 25; ++tries) {
     if (virStoragePoolRefresh(pool, 0) == 0) return true;
+    if (!LastLibvirtErrorIs(VIR_ERR_INTERNAL_ERROR)) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   return false;
@@ -153,7 +154,7 @@ VolumePtr Storage::Lookup(virConnectPtr connection, const std::string& name,
   if (volume != nullptr) return volume;
   // A file that came without libvirt is known after a refresh alone.
   const Error error = LibvirtError(what);
-  if (virStoragePoolRefresh(pool.get(), 0) == 0) {
+  if (Refreshed(pool.get())) {
     volume.reset(virStorageVolLookupByName(pool.get(), name.c_str()));
   }
   if (volume == nullptr) throw error;
@@ -235,7 +236,7 @@ Error Storage::Full(std::string_view what, uint64_t needed, uint64_t taken) {
   const ConnPtr connection = connection_.Get(what);
   const PoolPtr pool = Open(connection.get(), what);
   // libvirt counts what it makes; others fill the file system, too.
-  (void)Measured(pool.get());
+  (void)Refreshed(pool.get());
   virStoragePoolInfo info;
   if (virStoragePoolGetInfo(pool.get(), &info) < 0) ThrowLibvirt(what);
   const std::string path = XmlText(
@@ -258,7 +259,7 @@ void Storage::CheckRoom(std::string_view what, uint64_t needed) {
   const PoolPtr pool = Open(connection.get(), what);
   virStoragePoolInfo info;
   // Where it cannot say, the writing will.
-  if (!Measured(pool.get()) || virStoragePoolGetInfo(pool.get(), &info) < 0) {
+  if (!Refreshed(pool.get()) || virStoragePoolGetInfo(pool.get(), &info) < 0) {
     virResetLastError();
     return;
   }
@@ -396,7 +397,7 @@ void Storage::Announce() {
     constexpr char kWhat[] = "Cannot refresh the pool";
     const ConnPtr connection = connection_.Get(kWhat);
     const PoolPtr pool = Open(connection.get(), kWhat);
-    if (virStoragePoolRefresh(pool.get(), 0) < 0) ThrowLibvirt(kWhat);
+    if (!Refreshed(pool.get())) ThrowLibvirt(kWhat);
   } catch (const Error& error) {
     // Others see the change a little later; nothing depends on it here.
     spdlog::debug("{}", error.Sentence());

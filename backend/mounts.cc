@@ -34,7 +34,6 @@ constexpr char kNotePrefix[] = "sbxfs-mounts";
 constexpr char kSlipPrefix[] = "mount.";
 constexpr auto kPatience = 60s;  // for a mount to show in the guest
 
-// The names of those in a run directory; none when there is no directory.
 std::string SlipName(std::string_view mount_point) {
   return fmt::format("{}{:08x}", kSlipPrefix, Hash32(mount_point));
 }

@@ -72,9 +72,7 @@ class JobValue : public ValueFile {
             Reply<OpenFilePtr> reply) override {
     const View view = JobView(*tree_, caller, subject, id_);
     if ((flags & O_ACCMODE) != O_RDONLY) CheckWritable(view, row_);
-    reply.Ok(
-        OpenValueFile(std::static_pointer_cast<ValueFile>(shared_from_this()),
-                      caller, flags));
+    ValueFile::Open(caller, flags, std::move(reply));
   }
   void Command(const Caller& caller, const std::string& bytes, bool wait,
                Reply<Done> reply) override {

@@ -147,6 +147,12 @@ void CheckNotTrashed(const View& view, std::string_view noun) {
   }
 }
 
+void ValueFile::Open(const Caller& caller, int flags,
+                     Reply<OpenFilePtr> reply) {
+  reply.Ok(OpenValueFile(
+      std::static_pointer_cast<ValueFile>(shared_from_this()), caller, flags));
+}
+
 OpenFilePtr OpenValueFile(const std::shared_ptr<ValueFile>& file,
                           const Caller& caller, int flags) {
   auto open = std::make_shared<OpenValue>(file);

@@ -21,6 +21,8 @@ class ValueFile : public File {
 
   [[nodiscard]] virtual std::string Show(const View& view) = 0;
   [[nodiscard]] virtual bool Polled() const { return false; }
+  // OpenValueFile of it.
+  void Open(const Caller& caller, int flags, Reply<OpenFilePtr> reply) override;
   // One write of `bytes`.
   virtual void Command(const Caller& caller, const std::string& bytes,
                        bool wait, Reply<Done> reply) = 0;

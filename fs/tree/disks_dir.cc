@@ -11,8 +11,8 @@
 #include "fs/attributes.h"
 #include "fs/document.h"
 #include "fs/name.h"
+#include "fs/tree/entry_file.h"
 #include "fs/tree/furnished_dir.h"
-#include "fs/value_file.h"
 
 namespace sbxfs {
 namespace {
@@ -28,10 +28,10 @@ std::optional<ExtraDisk> FindDisk(const Host& host, const std::string& name) {
 }
 
 // A disk, or a new file that is to become one.
-class DiskFile : public ValueFile {
+class DiskFile : public EntryFile {
  public:
   DiskFile(TreePtr tree, const std::string& name)
-      : ValueFile(std::move(tree), kDir + name, ""), name_(name) {}
+      : EntryFile(std::move(tree), kDir, name, "") {}
 
   struct stat Stat(const Caller& reader) override {
     const View view = ViewFor(reader);
@@ -43,25 +43,13 @@ class DiskFile : public ValueFile {
     return stat;
   }
 
-  // Tools that make files set their mode and owner; it keeps its own.
-  void Change(const Caller&, const Changes&, Reply<Done> reply) override {
-    reply.Ok();
-  }
-
   std::string Show(const View& view) override {
     const auto disk = FindDisk(*view.host, name_);
-    if (!disk && !tree_->passing.Find(kDir, name_)) {
+    if (!disk && !IsNew()) {
       throw Error(ENOENT,
                   fmt::format("Cannot look at disk '{}': it is gone", name_));
     }
     return disk ? FormatSize(disk->size) + '\n' : std::string();
-  }
-
-  void Open(const Caller& caller, int flags,
-            Reply<OpenFilePtr> reply) override {
-    reply.Ok(
-        OpenValueFile(std::static_pointer_cast<ValueFile>(shared_from_this()),
-                      caller, flags));
   }
 
   void Command(const Caller& caller, const std::string& bytes, bool,
@@ -70,17 +58,6 @@ class DiskFile : public ValueFile {
                            std::string(Trim(OneLine(name_, bytes))),
                            std::move(reply));
   }
-
-  // Never written: it was no disk. Written: it needs no place beside it.
-  void Released() override {
-    const NodePtr passing = tree_->passing.Find(kDir, name_);
-    if (std::dynamic_pointer_cast<DiskFile>(passing)) {
-      tree_->passing.Remove(kDir, name_, passing.get());
-    }
-  }
-
- private:
-  const std::string name_;
 };
 
 }  // namespace

@@ -9,8 +9,8 @@
 #include "fs/attributes.h"
 #include "fs/document.h"
 #include "fs/name.h"
+#include "fs/tree/entry_file.h"
 #include "fs/tree/furnished_dir.h"
-#include "fs/value_file.h"
 
 namespace sbxfs {
 namespace {
@@ -40,15 +40,13 @@ std::optional<std::string> ValueOf(const Sandbox& sandbox,
 }
 
 // An entry, or a new file that is to become one.
-class ItemFile : public ValueFile {
+class ItemFile : public EntryFile {
  public:
   ItemFile(TreePtr tree, const Row& row, const std::string& uuid,
            std::string dir, std::string name)
-      : ValueFile(std::move(tree), dir + name, uuid),
+      : EntryFile(std::move(tree), std::move(dir), std::move(name), uuid),
         row_(row),
-        collection_(CollectionOf(row)),
-        dir_(std::move(dir)),
-        name_(std::move(name)) {}
+        collection_(CollectionOf(row)) {}
 
   struct stat Stat(const Caller& reader) override {
     const View view = ViewFor(reader);
@@ -60,16 +58,11 @@ class ItemFile : public ValueFile {
     return stat;
   }
 
-  // Tools that make files set their mode and owner; those follow the directory.
-  void Change(const Caller&, const Changes&, Reply<Done> reply) override {
-    reply.Ok();
-  }
-
   bool Hidden() const override { return collection_ == Collection::kSecrets; }
 
   std::string Show(const View& view) override {
     const auto value = ValueOf(*view.sandbox, collection_, name_);
-    if (!value && !tree_->passing.Find(dir_, name_)) {
+    if (!value && !IsNew()) {
       throw Error(ENOENT, fmt::format("Cannot look at '{}': it is gone from {}",
                                       name_, row_.name));
     }
@@ -87,9 +80,7 @@ class ItemFile : public ValueFile {
     if ((flags & O_ACCMODE) != O_RDONLY) {
       CheckNotTrashed(ViewFor(caller), name_);
     }
-    reply.Ok(
-        OpenValueFile(std::static_pointer_cast<ValueFile>(shared_from_this()),
-                      caller, flags));
+    ValueFile::Open(caller, flags, std::move(reply));
   }
 
   void Command(const Caller& caller, const std::string& bytes, bool,
@@ -116,19 +107,9 @@ class ItemFile : public ValueFile {
                            std::move(reply));
   }
 
-  // Never written: it was no entry. Written: it needs no place beside it.
-  void Released() override {
-    const NodePtr passing = tree_->passing.Find(dir_, name_);
-    if (std::dynamic_pointer_cast<ItemFile>(passing)) {
-      tree_->passing.Remove(dir_, name_, passing.get());
-    }
-  }
-
  private:
   const Row& row_;
   const Collection collection_;
-  const std::string dir_;
-  const std::string name_;
 };
 
 }  // namespace

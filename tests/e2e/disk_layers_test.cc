@@ -5,13 +5,11 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
-#include <memory>
 #include <thread>
 
 #include "backend/util/text.h"
-#include "tests/support/guest_mount.h"
+#include "tests/support/debian_guests.h"
 
 namespace sbxfs {
 namespace {
@@ -19,41 +17,7 @@ namespace {
 using namespace std::chrono_literals;
 namespace stdfs = std::filesystem;
 
-class DiskLayersTest : public testing::Test {
- protected:
-  void SetUp() override {
-    if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
-    const char* image = std::getenv("SBXFS_TEST_IMAGE");
-    if (image == nullptr || *image == '\0') {
-      GTEST_SKIP() << "needs a guest image: set SBXFS_TEST_IMAGE to its path";
-    }
-    mount_ = std::make_unique<GuestMount>("start_timeout=600,stop_timeout=90");
-    ASSERT_EQ(RunProgram({"cp", image, Host() / "images/debian-12"}).status, 0);
-  }
-  void TearDown() override {
-    if (mount_ == nullptr) return;
-    Clear(mount_->Dir());
-    EXPECT_EQ(unlink((Host() / "images/debian-12").c_str()), 0);
-    mount_->Stop();
-  }
-  [[nodiscard]] stdfs::path Dir() const { return mount_->Dir(); }
-  [[nodiscard]] stdfs::path Host() const { return Dir() / ".host"; }
-  void Do(const std::string& file, const std::string& text) {
-    Writer writer(Dir() / file, text + "\n");
-    const auto verdict = writer.Ended(650s);
-    ASSERT_TRUE(verdict.has_value()) << text;
-    ASSERT_EQ(*verdict, Verdict{});
-  }
-  std::string In(const std::string& name, const std::string& script) {
-    const Ended ended = RunProgram({"ssh", "-F", Host() / "ssh_config", "-o",
-                                    "BatchMode=yes", "sbx-" + name, script},
-                                   120s);
-    EXPECT_EQ(ended.status, 0) << ended.err;
-    return std::string(Trim(ended.out));
-  }
-
-  std::unique_ptr<GuestMount> mount_;
-};
+class DiskLayersTest : public DebianGuests {};
 
 TEST_F(DiskLayersTest, FilesComeAndGoWithTheDiskAndAClonesSelfIsItsOwn) {
   ASSERT_EQ(mkdir((Dir() / "golden").c_str(), 0700), 0)

@@ -6,14 +6,13 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <thread>
 
 #include "backend/util/unique_fd.h"
-#include "tests/support/guest_mount.h"
+#include "tests/support/debian_guests.h"
 
 namespace sbxfs {
 namespace {
@@ -35,21 +34,12 @@ env:
 
 class ExecTest : public testing::Test {
  protected:
-  static std::string Because() {
-    if (const auto why = NoGuestsBecause(); !why.empty()) return why;
-    const char* image = std::getenv("SBXFS_TEST_IMAGE");
-    if (image == nullptr || *image == '\0') {
-      return "needs a guest image: set SBXFS_TEST_IMAGE to its path";
-    }
-    return "";
-  }
   static void SetUpTestSuite() {
-    if (!Because().empty()) return;
+    if (!NoBootBecause().empty()) return;
     mount_ = std::make_unique<GuestMount>("start_timeout=240,stop_timeout=90");
     const stdfs::path image = mount_->Dir() / ".host/images/debian-12";
     if (!stdfs::exists(image)) {
-      const Ended cp = RunProgram(
-          {"cp", std::getenv("SBXFS_TEST_IMAGE"), image.string()}, 120s);
+      const Ended cp = RunProgram({"cp", GuestImage(), image.string()}, 120s);
       ASSERT_EQ(cp.status, 0) << cp.err;
     }
     ASSERT_EQ(Call([] { return mkdir(Box().c_str(), 0700); }), Verdict{});
@@ -76,7 +66,7 @@ class ExecTest : public testing::Test {
     mount_.reset();
   }
   void SetUp() override {
-    if (const auto why = Because(); !why.empty()) GTEST_SKIP() << why;
+    if (const auto why = NoBootBecause(); !why.empty()) GTEST_SKIP() << why;
     if (!up_) GTEST_SKIP() << "the guest did not boot";
   }
 

@@ -9,13 +9,12 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 
 #include "backend/util/text.h"
-#include "tests/support/guest_mount.h"
+#include "tests/support/debian_guests.h"
 
 namespace sbxfs {
 namespace {
@@ -29,7 +28,7 @@ constexpr auto npos = std::string::npos;
 class GuestTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    if (!Because().empty()) return;
+    if (!NoBootBecause().empty()) return;
     mount_ = std::make_unique<GuestMount>("start_timeout=240,stop_timeout=90");
     before_ = World::Now();
   }
@@ -40,20 +39,12 @@ class GuestTest : public testing::Test {
     mount_.reset();
   }
   void SetUp() override {
-    if (const auto why = Because(); !why.empty()) GTEST_SKIP() << why;
+    if (const auto why = NoBootBecause(); !why.empty()) GTEST_SKIP() << why;
     if (broken_) GTEST_SKIP() << "an earlier step failed";
   }
   // Without the earlier steps the later ones only waste time.
   void TearDown() override { broken_ = broken_ || HasFatalFailure(); }
 
-  static std::string Because() {
-    if (const auto why = NoGuestsBecause(); !why.empty()) return why;
-    const char* image = std::getenv("SBXFS_TEST_IMAGE");
-    if (image == nullptr || *image == '\0') {
-      return "needs a guest image: set SBXFS_TEST_IMAGE to its path";
-    }
-    return "";
-  }
   static stdfs::path Host() { return mount_->Dir() / ".host"; }
   static stdfs::path Box() { return mount_->Dir() / name_; }
   static std::string Errors() {
@@ -95,7 +86,7 @@ std::string GuestTest::port_;
 bool GuestTest::broken_ = false;
 
 TEST_F(GuestTest, T01_AnImageIsCopiedIn) {
-  const stdfs::path source = std::getenv("SBXFS_TEST_IMAGE");
+  const stdfs::path source = GuestImage();
   const stdfs::path image = Host() / "images/debian-12";
   const Ended cp = RunProgram({"cp", source.string(), image.string()}, 120s);
   ASSERT_EQ(cp.status, 0) << cp.err << ReadText(Host() / "error");

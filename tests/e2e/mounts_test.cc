@@ -5,13 +5,12 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 
 #include "backend/util/text.h"
-#include "tests/support/guest_mount.h"
+#include "tests/support/debian_guests.h"
 
 namespace sbxfs {
 namespace {
@@ -54,7 +53,7 @@ log.close()
 class MountsTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    if (!Because().empty()) return;
+    if (!NoBootBecause().empty()) return;
     mount_ = std::make_unique<GuestMount>(
         "allow_other,start_timeout=240,stop_timeout=90");
     before_ = World::Now();
@@ -84,20 +83,12 @@ class MountsTest : public testing::Test {
     mount_.reset();
   }
   void SetUp() override {
-    if (const auto why = Because(); !why.empty()) GTEST_SKIP() << why;
+    if (const auto why = NoBootBecause(); !why.empty()) GTEST_SKIP() << why;
     if (broken_) GTEST_SKIP() << "an earlier step failed";
   }
   // Without the earlier steps the later ones only waste time.
   void TearDown() override { broken_ = broken_ || HasFatalFailure(); }
 
-  static std::string Because() {
-    if (const auto why = NoGuestsBecause(); !why.empty()) return why;
-    const char* image = std::getenv("SBXFS_TEST_IMAGE");
-    if (image == nullptr || *image == '\0') {
-      return "needs a guest image: set SBXFS_TEST_IMAGE to its path";
-    }
-    return "";
-  }
   static stdfs::path Host() { return mount_->Dir() / ".host"; }
   static stdfs::path Box() { return mount_->Dir() / "box"; }
   static std::string Errors() {
@@ -142,7 +133,7 @@ stdfs::path MountsTest::src_, MountsTest::lib_;
 bool MountsTest::broken_ = false;
 
 TEST_F(MountsTest, T01_LocationsAreCheckedWithTheWritersRights) {
-  const stdfs::path source = std::getenv("SBXFS_TEST_IMAGE");
+  const stdfs::path source = GuestImage();
   ASSERT_EQ(
       RunProgram({"cp", source, Host() / "images/debian-12"}, 120s).status, 0);
   ASSERT_EQ(AsUser("mkdir '" + Box().native() + "'").status, 0) << Errors();

@@ -12,9 +12,11 @@
 #include <fstream>
 #include <vector>
 
+#include "backend/condition.h"
 #include "backend/disk_names.h"
 #include "backend/libvirt_error.h"
 #include "backend/mounts.h"
+#include "backend/pending.h"
 #include "backend/run_dir.h"
 #include "backend/snapshot_records.h"
 #include "backend/spec/keys.h"
@@ -47,112 +49,6 @@ std::string MachineId() {
   std::string id;
   std::getline(file, id);
   return id;
-}
-
-struct Condition {
-  State state;
-  std::string reason;
-};
-
-Condition WhenOff(int reason, bool saved) {
-  if (saved)
-    return {State::kSaved, "its memory is saved; start brings it back"};
-  switch (reason) {
-    case VIR_DOMAIN_SHUTOFF_SHUTDOWN:
-      return {State::kStopped, "the guest shut down"};
-    case VIR_DOMAIN_SHUTOFF_DESTROYED:
-      return {State::kStopped, "it was killed"};
-    case VIR_DOMAIN_SHUTOFF_CRASHED:
-      return {State::kCrashed, "the guest or its QEMU crashed"};
-    case VIR_DOMAIN_SHUTOFF_FAILED:
-      return {State::kStopped, "the last start failed"};
-    case VIR_DOMAIN_SHUTOFF_SAVED:
-      return {State::kStopped, "its saved memory was dropped"};
-    case VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT:
-      return {State::kStopped, "it was reverted to a snapshot"};
-    default:
-      return {State::kStopped, "it was not started yet"};
-  }
-}
-
-Condition WhenOn(int state, int reason) {
-  switch (state) {
-    case VIR_DOMAIN_PAUSED:
-      switch (reason) {
-        case VIR_DOMAIN_PAUSED_IOERROR:
-          return {State::kPaused,
-                  "a disk write failed: the pool is full, or its disk broken"};
-        case VIR_DOMAIN_PAUSED_CRASHED:
-          return {State::kCrashed, "the guest panicked"};
-        default:
-          return {State::kPaused, "it was paused"};
-      }
-    case VIR_DOMAIN_PMSUSPENDED:
-      return {State::kPaused, "the guest put itself to sleep"};
-    case VIR_DOMAIN_SHUTDOWN:
-      return {State::kStopping, "the guest is shutting down"};
-    case VIR_DOMAIN_CRASHED:
-      return {State::kCrashed, "the guest or its QEMU crashed"};
-    default:
-      switch (reason) {
-        case VIR_DOMAIN_RUNNING_RESTORED:
-          return {State::kRunning, "it was restored from its saved memory"};
-        case VIR_DOMAIN_RUNNING_UNPAUSED:
-          return {State::kRunning, "it was resumed"};
-        case VIR_DOMAIN_RUNNING_MIGRATED:
-          return {State::kRunning, "it came from another hypervisor"};
-        default:
-          return {State::kRunning, "it was started"};
-      }
-  }
-}
-
-// The keys whose forwards a guest has not, or has beyond what they say.
-void AddPendingPorts(std::vector<std::string>& keys, const DomainFacts& facts,
-                     const Spec& now) {
-  const int port = now.ssh_port != 0 ? now.ssh_port : facts.metadata->ssh_port;
-  std::vector<Forward> wanted = ForwardsOf(now, port);
-  std::vector<Forward> there = facts.forwards;
-  auto take = [](std::vector<Forward>& forwards, int host_port) {
-    return std::erase(forwards, SshForward(host_port)) != 0;
-  };
-  if (!take(there, port) && take(wanted, port)) {
-    take(there, facts.metadata->ssh_port);
-    keys.emplace_back("ssh.localPort");
-  }
-  take(wanted, port);
-  if (there != wanted) keys.emplace_back("portForwards");
-}
-
-std::string PendingOf(const DomainFacts& facts, const Spec& now, Core& core) {
-  const Metadata& meta = *facts.metadata;
-  std::vector<std::string> keys;
-  if (meta.applied != core.StackOf(meta)) {
-    try {
-      keys = Differences(core.AppliedSpec(meta), now);
-    } catch (const Error&) {
-      keys = {"config.yaml"};
-    }
-  }
-  // The guest knows nothing of the first ones, and the last are looked at
-  // themselves.
-  std::erase_if(keys, [](const auto& key) {
-    return !WhyIdle(key).empty() || key == "description" ||
-           key == "autostart" || key == "snapshotMemory" ||
-           key.starts_with("ssh.forward") || key == "ssh.loadDotSSHPubKeys" ||
-           key == "ssh.localPort" || key == "portForwards" || key == "mounts" ||
-           key == "cpus" || key == "memory";
-  });
-  if (facts.cpus != now.cpus) keys.emplace_back("cpus");
-  if (!SameMemory(facts.memory, now.memory)) keys.emplace_back("memory");
-  if (!core.test_driver) {
-    if (meta.disk_volume.empty()) keys.emplace_back("image");
-    AddPendingPorts(keys, facts, now);
-  }
-  std::sort(keys.begin(), keys.end());
-  std::string pending;
-  for (const auto& key : keys) pending += key + "\n";
-  return pending;
 }
 
 }  // namespace
@@ -665,7 +561,7 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
       for (auto& [name, entry] : MountEntries(spec)) {
         sandbox.mounts[name] = entry.value;
       }
-      sandbox.pending = PendingOf(facts, spec, *this);
+      sandbox.pending = PendingOf(*this, facts, spec);
       if (!off && !test_driver) AddTunnels(sandbox, xml, spec);
       const std::string mounts =
           spec.mounts.empty() ? "" : MountsDigest(Expanded(spec, sandbox));

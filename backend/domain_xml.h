@@ -40,10 +40,7 @@ struct DomainInput {
   std::vector<Forward> forwards;
 };
 
-// The XML for virDomainDefineXML, built with libxml2. The user-mode network
-// with its forwards is on QEMU's command line, so that they are there whoever
-// starts the domain: libvirt 9.0 as Debian builds it has no forwards of its
-// own.
+// The XML for virDomainDefineXML, built with libxml2.
 [[nodiscard]] std::string DomainXml(const DomainInput& input);
 
 // What a domain's XML (from libvirt, written by anyone) says.
@@ -73,24 +70,6 @@ struct DomainFacts {
 }
 // Throws Error(EIO) for text that is no domain.
 [[nodiscard]] DomainFacts ParseDomain(std::string_view xml);
-
-// The id of the user-mode network's netdev in QEMU.
-inline constexpr char kNetdev[] = "sbxnet0";
-
-// A domain's XML (inactive, or a save image's) with other forwards on its
-// command line. Throws Error(EIO) for one without our network.
-[[nodiscard]] std::string WithForwards(std::string_view xml,
-                                       const std::vector<Forward>& forwards);
-
-// The namespace and prefix of a running guest's note of the forwards that were
-// changed since QEMU's start.
-inline constexpr char kPortsUri[] = "https://sbxfs.org/xmlns/ports/1";
-inline constexpr char kPortsPrefix[] = "sbxfs-ports";
-// The note for virDomainSetMetadata, for the guest whose live XML this is. It
-// counts for that QEMU alone: libvirt carries it into a restored guest, which
-// begins with its command line again.
-[[nodiscard]] std::string PortsNote(std::string_view xml,
-                                    const std::vector<Forward>& forwards);
 
 // Puts our element in place of an older one in a <domain>'s metadata.
 void ReplaceMetadata(xmlNode* domain, const Metadata& metadata);

@@ -14,6 +14,7 @@
 
 #include "backend/libvirt_error.h"
 #include "backend/ports.h"
+#include "backend/user_network.h"
 #include "backend/util/text.h"
 #include "backend/util/undo.h"
 

@@ -9,6 +9,7 @@
 #include "backend/libvirt_error.h"
 #include "backend/save_image.h"
 #include "backend/snapshots.h"
+#include "backend/user_network.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {

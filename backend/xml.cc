@@ -43,6 +43,13 @@ std::string Checked(const char* name, std::string_view value) {
   return std::string(value);
 }
 
+void SetNamespace(xmlNode* node, xmlNs* ns) {
+  xmlSetNs(node, ns);
+  for (xmlNode* child = node->children; child != nullptr; child = child->next) {
+    if (child->type == XML_ELEMENT_NODE) SetNamespace(child, ns);
+  }
+}
+
 }  // namespace
 
 XmlDoc ParseXml(std::string_view text) {
@@ -78,6 +85,14 @@ xmlNode* AddXml(xmlNode* parent, const char* name, std::string_view text,
 
 xmlNode* AddXml(xmlNode* parent, const char* name, XmlAttributes attributes) {
   return AddXml(parent, name, "", attributes);
+}
+
+void PutInNamespace(xmlNode* node, xmlNode* declaring, const char* uri,
+                    const char* prefix) {
+  xmlNs* ns = xmlNewNs(declaring, reinterpret_cast<const xmlChar*>(uri),
+                       reinterpret_cast<const xmlChar*>(prefix));
+  if (ns == nullptr) throw std::bad_alloc();
+  SetNamespace(node, ns);
 }
 
 std::string FormatXml(xmlNode* node) {

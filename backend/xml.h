@@ -36,6 +36,11 @@ xmlNode* AddXml(xmlNode* parent, const char* name, std::string_view text,
 xmlNode* AddXml(xmlNode* parent, const char* name,
                 XmlAttributes attributes = {});
 
+// Puts an element and all that is below it in a namespace, which `declaring`,
+// the element or one above it, declares.
+void PutInNamespace(xmlNode* node, xmlNode* declaring, const char* uri,
+                    const char* prefix);
+
 // An element and what is below it, indented, with a newline at its end.
 [[nodiscard]] std::string FormatXml(xmlNode* node);
 

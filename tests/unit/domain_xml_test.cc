@@ -12,6 +12,7 @@
 #include <sstream>
 #include <string>
 
+#include "backend/user_network.h"
 #include "backend/util/error.h"
 
 namespace sbxfs {

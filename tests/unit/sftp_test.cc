@@ -93,7 +93,10 @@ class SftpTest : public testing::Test {
     Put(root_ / "dir/inner", "inner");
     Serve(true);
   }
-  void TearDown() override { stdfs::remove_all(top_); }
+  void TearDown() override {
+    server_.reset();  // which may hold as many files as a user may open
+    stdfs::remove_all(top_);
+  }
 
   void Serve(bool writable) {
     UniqueFd fd(open(root_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));

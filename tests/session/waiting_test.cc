@@ -113,7 +113,7 @@ TEST_F(Waiting, AnInterruptBeforeItsRequestCounts) {
   fuse_.caller.pid = 0;  // of a pid namespace that cannot be seen
   const auto file = fuse_.Open("box/status", O_WRONLY);
   const auto first = fuse_.SendWrite(file, "start\n");
-  fuse_.Interrupt(first + 2 * 2);  // after the interrupt's own number
+  fuse_.Interrupt(first + 2);
   const auto second = fuse_.SendWrite(file, "start\n");
   EXPECT_TRUE(fuse_.Answered(second, kSoon));
   EXPECT_FALSE(fuse_.Answered(first, milliseconds(50)));

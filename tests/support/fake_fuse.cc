@@ -30,6 +30,9 @@ std::string Named(const std::string& name) { return name + '\0'; }
 
 constexpr std::chrono::seconds kPatience{10};
 
+// Tells an interrupt's number from that of its request (fs/fuse/dev.c).
+constexpr uint64_t kInterruptBit = 1;
+
 }  // namespace
 
 FakeFuse::FakeFuse(Backend& backend, SessionOptions options)
@@ -74,6 +77,12 @@ void FakeFuse::ReadAnswers() {
     const auto header = As<fuse_out_header>(buffer);
     std::string data = buffer.substr(sizeof(header),
                                      static_cast<size_t>(got) - sizeof(header));
+    if (header.unique & kInterruptBit) {
+      // A thread that took another request first could not know what it
+      // belongs to; the kernel asks again.
+      if (header.error == -EAGAIN) Interrupt(header.unique & ~kInterruptBit);
+      continue;
+    }
     MutexLock lock(mutex_);
     if (header.unique == 0) {
       if (header.error == FUSE_NOTIFY_POLL) woken_.insert(As<uint64_t>(data));
@@ -93,16 +102,20 @@ uint64_t FakeFuse::Send(uint32_t opcode, uint64_t node,
     last_ += 2;  // the kernel's are even
     header.unique = last_;
   }
-  header.len = static_cast<uint32_t>(sizeof(header) + payload.size());
   header.opcode = opcode;
   header.nodeid = node;
   header.uid = caller.uid;
   header.gid = caller.gid;
   header.pid = static_cast<uint32_t>(caller.pid);
+  SendPacket(header, payload);
+  return header.unique;
+}
+
+void FakeFuse::SendPacket(fuse_in_header header, const std::string& payload) {
+  header.len = static_cast<uint32_t>(sizeof(header) + payload.size());
   const std::string packet = Bytes(header) + payload;
   EXPECT_EQ(send(fd_, packet.data(), packet.size(), 0),
             static_cast<ssize_t>(packet.size()));
-  return header.unique;
 }
 
 bool FakeFuse::Answered(uint64_t unique, std::chrono::milliseconds limit) {
@@ -139,7 +152,10 @@ bool FakeFuse::Woken(uint64_t kernel_handle, std::chrono::milliseconds limit) {
 }
 
 void FakeFuse::Interrupt(uint64_t unique) {
-  Send(FUSE_INTERRUPT, 0, Bytes(fuse_interrupt_in{unique}));
+  fuse_in_header header{};
+  header.unique = unique | kInterruptBit;
+  header.opcode = FUSE_INTERRUPT;
+  SendPacket(header, Bytes(fuse_interrupt_in{unique}));
 }
 
 void FakeFuse::Forget(uint64_t node, uint64_t count) {

@@ -89,6 +89,7 @@ class FakeFuse {
 
  private:
   void ReadAnswers() EXCLUDES(mutex_);
+  void SendPacket(fuse_in_header header, const std::string& payload);
   std::string NameIn(const std::string& path, uint64_t& parent);
 
   int fd_ = -1;

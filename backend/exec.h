@@ -63,6 +63,8 @@ class Exec : public Jobs {
     int watchers = 0;
   };
 
+  // Begins the sentence of what fails.
+  [[nodiscard]] static std::string What(const Job& job);
   // Changes what is shown, tells of it and, once it is over, those who wait.
   void Change(const std::string& id, const std::function<void(Job&)>& change)
       EXCLUDES(mutex_);
@@ -78,6 +80,9 @@ class Exec : public Jobs {
   void Round(const std::string& uuid) EXCLUDES(mutex_);
   void Ask(const std::string& id) EXCLUDES(mutex_);
   void AskNow(const Job& job, const Entry& entry) EXCLUDES(mutex_);
+  // What a script of root's says; its status does not count.
+  [[nodiscard]] std::string InGuest(const std::string& uuid, bool by_ssh,
+                                    const std::string& script);
   [[nodiscard]] JobReport Report(const Job& job, bool by_ssh, int wait);
   void Take(const std::string& id, const JobReport& report, const Job& asked);
   void Silent(const std::string& id, const Error& error) EXCLUDES(mutex_);

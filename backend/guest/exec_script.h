@@ -19,6 +19,8 @@ extern const char kExecScript[];
 // A piece of a stream that a report brings, at most; and a long one.
 constexpr uint64_t kJobPiece = 65536;
 constexpr uint64_t kJobStretch = 1 << 20;
+// The offset of none.
+constexpr uint64_t kNoJobPiece = uint64_t{1} << 62;
 
 // Runs it, reads its standard input, and reports in the end.
 [[nodiscard]] std::string JobScript(const std::string& id, const JobWish& wish);

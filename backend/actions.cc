@@ -451,6 +451,23 @@ void Actions::AwaitReady(Action& action, Clock::time_point until) {
   }
 }
 
+// On a worker of its own: libvirt waits a minute for an agent that is silent
+// (VIR_DOMAIN_QEMU_AGENT_COMMAND_SHUTDOWN), longer than a stop may take.
+void Actions::AskToShutDown(const std::string& uuid, const std::string& what,
+                            bool agent) {
+  const unsigned way = agent ? VIR_DOMAIN_SHUTDOWN_GUEST_AGENT
+                             : VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN;
+  try {
+    if (virDomainShutdownFlags(core_.Domain(uuid, what).get(),
+                               core_.test_driver ? 0 : way) < 0) {
+      ThrowLibvirt(what);
+    }
+  } catch (const Error& error) {
+    spdlog::debug("{}", error.Sentence());
+    core_.ReadSoon(uuid);
+  }
+}
+
 void Actions::StopGuest(Action& action) {
   const std::string& uuid = action.uuid;
   const auto until = Clock::now() + core_.options.stop_timeout;
@@ -464,16 +481,15 @@ void Actions::StopGuest(Action& action) {
     return now == nullptr || core_.catalog.IsOff(uuid);
   };
   // A guest in its early boot ignores the button, so press it again; the
-  // agent, where there is one, is asked later, since it may hang.
+  // agent, where there is one, is asked later.
+  const auto asking = std::make_shared<std::atomic<bool>>(false);
   for (int round = 0;; ++round) {
-    const unsigned way = round % 2 == 1 ? VIR_DOMAIN_SHUTDOWN_GUEST_AGENT
-                                        : VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN;
-    if (virDomainShutdownFlags(core_.Domain(uuid, action.what).get(),
-                               core_.test_driver ? 0 : way) < 0) {
-      const Error error = LibvirtError(action.what);
-      if (error.Errno() == EHOSTDOWN) throw error;
-      spdlog::debug("{}", error.Sentence());
-      core_.Read(uuid);
+    if (!asking->exchange(true)) {
+      const bool agent = round % 2 == 1;
+      core_.workers.Run([this, asking, agent, uuid, what = action.what] {
+        AskToShutDown(uuid, what, agent);
+        *asking = false;
+      });
     }
     const auto next = std::min(until, Clock::now() + 5s);
     try {

@@ -55,6 +55,8 @@ class Actions {
   void Boot(Action& action);
   void AwaitReady(Action& action, std::chrono::steady_clock::time_point until);
   void WaitReady(Action& action, std::chrono::steady_clock::time_point until);
+  void AskToShutDown(const std::string& uuid, const std::string& what,
+                     bool agent);
   void StopGuest(Action& action);
   void Kill(Action& action);
   void Revert(Action& action);

@@ -8,8 +8,10 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <vector>
 
 #include "backend/util/text.h"
@@ -20,6 +22,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
+namespace stdfs = std::filesystem;
 
 class WaitingTest : public BlankGuests {
  protected:
@@ -87,6 +90,49 @@ TEST_F(WaitingTest, WaitEndsWhenTheStateIsThere) {
   const auto verdict = wait.Ended();
   ASSERT_TRUE(verdict.has_value());
   EXPECT_EQ(*verdict, Verdict{});
+}
+
+// What a silent guest agent makes of it: libvirt's call does not come back.
+class HungCallTest : public WaitingTest {
+ protected:
+  void SetUp() override {
+    if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
+    const stdfs::path hangs =
+        stdfs::path(std::getenv("SBXFS_INSIDE")) / "hangs";
+    stdfs::create_directory(hangs);
+    call_ = hangs / "virDomainShutdownFlags";
+    setenv("SBXFS_HANGS", hangs.c_str(), 1);
+    setenv("LD_PRELOAD", SBXFS_FAULTS_LIBRARY, 1);
+    WaitingTest::SetUp();
+    unsetenv("LD_PRELOAD");
+    unsetenv("SBXFS_HANGS");
+  }
+  void TearDown() override {
+    stdfs::remove_all(call_.parent_path());
+    WaitingTest::TearDown();
+  }
+
+  stdfs::path call_;
+};
+
+TEST_F(HungCallTest, AStopEndsInTimeThoughLibvirtsCallDoesNot) {
+  Mkdir("box");
+  Boot("box");
+  std::ofstream(call_).close();
+  const Verdict timeout = {
+      ETIMEDOUT,
+      "Cannot stop 'box': the guest did not shut down within 2 s; write kill "
+      "to end it at once"};
+  EXPECT_EQ(Verb("box", "stop"), timeout);
+  EXPECT_EQ(Status("box"), "running");
+  Writer stop(StatusFile("box"), "stop\n");
+  ASSERT_TRUE(Becomes("box", "stopping"));
+  EXPECT_EQ(Verb("box", "kill"), Verdict{});
+  EXPECT_EQ(Status("box"), "stopped");
+  const auto verdict = stop.Ended();
+  ASSERT_TRUE(verdict.has_value());
+  EXPECT_EQ(*verdict,
+            (Verdict{ECANCELED, "Cannot stop 'box': kill overtook it"}));
 }
 
 class LongStopTest : public WaitingTest {

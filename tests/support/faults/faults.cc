@@ -1,5 +1,6 @@
 // Preloaded into a daemon: kills it, as kill -9 does, before the call of
-// libvirt that a file counts down to. Only calls that change something count.
+// libvirt that a file counts down to, or makes a call hang. Only calls that
+// change something count.
 #include <dlfcn.h>
 #include <libvirt/libvirt.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <string>
 
 namespace {
 
@@ -29,6 +31,14 @@ void Count() {
   std::fclose(file);
 }
 
+// A call hangs for as long as the file of its name is in $SBXFS_HANGS.
+void Hang(const char* name) {
+  const char* directory = std::getenv("SBXFS_HANGS");
+  if (directory == nullptr) return;
+  const std::string path = std::string(directory) + '/' + name;
+  while (access(path.c_str(), F_OK) == 0) usleep(10000);
+}
+
 template <typename Function>
 Function Next(const char* name) {
   return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
@@ -39,6 +49,7 @@ Function Next(const char* name) {
 #define SBXFS_COUNTED(result, name, parameters, arguments)      \
   result name parameters {                                      \
     Count();                                                    \
+    Hang(#name);                                                \
     static const auto next = Next<result(*) parameters>(#name); \
     return next arguments;                                      \
   }
@@ -69,5 +80,7 @@ SBXFS_COUNTED(int, virDomainSetMetadata,
 SBXFS_COUNTED(int, virDomainUndefineFlags,
               (virDomainPtr domain, unsigned int flags), (domain, flags))
 SBXFS_COUNTED(int, virDomainCreate, (virDomainPtr domain), (domain))
+SBXFS_COUNTED(int, virDomainShutdownFlags,
+              (virDomainPtr domain, unsigned int flags), (domain, flags))
 SBXFS_COUNTED(int, virDomainDestroy, (virDomainPtr domain), (domain))
 }

@@ -2,18 +2,15 @@
 
 #include <fmt/format.h>
 #include <libvirt/virterror.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <future>
 #include <map>
 #include <random>
 #include <utility>
 
-#include "backend/domain_xml.h"
 #include "backend/libvirt_error.h"
+#include "backend/libvirt_open.h"
 #include "backend/util/error.h"
 #include "backend/util/log.h"
 
@@ -25,106 +22,16 @@ using namespace std::chrono_literals;
 // A dead peer is noticed after 5 s times 3 without an answer.
 constexpr int kKeepAliveInterval = 5;
 constexpr unsigned kKeepAliveCount = 2;
-constexpr auto kOpenLimit = 20s;
 constexpr auto kFirstPause = 250ms;
 constexpr auto kLongestPause = 8000ms;
 // A burst of work may have opened many; this many are kept for the next.
 constexpr size_t kMostIdle = 8;
-
-// What a person can do about a failed opening, for the failures LAB-like
-// set-ups really have; empty when libvirt's own words must do.
-std::string Remedy(const std::string& uri, const std::string& message) {
-  auto says = [&](const char* words) {
-    return message.find(words) != std::string::npos;
-  };
-  if (says("Failed to connect socket to")) {
-    if (says("Permission denied")) {
-      return "; this user may not use that libvirt: add it to the group "
-             "libvirt, or use qemu:///session";
-    }
-    return geteuid() == 0
-               ? "; no libvirtd listens there: start it (systemctl start "
-                 "libvirtd, or virtlogd -d; libvirtd -d)"
-               : "; no libvirtd listens there: start it, or use "
-                 "qemu:///session";
-  }
-  if (says("Could not resolve hostname") || says("unable to resolve")) {
-    return "; the host name does not resolve: check its spelling and "
-           "/etc/hosts";
-  }
-  if (says("Connection refused")) {
-    return "; nothing listens there: check host and port";
-  }
-  if (says("Permission denied (publickey")) {
-    return "; the server takes no key of this user: add keyfile=PATH to the "
-           "URI, or the key to its authorized_keys";
-  }
-  if (says("Host key verification failed")) {
-    return "; the server's host key is unknown or has changed: connect once "
-           "with ssh and check it";
-  }
-  if (says("no connection driver available") || says("unable to find")) {
-    return fmt::format("; libvirt knows no driver for '{}'", uri);
-  }
-  return "";
-}
-
-Error OpenError(const std::string& uri) {
-  const std::string what =
-      fmt::format("Cannot connect to '{}'", uri.empty() ? "libvirt" : uri);
-  const virError* last = virGetLastError();
-  const std::string message =
-      last != nullptr && last->message != nullptr ? last->message : "";
-  const Error error = LibvirtError(what);
-  // LibvirtError speaks of a lost connection for errors of the RPC layer.
-  const bool lost = error.Errno() == EHOSTDOWN;
-  return Error(
-      lost ? EHOSTDOWN : error.Errno(),
-      (lost ? what + ": " + message : error.Sentence()) + Remedy(uri, message));
-}
-
-ConnPtr OpenNow(const std::string& uri) {
-  // No credentials are asked for: there is nobody to ask.
-  virConnectAuth auth{};
-  ConnPtr connection(
-      virConnectOpenAuth(uri.empty() ? nullptr : uri.c_str(), &auth, 0));
-  if (connection == nullptr) throw OpenError(uri);
-  return connection;
-}
-
-// virConnectOpen to a hung daemon blocks for ever, before keepalive can be
-// set, so it gets a thread that may be left behind.
-ConnPtr OpenWithLimit(const std::string& uri) {
-  auto promise = std::make_shared<std::promise<ConnPtr>>();
-  auto future = promise->get_future();
-  std::thread([uri, promise] {
-    try {
-      promise->set_value(OpenNow(uri));
-    } catch (...) {
-      promise->set_exception(std::current_exception());
-    }
-  }).detach();
-  if (future.wait_for(kOpenLimit) != std::future_status::ready) {
-    throw Error(ETIMEDOUT,
-                fmt::format("Cannot connect to '{}': no answer within {} s; "
-                            "the daemon there hangs, or a firewall drops the "
-                            "packets",
-                            uri.empty() ? "libvirt" : uri, kOpenLimit.count()));
-  }
-  return future.get();
-}
 
 // The closing of a connection is a call, too: a peer that hangs must hold up
 // nobody.
 void CloseSoon(std::vector<ConnPtr> old) {
   if (old.empty()) return;
   std::thread([old = std::move(old)]() mutable { old.clear(); }).detach();
-}
-
-std::string HostUuid(virConnectPtr connection) {
-  const std::string xml = TakeString(virConnectGetCapabilities(connection));
-  if (xml.empty()) ThrowLibvirt("Cannot ask for the hypervisor's identity");
-  return XmlText(xml, "/capabilities/host/uuid");
 }
 
 const char* CloseReason(int reason) {
@@ -394,7 +301,7 @@ void Connection::State::TryOnce() {
     to = uri;
   }
   try {
-    Adopt(OpenWithLimit(to));
+    Adopt(OpenLibvirtConnection(to));
     spdlog::warn("Connected to libvirt again");
     MutexLock lock(mutex);
     trying = false;
@@ -434,16 +341,16 @@ void Connection::Open() {
     // libvirt's own choice (LIBVIRT_DEFAULT_URI, libvirt.conf, probing), and
     // where that fails the one that needs nothing set up.
     try {
-      fresh = OpenWithLimit("");
+      fresh = OpenLibvirtConnection("");
     } catch (const Error& first) {
       spdlog::info("libvirt's default: {}", first.Sentence());
-      fresh = OpenWithLimit("qemu:///session");
+      fresh = OpenLibvirtConnection("qemu:///session");
     }
     uri = TakeString(virConnectGetURI(fresh.get()));
     MutexLock lock(state_->mutex);
     state_->uri = uri;
   } else {
-    fresh = OpenWithLimit(uri);
+    fresh = OpenLibvirtConnection(uri);
   }
   state_->Adopt(std::move(fresh));
 }
@@ -468,7 +375,7 @@ ConnPtr Connection::State::Borrow(std::string_view what, uint64_t& number) {
     if (virConnectIsAlive(lent.get()) == 1) return lent;
   }
   try {
-    return OpenWithLimit(to);
+    return OpenLibvirtConnection(to);
   } catch (const Error& error) {
     throw Error(error.Errno() == ETIMEDOUT ? ETIMEDOUT : EHOSTDOWN,
                 fmt::format("{}: {}", what, error.Sentence()));
@@ -524,7 +431,7 @@ void Connection::Nudge() { state_->Retry(true); }
 
 void Connection::Replace(const std::string& uri) {
   const std::string what = fmt::format("Cannot change to '{}'", uri);
-  ConnPtr fresh = OpenWithLimit(uri);
+  ConnPtr fresh = OpenLibvirtConnection(uri);
   if (HostUuid(fresh.get()) != HostUuid(Get(what).get())) {
     throw Error(EBUSY, what +
                            ": it is another hypervisor; mount that one in "
@@ -543,60 +450,6 @@ void Connection::Replace(const std::string& uri) {
 std::string Connection::Uri() {
   MutexLock lock(state_->mutex);
   return state_->uri;
-}
-
-namespace {
-
-// One loop a process: libvirt has no way to take an implementation off again.
-struct Loop {
-  Mutex mutex;
-  int users GUARDED_BY(mutex) = 0;
-  std::thread thread GUARDED_BY(mutex);
-  std::atomic<bool> stop = false;
-};
-
-Loop& TheLoop() {
-  static Loop loop;
-  return loop;
-}
-
-}  // namespace
-
-EventLoop::EventLoop() {
-  static const bool registered = [] {
-    SilenceLibvirt();
-    return virEventRegisterDefaultImpl() == 0;
-  }();
-  if (!registered) ThrowLibvirt("Cannot start libvirt's event loop");
-  Loop& loop = TheLoop();
-  MutexLock lock(loop.mutex);
-  if (loop.users++ > 0) return;
-  loop.stop = false;
-  loop.thread = std::thread([&loop] {
-    while (!loop.stop) {
-      if (virEventRunDefaultImpl() < 0) {
-        spdlog::error("{}", LibvirtError("libvirt's event loop").Sentence());
-        return;
-      }
-    }
-  });
-}
-
-EventLoop::~EventLoop() {
-  Loop& loop = TheLoop();
-  std::thread thread;
-  {
-    MutexLock lock(loop.mutex);
-    if (--loop.users > 0) return;
-    thread = std::move(loop.thread);
-    loop.stop = true;
-  }
-  // A timeout that is due wakes the loop's poll; it takes itself off.
-  struct Wake {
-    static void Call(int id, void*) { virEventRemoveTimeout(id); }
-  };
-  virEventAddTimeout(0, &Wake::Call, nullptr, nullptr);
-  if (thread.joinable()) thread.join();
 }
 
 }  // namespace sbxfs

@@ -8,22 +8,13 @@
 #include <thread>
 #include <vector>
 
+#include "backend/event_loop.h"
 #include "backend/libvirt_handle.h"
 #include "backend/util/mutex.h"
 #include "backend/util/timer.h"
 #include "backend/util/worker_pool.h"
 
 namespace sbxfs {
-
-// libvirt's default event loop on a thread of its own, for as long as an
-// object of this class lives. libvirt keeps one loop a process, so must we.
-class EventLoop {
- public:
-  EventLoop();
-  ~EventLoop();
-  EventLoop(const EventLoop&) = delete;
-  EventLoop& operator=(const EventLoop&) = delete;
-};
 
 // The connection to libvirt: opened with a time limit, kept alive, watched, and
 // opened again with growing pauses after it is lost. Events arrive on the event

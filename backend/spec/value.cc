@@ -154,4 +154,15 @@ bool IsAddress(std::string_view text) {
          inet_pton(AF_INET6, word.c_str(), address.data()) == 1;
 }
 
+bool IsAbsolute(std::string_view text) {
+  return text.starts_with('/') || text.starts_with("{{");
+}
+
+bool HasDots(std::string_view path) {
+  const auto parts = Split(path, '/');
+  return std::any_of(parts.begin(), parts.end(), [](const auto& part) {
+    return part == ".." || part == ".";
+  });
+}
+
 }  // namespace sbxfs

@@ -118,6 +118,10 @@ void ReadMap(const Value& value, const Key<T> (&keys)[size], T& target) {
 
 [[nodiscard]] bool IsArch(std::string_view text);
 [[nodiscard]] bool IsAddress(std::string_view text);
+// A path, or a template that will be one.
+[[nodiscard]] bool IsAbsolute(std::string_view text);
+// Whether a path has parts `.` or `..`.
+[[nodiscard]] bool HasDots(std::string_view path);
 
 }  // namespace sbxfs
 

@@ -1,0 +1,253 @@
+#include <fmt/format.h>
+#include <libvirt/virterror.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "backend/actions.h"
+#include "backend/libvirt_error.h"
+#include "backend/util/log.h"
+
+// The verbs that a guest boots and ends by.
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+// What QEMU quotes: "Could not set up host forwarding rule 'tcp:…'".
+std::string RefusedRule(const std::string& sentence) {
+  const auto begin = sentence.find('\'', sentence.find("forwarding rule"));
+  const auto end = sentence.find('\'', begin + 1);
+  if (begin == std::string::npos || end == std::string::npos) return sentence;
+  return sentence.substr(begin + 1, end - begin - 1);
+}
+
+}  // namespace
+
+void Actions::Start(Action& action) {
+  const auto until = Clock::now() + core_.options.start_timeout;
+  const SandboxPtr sandbox = core_.Reachable(action.uuid, action.what);
+  switch (sandbox->state) {
+    case State::kPaused: {
+      const DomainPtr domain = core_.Domain(action.uuid, action.what);
+      if (virDomainResume(domain.get()) < 0) ThrowLibvirt(action.what);
+      core_.Read(action.uuid);
+      break;
+    }
+    case State::kRunning:
+      break;
+    default:
+      Boot(action);
+  }
+  WaitReady(action, until);
+}
+
+void Actions::Boot(Action& action) {
+  const std::string& uuid = action.uuid;
+  const std::string& what = action.what;
+  const SandboxPtr sandbox = core_.Reachable(uuid, what);
+  const bool saved = sandbox->state == State::kSaved;
+  if (sandbox->ours && !saved) {
+    Doing(action, State::kStarting, "step 1 of 4: looking at the definition");
+    {
+      const Turns::Turn turn = core_.Turn(uuid, what);
+      core_.Read(uuid);
+      provision_.Apply(uuid, what);
+    }
+    const Metadata meta = core_.Meta(uuid, what);
+    if (meta.disk_volume.empty() && !core_.test_driver) {
+      const Spec spec = core_.SpecOf(meta);
+      Doing(action, State::kStarting, "step 2 of 4: fetching the image");
+      const auto base = images_.Fetch(
+          spec.images, core_.ArchOf(spec), meta.uid,
+          [&](const std::string& words) {
+            Doing(action, State::kStarting, "step 2 of 4: " + words);
+          },
+          [&] { return !action.overtaken && !stopping_; });
+      const Turns::Turn turn = core_.Turn(uuid, what);
+      provision_.GiveDisk(uuid, base, what);
+    }
+  }
+  MustGoOn(action);
+  const std::string accelerator = core_.catalog.GetHost()->accelerator;
+  Doing(action, State::kStarting,
+        saved
+            ? "step 3 of 4: restoring its memory"
+            : fmt::format("step 3 of 4: starting the guest ({})", accelerator));
+  const Turns::Turn turn = core_.Turn(uuid, what);
+  std::vector<Turns::Turn> disks;
+  if (sandbox->ours) {
+    disks = provision_.disks().Hold(uuid, what);
+    if (!saved) snapshots_.CheckStart(uuid, what);
+    const Metadata meta = core_.Meta(uuid, what);
+    const Spec spec = core_.SpecOf(meta);
+    const auto forwards = ForwardsOf(spec, meta.ssh_port);
+    provision_.ports().CheckStart(uuid, forwards, what);
+    // It may have been saved with others.
+    if (saved) provision_.ports().Change(uuid, forwards, what);
+    core_.ChangeMeta(uuid, what, [](Metadata& changed) {
+      changed.booted = true;
+      changed.used = std::chrono::system_clock::now();
+    });
+  }
+  const DomainPtr domain = core_.Domain(uuid, what);
+  if (virDomainCreate(domain.get()) < 0) {
+    const Error error = LibvirtError(what);
+    core_.ReadSoon(uuid);
+    if (error.Sentence().find("host forwarding rule") != std::string::npos) {
+      throw Error(EADDRINUSE,
+                  fmt::format("{}: a port of its is taken on the hypervisor "
+                              "({}); write another to ssh_port or ports/",
+                              what, RefusedRule(error.Sentence())));
+    }
+    if (error.Sentence().find("\"write\" lock") != std::string::npos) {
+      throw Error(EBUSY, fmt::format("{}: another guest runs with a disk of "
+                                     "its; stop that first",
+                                     what));
+    }
+    throw error;
+  }
+  if (action.overtaken) {
+    // kill came while libvirt was starting it.
+    virDomainDestroy(domain.get());
+  }
+  core_.Read(uuid);
+}
+
+void Actions::WaitReady(Action& action, Clock::time_point until) {
+  action.waiting = true;
+  const SandboxPtr sandbox = core_.Reachable(action.uuid, action.what);
+  if (!sandbox->ours) return;
+  Doing(action, std::nullopt, "step 4 of 4: waiting for the guest");
+  if (!sandbox->failed.empty()) {
+    // Asked again: it may have been mended in the guest.
+    core_.ChangeRun(action.uuid, [](RunInfo& run) { run.failed.clear(); });
+    core_.Read(action.uuid);
+  }
+  // While it was `starting` nobody looked for its readiness.
+  core_.ReadSoon(action.uuid);
+  AwaitReady(action, until);
+  const SandboxPtr now = core_.catalog.Get(action.uuid);
+  if (now != nullptr && now->ready) return;
+  if (now != nullptr && !now->failed.empty()) {
+    throw Error(EIO,
+                fmt::format("{}: it runs, but {}", action.what, now->failed));
+  }
+  throw Error(EIO,
+              fmt::format("{}: the guest ended while it was booting ({}); "
+                          "see console.log",
+                          action.what, now == nullptr ? "gone" : now->reason));
+}
+
+void Actions::AwaitReady(Action& action, Clock::time_point until) {
+  try {
+    Await(
+        action,
+        [](const Sandbox* now) {
+          return now == nullptr || now->ready || !now->failed.empty() ||
+                 (now->state != State::kRunning &&
+                  now->state != State::kStarting);
+        },
+        until, "");
+  } catch (const Error& error) {
+    if (error.Errno() != ETIMEDOUT) throw;
+    const SandboxPtr now = core_.catalog.Get(action.uuid);
+    throw Error(
+        ETIMEDOUT,
+        fmt::format("{}: it runs, but could not be used within {} s, "
+                    "waiting for {}; see its console.log, or write "
+                    "kill",
+                    action.what, core_.options.start_timeout.count(),
+                    now == nullptr || now->ready_for.empty() ? "the guest"
+                                                             : now->ready_for));
+  }
+}
+
+// On a worker of its own: libvirt waits a minute for an agent that is silent
+// (VIR_DOMAIN_QEMU_AGENT_COMMAND_SHUTDOWN), longer than a stop may take.
+void Actions::AskToShutDown(const std::string& uuid, const std::string& what,
+                            bool agent) {
+  const unsigned way = agent ? VIR_DOMAIN_SHUTDOWN_GUEST_AGENT
+                             : VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN;
+  try {
+    if (virDomainShutdownFlags(core_.Domain(uuid, what).get(),
+                               core_.test_driver ? 0 : way) < 0) {
+      ThrowLibvirt(what);
+    }
+  } catch (const Error& error) {
+    spdlog::debug("{}", error.Sentence());
+    core_.ReadSoon(uuid);
+  }
+}
+
+void Actions::StopGuest(Action& action) {
+  const std::string& uuid = action.uuid;
+  const auto until = Clock::now() + core_.options.stop_timeout;
+  if (core_.Reachable(uuid, action.what)->state == State::kPaused &&
+      virDomainResume(core_.Domain(uuid, action.what).get()) < 0) {
+    ThrowLibvirt(action.what);
+  }
+  Doing(action, State::kStopping, "waiting for the guest to shut down");
+  // libvirt's view, not the one with this action's own word on top.
+  auto gone = [this, &uuid](const Sandbox* now) {
+    return now == nullptr || core_.catalog.IsOff(uuid);
+  };
+  // A guest in its early boot ignores the button, so press it again; the
+  // agent, where there is one, is asked later.
+  const auto asking = std::make_shared<std::atomic<bool>>(false);
+  for (int round = 0;; ++round) {
+    if (!asking->exchange(true)) {
+      const bool agent = round % 2 == 1;
+      core_.workers.Run([this, asking, agent, uuid, what = action.what] {
+        AskToShutDown(uuid, what, agent);
+        *asking = false;
+      });
+    }
+    const auto next = std::min(until, Clock::now() + 5s);
+    try {
+      Await(action, gone, next,
+            fmt::format("the guest did not shut down within {} s; write kill "
+                        "to end it at once",
+                        core_.options.stop_timeout.count()));
+      break;
+    } catch (const Error& error) {
+      if (error.Errno() != ETIMEDOUT || Clock::now() >= until) throw;
+    }
+  }
+  if (core_.catalog.Get(uuid) == nullptr) return;
+  const SandboxPtr now = core_.catalog.Get(uuid);
+  if (!now->ours) return;
+  const Turns::Turn turn = core_.Turn(uuid, action.what);
+  core_.ChangeMeta(uuid, action.what, [](Metadata& meta) {
+    meta.used = std::chrono::system_clock::now();
+  });
+  core_.Read(uuid);
+}
+
+void Actions::Kill(Action& action) {
+  const std::string& uuid = action.uuid;
+  Doing(action, State::kStopping, "killing it");
+  for (int round = 0; round < 2; ++round) {
+    const DomainPtr domain = core_.Domain(uuid, action.what);
+    if (virDomainIsActive(domain.get()) == 1) {
+      if (virDomainDestroy(domain.get()) < 0 &&
+          !LastLibvirtErrorIs(VIR_ERR_OPERATION_INVALID)) {
+        ThrowLibvirt(action.what);
+      }
+    } else if (virDomainHasManagedSaveImage(domain.get(), 0) == 1 &&
+               virDomainManagedSaveRemove(domain.get(), 0) < 0) {
+      ThrowLibvirt(action.what);
+    }
+    if (action.before == nullptr || action.before->ended) break;
+    // What was overtaken may be in the middle of virDomainCreate: look again
+    // when it has ended.
+    core_.catalog.WaitUntil(
+        uuid, [&](const Sandbox*) { return action.before->ended.load(); },
+        Clock::now() + 10s, stopping_);
+  }
+  core_.Read(uuid);
+}
+
+}  // namespace sbxfs

@@ -166,6 +166,10 @@ class Core {
   [[nodiscard]] Sandbox Describe(virDomainPtr domain, DomainFacts& facts,
                                  std::vector<SnapshotFacts>& snapshots)
       EXCLUDES(mutex_);
+  [[nodiscard]] static DomainFacts FactsOf(virDomainPtr domain,
+                                           const std::string& xml, bool off);
+  void AddSnapshots(Sandbox& sandbox, virDomainPtr domain,
+                    std::vector<SnapshotFacts>& snapshots) EXCLUDES(mutex_);
   void AddTunnels(Sandbox& sandbox, const std::string& xml,
                   const Spec& spec) const;
   // With the domain's reading turn held.

@@ -253,8 +253,19 @@ void Actions::Perform(Action& action) {
   const std::string& uuid = action.uuid;
   auto simple = [&](int (*call)(virDomainPtr)) {
     const DomainPtr domain = core_.Domain(uuid, action.what);
-    if (call(domain.get()) < 0) ThrowLibvirt(action.what);
+    const bool done = call(domain.get()) >= 0;
+    const Error error = LibvirtError(action.what);
     core_.Read(uuid);
+    if (done) return;
+    // What libvirt says of a guest that others end under its hands, which it
+    // has not taken for off yet.
+    const bool quit =
+        error.Sentence().find("unexpectedly quit") != std::string::npos;
+    if (!quit && !core_.catalog.IsOff(uuid)) throw error;
+    const SandboxPtr now = core_.catalog.Get(uuid);
+    throw Error(ECANCELED,
+                fmt::format("{}: the guest ended meanwhile ({})", action.what,
+                            now == nullptr ? "gone" : now->reason));
   };
   switch (action.verb) {
     case Verb::kStart:

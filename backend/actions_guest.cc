@@ -24,6 +24,12 @@ std::string RefusedRule(const std::string& sentence) {
   return sentence.substr(begin + 1, end - begin - 1);
 }
 
+// Whether QEMU did not end by itself, which has more to say.
+bool WasEnded(const std::string& sentence) {
+  return sentence.ends_with("process exited while connecting to monitor") ||
+         sentence.find("terminating on signal") != std::string::npos;
+}
+
 }  // namespace
 
 void Actions::Start(Action& action) {
@@ -107,6 +113,12 @@ void Actions::Boot(Action& action) {
                                      "its; stop that first",
                                      what));
     }
+    if (WasEnded(error.Sentence())) {
+      throw Error(ECANCELED,
+                  fmt::format("{}: its QEMU was ended by somebody else while "
+                              "it began; write start again",
+                              what));
+    }
     throw error;
   }
   if (action.overtaken) {
@@ -134,6 +146,13 @@ void Actions::WaitReady(Action& action, Clock::time_point until) {
   if (now != nullptr && !now->failed.empty()) {
     throw Error(EIO,
                 fmt::format("{}: it runs, but {}", action.what, now->failed));
+  }
+  if (now != nullptr &&
+      (now->state == State::kPaused || now->state == State::kSaved)) {
+    throw Error(ECANCELED,
+                fmt::format("{}: it was {} meanwhile by somebody else; write "
+                            "start again",
+                            action.what, StateName(now->state)));
   }
   throw Error(EIO,
               fmt::format("{}: the guest ended while it was booting ({}); "
@@ -172,8 +191,8 @@ void Actions::AskToShutDown(const std::string& uuid, const std::string& what,
   const unsigned way = agent ? VIR_DOMAIN_SHUTDOWN_GUEST_AGENT
                              : VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN;
   try {
-    if (virDomainShutdownFlags(core_.Domain(uuid, what).get(),
-                               core_.test_driver ? 0 : way) < 0) {
+    const DomainPtr domain = core_.Domain(uuid, what);
+    if (virDomainShutdownFlags(domain.get(), core_.test_driver ? 0 : way) < 0) {
       ThrowLibvirt(what);
     }
   } catch (const Error& error) {
@@ -185,9 +204,14 @@ void Actions::AskToShutDown(const std::string& uuid, const std::string& what,
 void Actions::StopGuest(Action& action) {
   const std::string& uuid = action.uuid;
   const auto until = Clock::now() + core_.options.stop_timeout;
-  if (core_.Reachable(uuid, action.what)->state == State::kPaused &&
-      virDomainResume(core_.Domain(uuid, action.what).get()) < 0) {
-    ThrowLibvirt(action.what);
+  if (core_.Reachable(uuid, action.what)->state == State::kPaused) {
+    const DomainPtr domain = core_.Domain(uuid, action.what);
+    if (virDomainResume(domain.get()) < 0) {
+      const Error error = LibvirtError(action.what);
+      core_.Read(uuid);
+      // Others may have ended it just now.
+      if (!core_.catalog.IsOff(uuid)) throw error;
+    }
   }
   Doing(action, State::kStopping, "waiting for the guest to shut down");
   // libvirt's view, not the one with this action's own word on top.

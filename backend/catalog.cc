@@ -16,8 +16,8 @@ std::vector<SandboxPtr> Catalog::List(bool trashed) const {
   MutexLock lock(mutex_);
   std::vector<SandboxPtr> list;
   list.reserve(names_[trashed].size());
-  for (const auto& [name, uuid] : names_[trashed]) {
-    list.push_back(entries_.at(uuid).shown);
+  for (const auto& [name, uuids] : names_[trashed]) {
+    list.push_back(entries_.at(uuids.back()).shown);
   }
   return list;
 }
@@ -26,7 +26,7 @@ SandboxPtr Catalog::Find(std::string_view name, bool trashed) const {
   MutexLock lock(mutex_);
   const auto found = names_[trashed].find(name);
   if (found == names_[trashed].end()) return nullptr;
-  return entries_.at(found->second).shown;
+  return entries_.at(found->second.back()).shown;
 }
 
 SandboxPtr Catalog::Get(const std::string& uuid) const {
@@ -56,6 +56,7 @@ HostPtr Catalog::GetHost() const {
 
 bool Catalog::Show(Entry& entry) {
   Sandbox shown = entry.base;
+  shown.name = entry.name;
   const Overlay& overlay = entry.overlay;
   if (overlay.doing) {
     shown.state = *overlay.doing;
@@ -155,11 +156,7 @@ void Catalog::Put(Sandbox base) {
     const std::string uuid = base.uuid;
     Entry& entry = entries_[uuid];
     before = entry.shown;
-    if (before != nullptr) {
-      auto& names = names_[before->trashed.has_value()];
-      const auto old = names.find(before->name);
-      if (old != names.end() && old->second == uuid) names.erase(old);
-    }
+    if (before != nullptr) Unlist(entry);
     if (sbxfs::IsOff(entry.base.state) && !sbxfs::IsOff(base.state)) {
       entry.overlay.provision_log.reset();
     }
@@ -168,26 +165,35 @@ void Catalog::Put(Sandbox base) {
       entry.overlay.addresses.clear();
       entry.overlay.ready_for.clear();
     }
+    List(entry);
     const bool differs = Show(entry);
     after = entry.shown;
-    auto& names = names_[after->trashed.has_value()];
-    // Two in the trash may have had one name: the later gets a number.
-    std::string name = after->name;
-    for (int i = 2; names.contains(name); ++i) {
-      name = fmt::format("{}.{}", after->name, i);
-    }
-    if (name != after->name) {
-      Sandbox other = *after;
-      other.name = name;
-      entry.shown = after = std::make_shared<const Sandbox>(std::move(other));
-    }
-    names.emplace(name, uuid);
     // What is shown may hide it (IsOff), so who waits looks in any case.
     ++version_;
     if (!differs) after = nullptr;
   }
   changed_.NotifyAll();
   if (after != nullptr) Tell(before, after);
+}
+
+void Catalog::List(Entry& entry) {
+  auto& names = names_[entry.base.trashed.has_value()];
+  entry.name = entry.base.name;
+  // Of two in the trash with one name the later gets a number; elsewhere the
+  // name is the latest's: what is known of the other is old.
+  if (entry.base.trashed) {
+    for (int i = 2; names.contains(entry.name); ++i) {
+      entry.name = fmt::format("{}.{}", entry.base.name, i);
+    }
+  }
+  names[entry.name].push_back(entry.base.uuid);
+}
+
+void Catalog::Unlist(const Entry& entry) {
+  auto& names = names_[entry.base.trashed.has_value()];
+  const auto found = names.find(entry.name);
+  std::erase(found->second, entry.base.uuid);
+  if (found->second.empty()) names.erase(found);
 }
 
 void Catalog::Erase(const std::string& uuid) {
@@ -197,7 +203,7 @@ void Catalog::Erase(const std::string& uuid) {
     const auto found = entries_.find(uuid);
     if (found == entries_.end()) return;
     before = found->second.shown;
-    names_[before->trashed.has_value()].erase(before->name);
+    Unlist(found->second);
     entries_.erase(found);
   }
   Tell(before, nullptr);

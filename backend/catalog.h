@@ -77,11 +77,15 @@ class Catalog {
   struct Entry {
     Sandbox base;
     Overlay overlay;
+    std::string name;  // that it is listed by
     SandboxPtr shown;
   };
 
   // Makes `entry.shown` anew; true when it differs from before.
   bool Show(Entry& entry) REQUIRES(mutex_);
+  // Puts it among the names, and takes it off: as `base` says.
+  void List(Entry& entry) REQUIRES(mutex_);
+  void Unlist(const Entry& entry) REQUIRES(mutex_);
   void Tell(const SandboxPtr& before, const SandboxPtr& after) EXCLUDES(mutex_);
 
   mutable Mutex mutex_;
@@ -90,8 +94,9 @@ class Catalog {
   Observer* observer_ GUARDED_BY(mutex_) = nullptr;
   HostPtr host_ GUARDED_BY(mutex_) = std::make_shared<Host>();
   std::unordered_map<std::string, Entry> entries_ GUARDED_BY(mutex_);
-  // By name; the trash and the others apart.
-  std::map<std::string, std::string, std::less<>> names_[2] GUARDED_BY(mutex_);
+  // By name; the trash and the others apart. The last of several is shown.
+  std::map<std::string, std::vector<std::string>, std::less<>>
+      names_[2] GUARDED_BY(mutex_);
 };
 
 }  // namespace sbxfs

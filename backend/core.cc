@@ -16,6 +16,7 @@
 #include "backend/run_dir.h"
 #include "backend/spec/keys.h"
 #include "backend/util/log.h"
+#include "backend/virsh_changes.h"
 
 namespace sbxfs {
 namespace {
@@ -204,13 +205,28 @@ void Core::ChangeMeta(const std::string& uuid, std::string_view what,
   change(*meta);
   const std::string fresh = FormatMetadata(*meta);
   if (fresh == old) return;
-  unsigned flags = VIR_DOMAIN_AFFECT_CONFIG;
-  if (virDomainIsActive(domain.get()) == 1) flags |= VIR_DOMAIN_AFFECT_LIVE;
-  if (virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
-                           fresh.c_str(), kMetadataPrefix, kMetadataUri,
-                           flags) < 0) {
-    ThrowLibvirt(what);
+  const auto set = [&](unsigned flags) {
+    return virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
+                                fresh.c_str(), kMetadataPrefix, kMetadataUri,
+                                flags) >= 0;
+  };
+  if (virDomainIsActive(domain.get()) == 1) {
+    if (set(VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_AFFECT_LIVE)) return;
+    // It may have ended just now.
+    if (!LastLibvirtErrorIs(VIR_ERR_OPERATION_INVALID)) ThrowLibvirt(what);
   }
+  if (!set(VIR_DOMAIN_AFFECT_CONFIG)) ThrowLibvirt(what);
+}
+
+void Core::RenewDefined(const std::string& uuid, std::string_view what,
+                        const std::vector<std::string>& keys) {
+  const DomainPtr domain = Domain(uuid, what);
+  const std::string xml =
+      TakeString(virDomainGetXMLDesc(domain.get(), VIR_DOMAIN_XML_INACTIVE));
+  if (xml.empty()) ThrowLibvirt(what);
+  ChangeMeta(uuid, what, [&](Metadata& meta) {
+    meta.defined = RenewNote(meta.defined, xml, keys);
+  });
 }
 
 void Core::ChangeRun(const std::string& uuid,

@@ -67,6 +67,10 @@ class Core {
   // The domains, ours or not, that a volume is a disk of: uuid and name.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> WhoHas(
       const std::string& volume) EXCLUDES(mutex_);
+  // Blocks: what the definition says now of `keys` is our doing. Callers hold
+  // the sandbox's turn.
+  void RenewDefined(const std::string& uuid, std::string_view what,
+                    const std::vector<std::string>& keys);
   // Blocks: changes the notes on the running guest.
   void ChangeRun(const std::string& uuid,
                  const std::function<void(RunInfo&)>& change);
@@ -170,8 +174,6 @@ class Core {
                                            const std::string& xml, bool off);
   void AddSnapshots(Sandbox& sandbox, virDomainPtr domain,
                     std::vector<SnapshotFacts>& snapshots) EXCLUDES(mutex_);
-  void AddTunnels(Sandbox& sandbox, const std::string& xml,
-                  const Spec& spec) const;
   // With the domain's reading turn held.
   void ReadNow(const std::string& uuid) EXCLUDES(mutex_);
   void ReadDomain(virDomainPtr domain);

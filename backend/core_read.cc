@@ -10,11 +10,11 @@
 #include "backend/core.h"
 #include "backend/disk_names.h"
 #include "backend/libvirt_error.h"
-#include "backend/mounts.h"
 #include "backend/pending.h"
 #include "backend/snapshot_records.h"
 #include "backend/tunnels.h"
 #include "backend/util/log.h"
+#include "backend/virsh_changes.h"
 
 // How the domains are read into the catalog.
 
@@ -169,17 +169,6 @@ void Core::ReadDomain(virDomainPtr domain) {
   catalog.Put(std::move(sandbox));
 }
 
-void Core::AddTunnels(Sandbox& sandbox, const std::string& xml,
-                      const Spec& spec) const {
-  const auto tunnels = TunnelsOf(Expanded(spec, sandbox));
-  sandbox.sockets = SocketsOf(tunnels);
-  constexpr std::string_view kKey = "portForwards\n";
-  if (TunnelsDigest(tunnels) != NotedTunnels(xml) &&
-      sandbox.pending.find(kKey) == std::string::npos) {
-    sandbox.pending += kKey;
-  }
-}
-
 void Core::AddSnapshots(Sandbox& sandbox, virDomainPtr domain,
                         std::vector<SnapshotFacts>& snapshots) {
   for (const auto& text : SnapshotTexts(domain)) {
@@ -214,6 +203,10 @@ DomainFacts Core::FactsOf(virDomainPtr domain, const std::string& xml,
     facts.recorded_disk = facts.metadata->disk_volume;
     facts.metadata->disk_volume = facts.disk;
   }
+  facts.changed = ChangedSince(
+      facts.metadata->defined,
+      off ? xml
+          : TakeString(virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE)));
   return facts;
 }
 
@@ -249,13 +242,10 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
   try {
     const Spec spec = SpecOf(meta);
     AddSpec(sandbox, spec);
-    sandbox.pending = PendingOf(*this, facts, spec);
-    if (!off && !test_driver) AddTunnels(sandbox, xml, spec);
-    const std::string mounts =
-        spec.mounts.empty() ? "" : MountsDigest(Expanded(spec, sandbox));
-    if (!off && !test_driver && mounts != NotedMounts(xml)) {
-      sandbox.pending += "mounts\n";
+    if (!off && !test_driver) {
+      sandbox.sockets = SocketsOf(TunnelsOf(Expanded(spec, sandbox)));
     }
+    sandbox.pending = PendingOf(*this, facts, sandbox, spec);
   } catch (const Error& error) {
     // Written behind our back, or defaults.yaml changed under it.
     sandbox.pending = "config.yaml\n";

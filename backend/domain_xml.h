@@ -63,6 +63,9 @@ struct DomainFacts {
   std::string seed;           // the same of vdb
   std::string recorded_disk;  // what our metadata names, if that differs
   std::optional<Metadata> metadata;
+  // Not of the XML alone: keys that others gave the definition another value
+  // for, as ChangedSince has them.
+  std::vector<std::string> changed;
 };
 // Whether two sizes of memory are one to QEMU, which rounds to mebibytes.
 [[nodiscard]] inline bool SameMemory(uint64_t a, uint64_t b) {

@@ -46,17 +46,16 @@ void BringOnline(Core& core, const std::string& uuid, unsigned count) {
   }
 }
 
-void SetCpus(Core& core, virDomainPtr domain, const Sandbox& sandbox,
+bool SetCpus(virDomainPtr domain, const Sandbox& sandbox,
              const DomainFacts& facts, unsigned wanted) {
   // The guest has its part in it, which one that boots would miss.
-  if (wanted == facts.cpus || wanted > facts.max_cpus || !sandbox.ready) return;
-  // QEMU's TCG takes a processor away, but libvirt is never told that it went.
-  if (wanted < facts.cpus && facts.type != "kvm") return;
-  if (Took(virDomainSetVcpusFlags(
-          domain, wanted, VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG)) &&
-      wanted > facts.cpus) {
-    BringOnline(core, sandbox.uuid, wanted);
+  if (wanted == facts.cpus || wanted > facts.max_cpus || !sandbox.ready) {
+    return false;
   }
+  // QEMU's TCG takes a processor away, but libvirt is never told that it went.
+  if (wanted < facts.cpus && facts.type != "kvm") return false;
+  return Took(virDomainSetVcpusFlags(
+      domain, wanted, VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG));
 }
 
 bool SetMemory(virDomainPtr domain, const DomainFacts& facts, uint64_t wanted) {
@@ -83,7 +82,12 @@ void ChangeMachine(Core& core, const std::string& uuid) {
   const Spec spec = core.SpecOf(*sandbox);
   const DomainPtr domain = core.Domain(uuid, kWhat);
   const bool memory = SetMemory(domain.get(), *facts, spec.memory);
-  SetCpus(core, domain.get(), *sandbox, *facts, spec.cpus);
+  const bool cpus = SetCpus(domain.get(), *sandbox, *facts, spec.cpus);
+  if (cpus || memory) {
+    const Turns::Turn definition = core.Turn(uuid, kWhat);
+    core.RenewDefined(uuid, kWhat, {"cpus", "memory"});
+  }
+  if (cpus && spec.cpus > facts->cpus) BringOnline(core, uuid, spec.cpus);
   core.Read(uuid);
   if (!memory || !sandbox->ready) return;
   // The balloon's progress comes as events.

@@ -82,6 +82,7 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Document("rejected", m.rejected);
   visit.Document("rejectedReason", m.rejected_reason);
   visit.Document("bases", m.bases);
+  visit.Short("defined", m.defined, IsLine);
   visit.Document("applied", m.applied);
   visit.Short("user", m.user, IsUser);
   visit.Port("sshPort", m.ssh_port);

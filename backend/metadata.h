@@ -12,7 +12,9 @@
 
 namespace sbxfs {
 
-// The namespace and prefix of our element in a domain's <metadata>.
+// All of ours begin so; the namespace and prefix of our element in a domain's
+// <metadata>.
+inline constexpr char kXmlNamespaces[] = "https://sbxfs.org/xmlns/";
 inline constexpr char kMetadataUri[] = "https://sbxfs.org/xmlns/sandbox/1";
 inline constexpr char kMetadataPrefix[] = "sbxfs";
 
@@ -31,7 +33,10 @@ struct Metadata {
   Time config_time;
   std::string rejected;
   std::string rejected_reason;
-  std::string bases;    // the layers that config's `base` named, packed
+  std::string bases;  // the layers that config's `base` named, packed
+  // What the definition says, as NoteDefinition has it; empty: nobody knows,
+  // so it is to be made anew.
+  std::string defined;
   std::string applied;  // the layers the domain was last defined from, packed
   std::string user;
   int ssh_port = 0;

@@ -1,17 +1,19 @@
 #include "backend/pending.h"
 
-#include <algorithm>
+#include <set>
 #include <string>
-#include <vector>
 
+#include "backend/mounts.h"
 #include "backend/spec/keys.h"
+#include "backend/tunnels.h"
 
 namespace sbxfs {
 namespace {
 
+using Keys = std::set<std::string>;
+
 // The keys whose forwards a guest has not, or has beyond what they say.
-void AddPendingPorts(std::vector<std::string>& keys, const DomainFacts& facts,
-                     const Spec& now) {
+void AddPendingPorts(Keys& keys, const DomainFacts& facts, const Spec& now) {
   const int port = now.ssh_port != 0 ? now.ssh_port : facts.metadata->ssh_port;
   std::vector<Forward> wanted = ForwardsOf(now, port);
   std::vector<Forward> there = facts.forwards;
@@ -20,23 +22,21 @@ void AddPendingPorts(std::vector<std::string>& keys, const DomainFacts& facts,
   };
   if (!take(there, port) && take(wanted, port)) {
     take(there, facts.metadata->ssh_port);
-    keys.emplace_back("ssh.localPort");
+    keys.emplace("ssh.localPort");
   }
   take(wanted, port);
-  if (there != wanted) keys.emplace_back("portForwards");
+  if (there != wanted) keys.emplace("portForwards");
 }
 
-}  // namespace
-
-std::string PendingOf(Core& core, const DomainFacts& facts, const Spec& now) {
-  const Metadata& meta = *facts.metadata;
-  std::vector<std::string> keys;
-  if (meta.applied != core.StackOf(meta)) {
-    try {
-      keys = Differences(core.AppliedSpec(meta), now);
-    } catch (const Error&) {
-      keys = {"config.yaml"};
-    }
+// What was put into config.yaml since the definition was made.
+Keys ChangedKeys(Core& core, const Metadata& meta, const Spec& now) {
+  if (meta.applied == core.StackOf(meta)) return {};
+  Keys keys;
+  try {
+    const auto changed = Differences(core.AppliedSpec(meta), now);
+    keys = {changed.begin(), changed.end()};
+  } catch (const Error&) {
+    keys = {"config.yaml"};
   }
   // The guest knows nothing of the first ones, and the last are looked at
   // themselves.
@@ -47,13 +47,34 @@ std::string PendingOf(Core& core, const DomainFacts& facts, const Spec& now) {
            key == "ssh.localPort" || key == "portForwards" || key == "mounts" ||
            key == "cpus" || key == "memory";
   });
-  if (facts.cpus != now.cpus) keys.emplace_back("cpus");
-  if (!SameMemory(facts.memory, now.memory)) keys.emplace_back("memory");
+  return keys;
+}
+
+}  // namespace
+
+std::string PendingOf(Core& core, const DomainFacts& facts,
+                      const Sandbox& sandbox, const Spec& now) {
+  const Metadata& meta = *facts.metadata;
+  Keys keys = ChangedKeys(core, meta, now);
+  if (facts.cpus != now.cpus) keys.emplace("cpus");
+  if (!SameMemory(facts.memory, now.memory)) keys.emplace("memory");
   if (!core.test_driver) {
-    if (meta.disk_volume.empty()) keys.emplace_back("image");
+    if (meta.disk_volume.empty()) keys.emplace("image");
     AddPendingPorts(keys, facts, now);
   }
-  std::sort(keys.begin(), keys.end());
+  const bool on = !IsOff(sandbox.state) && sandbox.state != State::kSaved;
+  if (on && !core.test_driver) {
+    const Spec spec = core.Expanded(now, sandbox);
+    if (TunnelsDigest(TunnelsOf(spec)) != NotedTunnels(sandbox.domain_xml)) {
+      keys.emplace("portForwards");
+    }
+    const std::string mounts = spec.mounts.empty() ? "" : MountsDigest(spec);
+    if (mounts != NotedMounts(sandbox.domain_xml)) keys.emplace("mounts");
+  }
+  for (const auto& key : facts.changed) {
+    keys.erase(key);
+    keys.emplace("virsh: " + key);
+  }
   std::string pending;
   for (const auto& key : keys) pending += key + "\n";
   return pending;

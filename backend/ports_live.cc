@@ -146,7 +146,7 @@ void Ports::Change(const std::string& uuid, const Forwards& wanted,
     const Forwards there = Running(domain.get(), what);
     if (there != wanted) {
       Move(domain.get(), there, wanted, what, undo);
-      undo.Add([&] { Note(domain.get(), there, what); });
+      undo.Add([&domain, there, what] { Note(domain.get(), there, what); });
     }
     Note(domain.get(), wanted, what);
   } else if (virDomainHasManagedSaveImage(domain.get(), 0) == 1) {

@@ -12,6 +12,7 @@
 #include "backend/libvirt_error.h"
 #include "backend/util/log.h"
 #include "backend/util/text.h"
+#include "backend/virsh_changes.h"
 
 namespace sbxfs {
 namespace {
@@ -252,8 +253,16 @@ void Provision::Define(const std::string& uuid, const std::string& name,
   input.mac = MacFor(uuid);
   input.forwards = ForwardsOf(spec, meta.ssh_port);
   const ConnPtr conn = core_.connection.Get(what);
-  const DomainPtr domain(
-      virDomainDefineXML(conn.get(), DomainXml(input).c_str()));
+  input.metadata.defined = NoteDefinition(DomainXml(input));
+  std::string xml = DomainXml(input);
+  const DomainPtr before(virDomainLookupByUUIDString(conn.get(), uuid.c_str()));
+  if (before != nullptr) {
+    xml = KeepForeign(xml, TakeString(virDomainGetXMLDesc(
+                               before.get(), VIR_DOMAIN_XML_INACTIVE |
+                                                 VIR_DOMAIN_XML_SECURE)));
+  }
+  virResetLastError();
+  const DomainPtr domain(virDomainDefineXML(conn.get(), xml.c_str()));
   if (domain == nullptr) {
     // "domain 'box' already exists with uuid …" comes as a failed operation.
     const Error error = LibvirtError(what);

@@ -18,7 +18,16 @@ using Clock = std::chrono::system_clock;
 
 void MustBeOff(const Sandbox& sandbox, std::string_view what) {
   if (IsOff(sandbox.state)) return;
-  if (sandbox.state == State::kSaved) {
+  const bool saved = sandbox.state == State::kSaved;
+  if (sandbox.trashed) {
+    throw Error(
+        EBUSY,
+        fmt::format("{}: it is {}, which somebody did to it in the "
+                    "trash; 'virsh {} {}' undoes that",
+                    what, StateName(sandbox.state),
+                    saved ? "managedsave-remove" : "destroy", sandbox.uuid));
+  }
+  if (saved) {
     throw Error(EBUSY, fmt::format("{}: its memory is saved; start it, or "
                                    "write kill to its status to drop that",
                                    what));
@@ -61,8 +70,13 @@ void Provision::RemoveNow(const std::string& uuid, const Reply<Done>& reply) {
   undo.Add([this, uuid, name, before] {
     Insist(uuid, [this, uuid, name, before] { PutBack(uuid, name, before); });
   });
+  // All mounts shall know it by one name.
+  std::string trashed = name;
+  for (int i = 2; core_.catalog.Find(trashed, true) != nullptr; ++i) {
+    trashed = fmt::format("{}.{}", name.substr(0, 54), i);  // 58 at most
+  }
   core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
-    meta.trashed_name = name;
+    meta.trashed_name = trashed;
     meta.trashed = Clock::now();
   });
   // The name is free from now on, whatever becomes of the rest; '~' is in no

@@ -227,6 +227,9 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
                           const std::string& what) {
   core_.Read(uuid);
   const Metadata before = core_.Meta(uuid, what);
+  const auto facts = core_.Facts(uuid);
+  // By virsh: what it says counts until now.
+  const bool changed = facts && !facts->changed.empty();
   Metadata after = before;
   after.config = text;
   Spec spec;
@@ -234,7 +237,7 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
     // Only who saves the whole document takes its bases in anew.
     if (keep_rejected) after.bases = core_.TakeBasesOf(text);
     if (text == before.config && after.bases == before.bases &&
-        before.rejected.empty()) {
+        before.rejected.empty() && !changed) {
       return;
     }
     spec = core_.SpecOf(after);
@@ -258,6 +261,7 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
         meta.bases = before.bases;
         meta.config_time = before.config_time;
         meta.ssh_port = before.ssh_port;
+        meta.defined = before.defined;
       });
       core_.Read(uuid);
     });
@@ -269,6 +273,7 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
     meta.bases = after.bases;
     meta.config_time = meta.used = Clock::now();
     if (!off) meta.ssh_port = SshPortOf(spec, meta);
+    if (changed) meta.defined.clear();
     if (keep_rejected) {
       meta.rejected.clear();
       meta.rejected_reason.clear();
@@ -286,6 +291,7 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
     virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_DESCRIPTION,
                          spec.description.c_str(), nullptr, nullptr,
                          VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_AFFECT_LIVE);
+    core_.RenewDefined(uuid, what, {"description"});
     core_.Read(uuid);
     if (on_keys) on_keys(uuid);
   }
@@ -317,7 +323,7 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
   const auto facts = core_.Facts(uuid);
   const std::string name = facts ? facts->name : core_.NameOf(uuid);
   const Spec spec = core_.SpecOf(meta);
-  if (meta.applied == core_.StackOf(meta)) {
+  if (meta.applied == core_.StackOf(meta) && !meta.defined.empty()) {
     // The seed depends on more: the name, keys, proxies.
     const std::string volume = meta.seed_volume;
     if (core_.test_driver || !FreshenSeed(meta, uuid, name, spec)) return;

@@ -95,7 +95,7 @@ const Row kRows[] = {
     {kSandbox, "autostart", 0666, kValue, show::Autostart, store::Autostart,
      kConfig, "yes: started with the host"},
     {kSandbox, "pending", 0444, kValue, show::Pending, nullptr, kUsed,
-     "keys changed but in force only after a restart", true},
+     "keys changed but in force only after a restart", true, Facet::kDomainXml},
     {kSandbox, "status", 0666, kValue, show::Status, store::Status, kState,
      "the state; write start, stop, kill, restart, pause, resume, save, reset, "
      "factory-reset, "

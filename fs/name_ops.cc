@@ -54,7 +54,14 @@ void Rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {
     Changing(server, request, subject);
     Audit(server, request,
           {"rmdir", PathOf(*server.tree, *dir) + name, subject, ""});
-    const auto reply = Limited(server, DoneFor(request), "remove", name);
+    const NodePtr node = dir->Lookup(request->caller, name);
+    const auto limited = Limited(server, DoneFor(request), "remove", name);
+    // To the kernel the directory is dead from now on (vfs_rmdir), and shows
+    // nothing wherever it is found again, in the trash say.
+    const auto reply = limited.Then<Done>([&server, node](Done done) {
+      if (node) server.inodes.Retire(node->key);
+      return done;
+    });
     reply.Guard([&] { dir->RemoveDir(request->caller, name, reply); });
   });
 }

@@ -58,7 +58,8 @@ TEST_F(Editors, VimOfASandboxesYaml) {
 TEST_F(Editors, Nano) {
   if (!Has("nano") || !Has("tmux")) GTEST_SKIP() << "there is no nano or tmux";
   // Replaces the line, saves, leaves.
-  Do("export HOME=$PWD/..; t=\"tmux -L sbxfs$$ -f /dev/null\";"
+  Do("export HOME=$PWD/.. TMUX_TMPDIR=$PWD/..; t=\"tmux -L sbxfs$$ -f "
+     "/dev/null\";"
      "$t new-session -d -x 80 -y 24 'nano -I box/config.yaml'; sleep 1;"
      "$t send-keys C-k 'cpus: 6' C-o; sleep 0.5; $t send-keys Enter;"
      "sleep 0.5; $t send-keys C-x; sleep 0.5; $t kill-server 2>/dev/null; "
@@ -192,7 +193,8 @@ TEST_F(Editors, EveryWaySavesWellAndIsRefusedWell) {
 
 TEST_F(Editors, EmacsInATerminal) {
   if (!Has("emacs") || !Has("tmux")) GTEST_SKIP() << "there is no emacs";
-  Do("export HOME=$PWD/..; t=\"tmux -L sbxfs$$ -f /dev/null\";"
+  Do("export HOME=$PWD/.. TMUX_TMPDIR=$PWD/..; t=\"tmux -L sbxfs$$ -f "
+     "/dev/null\";"
      "$t new-session -d -x 80 -y 24 'emacs -nw -Q box/config.yaml'; sleep 3;"
      "$t send-keys C-k 'cpus: 6' C-x C-s; sleep 1;"
      "$t send-keys C-x C-c; sleep 1; $t kill-server 2>/dev/null; true");

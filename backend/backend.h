@@ -124,8 +124,10 @@ struct Sandbox {
   bool ready = false;  // usable: ssh answers, cloud-init is done
   double ready_seconds = 0;
   std::string ready_for;  // while not ready: what is waited for
-  std::string failed;     // running, but not usable before a restart: why
-  std::string progress;   // "step 2 of 4: …", empty when nothing is done
+  std::string failed;     // running, but something of it failed: what and why
+  // All that was waited for has come to its end, a good or a bad one.
+  [[nodiscard]] bool Booted() const { return ready || !failed.empty(); }
+  std::string progress;  // "step 2 of 4: …", empty when nothing is done
 
   std::string config;  // the text of config.yaml, as its user wrote it
   std::string bases;   // the texts its `base` named, packed

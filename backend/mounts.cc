@@ -320,7 +320,7 @@ bool Mounts::IsIdle(const Sandbox& sandbox) const {
 
 void Mounts::Look(const std::string& uuid) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (!Serves(sandbox.get()) || !sandbox->ready ||
+  if (!Serves(sandbox.get()) || !sandbox->Booted() ||
       sandbox->state != State::kRunning || IsIdle(*sandbox)) {
     return;
   }
@@ -342,7 +342,7 @@ void Mounts::Forget(const std::string& uuid) {
 void Mounts::Watch(const std::string& uuid) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   const bool over = !Serves(sandbox.get()) || IsOff(sandbox->state) ||
-                    sandbox->state == State::kSaved || !sandbox->ready ||
+                    sandbox->state == State::kSaved || !sandbox->Booted() ||
                     IsIdle(*sandbox);
   if (over) {
     if (sandbox == nullptr || IsOff(sandbox->state)) Forget(uuid);
@@ -353,6 +353,11 @@ void Mounts::Watch(const std::string& uuid) {
   std::optional<Error> failure;
   try {
     Settle(uuid);
+    if (sandbox->failed.starts_with(kMountFailed)) {
+      // It was mended; what else makes it ready is looked for again.
+      core_.ChangeRun(uuid, [](RunInfo& run) { run.failed.clear(); });
+      core_.ReadSoon(uuid);
+    }
   } catch (...) {
     failure = CurrentError();
   }

@@ -11,6 +11,9 @@
 
 namespace sbxfs {
 
+// Begins Sandbox::failed where one of the mounts is why.
+inline constexpr char kMountFailed[] = "a mount failed: ";
+
 // Host directories in running guests, as config.yaml's mounts have them. Each
 // is served by a process of its own (mount/server.h) with the rights of the
 // sandbox's owner; between looks at them no thread waits. A sandbox that is not

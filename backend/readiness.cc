@@ -7,6 +7,7 @@
 #include "backend/guest/ssh_client.h"
 #include "backend/guest_shell.h"
 #include "backend/live_machine.h"
+#include "backend/mounts.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
@@ -152,13 +153,15 @@ void Readiness::CheckNow(const Sandbox& sandbox, Checked& checked) {
     }
     PushKeys(uuid);
     WaitFor(uuid, "its mounts");
+    std::string mount_failed;
     try {
       provision_.mounts().Settle(uuid);
     } catch (const Error& error) {
-      core_.catalog.ReportEnd(uuid, &error);
+      mount_failed = kMountFailed + OneLine(error.Sentence());
     }
     FetchLog(uuid);
-    const std::string failure = FailureOf(uuid, report);
+    std::string failure = FailureOf(uuid, report);
+    if (failure.empty()) failure = mount_failed;
     if (!failure.empty()) {
       core_.ChangeRun(uuid, [&](RunInfo& run) { run.failed = failure; });
       core_.Read(uuid);

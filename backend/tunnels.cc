@@ -248,7 +248,7 @@ void Tunnels::Await(const Sandbox& sandbox, const Tunnel& tunnel,
 }
 
 bool Tunnels::IsIdle(const Sandbox& sandbox) {
-  if (!sandbox.ready || sandbox.state != State::kRunning) return true;
+  if (!sandbox.Booted() || sandbox.state != State::kRunning) return true;
   if (!NotedTunnels(sandbox.domain_xml).empty()) return false;
   try {
     return TunnelsOf(core_.SpecOf(sandbox)).empty();

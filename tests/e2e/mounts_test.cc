@@ -1,6 +1,7 @@
 // Host directories in a booted guest, of a sandbox that is an ordinary user's
 // on root's mount. The tests go on from each other in their order.
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -286,9 +287,16 @@ TEST_F(MountsTest, T05_TheServerIsTheUsersAndOutlivesTheDaemon) {
   EXPECT_NE(servers(), server);
 }
 
-TEST_F(MountsTest, T06_ThereAgainAfterAReboot) {
+TEST_F(MountsTest, T06_ThereAgainAfterARebootOrToldOf) {
   const std::string boot = Guest("cat /proc/sys/kernel/random/boot_id");
+  ASSERT_EQ(AsUser(fmt::format("echo '{}' > '{}'", lib_.native(),
+                               (Box() / "mounts/lib").native()))
+                .status,
+            0)
+      << Errors();
+  const stdfs::path away = lib_.native() + ".away";
   (void)Guest("sudo reboot");
+  stdfs::rename(lib_, away);
   EXPECT_TRUE(Eventually(
       [&] {
         const std::string now = Guest("cat /proc/sys/kernel/random/boot_id");
@@ -296,6 +304,22 @@ TEST_F(MountsTest, T06_ThereAgainAfterAReboot) {
                Mounted() == src_.native() + "\n0";
       },
       240s));
+  // The other is why it is not ready, though it can be reached.
+  EXPECT_TRUE(Eventually(
+      [] {
+        return ReadText(Box() / "ready").find("failed") != std::string::npos;
+      },
+      kLive))
+      << ReadText(Box() / "ready");
+  EXPECT_THAT(
+      ReadLine(Box() / "ready"),
+      testing::StartsWith("no: a mount failed: Cannot mount 'lib' in 'box': "));
+  // It is tried again by itself.
+  stdfs::rename(away, lib_);
+  EXPECT_TRUE(Eventually(
+      [] { return ReadText(Box() / "ready").starts_with("yes "); }, 90s))
+      << ReadText(Box() / "ready");
+  EXPECT_THAT(Mounted(), testing::HasSubstr(lib_.native()));
   EXPECT_TRUE(
       Eventually([&] { return ReadText(Box() / "pending").empty(); }, kLive));
 }

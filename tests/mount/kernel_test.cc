@@ -181,6 +181,26 @@ TEST_F(Kernel, TwoUsersDoWhatModesAllow) {
   refused(ann("cat own/status"));
 }
 
+class OfAGroup : public Kernel {
+ protected:
+  std::string Options() const override {
+    return Kernel::Options() + ",group=nogroup";
+  }
+};
+
+TEST_F(OfAGroup, ItsMembersMakeSandboxesAndOthersDoNot) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root, to be somebody else";
+  std::filesystem::permissions(Dir().parent_path(),
+                               std::filesystem::perms(0755));
+  const std::string user = "setpriv --reuid 61235 --regid 61235 --groups ";
+  EXPECT_EQ(Do("stat -c '%a %G' ."), "1770 nogroup\n");
+  Do(user + "$(getent group nogroup | cut -d: -f3) mkdir theirs");
+  EXPECT_EQ(Do("stat -c '%u %a' theirs"), "61235 700\n");
+  EXPECT_THAT(Sh(user + "61235 mkdir others").err,
+              HasSubstr("Permission denied"));
+  EXPECT_THAT(Sh(user + "61235 ls").err, HasSubstr("Permission denied"));
+}
+
 TEST_F(Kernel, AProtectedSandboxStays) {
   Do("mkdir box; chmod a-w box");
   for (const char* command :

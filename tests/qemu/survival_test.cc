@@ -27,6 +27,12 @@ TEST_F(SurvivalTest, AKilledDaemonLeavesGuestAndTreeAsTheyWere) {
   Mkdir("box");
   Mkdir("idle");
   ASSERT_EQ(WriteText(Dir() / "box/description", "mine\n"), Verdict{});
+  // Rights of the whole and of single files.
+  for (const auto& [file, mode] :
+       {std::pair("box", 0750), {"box/status", 0620}, {"box/cpus", 0400}}) {
+    ASSERT_EQ(chmod((Dir() / file).c_str(), static_cast<mode_t>(mode)), 0);
+    ASSERT_EQ(chown((Dir() / file).c_str(), 61235, 61236), 0);
+  }
   Boot("box");
   auto tree = [this] {
     std::string text;
@@ -35,6 +41,12 @@ TEST_F(SurvivalTest, AKilledDaemonLeavesGuestAndTreeAsTheyWere) {
           "box/description", "box/ssh_config", "idle/status",
           "idle/ssh_port"}) {
       text += ReadText(Dir() / file);
+    }
+    for (const char* file : {"box", "box/status", "box/cpus", "box/disk"}) {
+      struct stat info {};
+      stat((Dir() / file).c_str(), &info);
+      text += fmt::format("{} {:o} {} {}\n", file, info.st_mode, info.st_uid,
+                          info.st_gid);
     }
     struct stat info {};
     stat((Dir() / "box/config.yaml").c_str(), &info);
@@ -46,6 +58,8 @@ TEST_F(SurvivalTest, AKilledDaemonLeavesGuestAndTreeAsTheyWere) {
   EXPECT_EQ(Virsh({"domid", "box"}), id);
   mount_->Start();
   EXPECT_EQ(tree(), before);
+  EXPECT_NE(before.find("box/status 100620 61235 61236"), std::string::npos)
+      << before;
   EXPECT_EQ(Virsh({"domid", "box"}), id);
   EXPECT_EQ(WriteText(Dir() / "box/status", "kill\n"), Verdict{});
 }

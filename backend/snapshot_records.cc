@@ -6,6 +6,7 @@
 
 #include "backend/domain_xml.h"
 #include "backend/libvirt_error.h"
+#include "backend/snapshot_xml.h"
 
 namespace sbxfs {
 namespace {
@@ -58,6 +59,16 @@ void ForgetSnapshot(virDomainPtr domain, const std::string& name,
     if (LastLibvirtErrorIs(VIR_ERR_NO_DOMAIN_SNAPSHOT)) return;
     ThrowLibvirt(what);
   }
+  // libvirt 9 takes the overlay of one that is deleted for merged into what it
+  // stood on, though only the record goes, and puts that in its place in every
+  // record that follows (qemuSnapshotDeleteUpdateDisks): they would come to
+  // stand for another state. An overlay that is none is in no record.
+  std::string text = TakeString(virDomainSnapshotGetXMLDesc(snapshot.get(), 0));
+  if (text.empty()) ThrowLibvirt(what);
+  SnapshotEdit edit;
+  edit.unlinked = true;
+  text = EditSnapshot(text, edit);
+  RecordSnapshot(domain, text, CurrentSnapshot(domain) == name, what);
   if (virDomainSnapshotDelete(snapshot.get(),
                               VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY) < 0) {
     ThrowLibvirt(what);

@@ -15,6 +15,7 @@ namespace {
 constexpr std::string_view kUndo = "~undo.";
 constexpr char kDisk[] = "vda";
 constexpr char kSeed[] = "vdb";
+constexpr char kNoOverlay[] = "/none";
 // What we note of a snapshot, in its copy of the domain's metadata: libvirt
 // has no room for it elsewhere.
 constexpr char kNoteUri[] = "https://sbxfs.org/xmlns/snapshot/1";
@@ -170,6 +171,14 @@ std::string EditSnapshot(std::string_view xml, const SnapshotEdit& edit) {
   if (edit.quiesced) {
     xmlNode* domain = XmlChild(root, "domain");
     if (domain != nullptr) AddNote(domain);
+  }
+  xmlNode* disks = edit.unlinked ? XmlChild(root, "disks") : nullptr;
+  for (xmlNode* disk = disks == nullptr ? nullptr : disks->children;
+       disk != nullptr; disk = disk->next) {
+    if (disk->type != XML_ELEMENT_NODE) continue;
+    xmlNode* source = XmlChild(disk, "source");
+    if (source == nullptr || XmlAttribute(source, "file").empty()) continue;
+    xmlSetProp(source, BAD_CAST "file", BAD_CAST kNoOverlay);
   }
   return FormatXml(root);
 }

@@ -47,6 +47,7 @@ struct SnapshotEdit {
   std::optional<std::string> parent;  // empty: none
   std::optional<std::string> description;
   bool quiesced = false;  // true: marks it as such
+  bool unlinked = false;  // true: the overlays that it names are none there is
 };
 [[nodiscard]] std::string EditSnapshot(std::string_view xml,
                                        const SnapshotEdit& edit);

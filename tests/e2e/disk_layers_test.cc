@@ -6,6 +6,8 @@
 
 #include <chrono>
 #include <filesystem>
+#include <set>
+#include <string>
 #include <thread>
 
 #include "backend/util/text.h"
@@ -79,6 +81,43 @@ TEST_F(DiskLayersTest, FilesComeAndGoWithTheDiskAndAClonesSelfIsItsOwn) {
   Do("golden/snapshot", ".undo");
   Do("golden/status", "start");
   EXPECT_EQ(In("golden", "cat mark"), "second");
+}
+
+// Of one golden sandbox: a hundred that share its disk, of which five boot.
+TEST_F(DiskLayersTest, AHundredClonesAreDistinct) {
+  if (!LongRun()) GTEST_SKIP() << "one of tests/run --long";
+  ASSERT_EQ(mkdir((Dir() / "base").c_str(), 0700), 0)
+      << ReadText(Host() / "error");
+  Do("base/status", "start");
+  In("base", "sync");
+  Do("base/status", "stop");
+  std::set<std::string> macs, ports, keys;
+  for (int i = 0; i < 100; ++i) {
+    const std::string name = fmt::format("c{}", i);
+    ASSERT_EQ(mkdir((Dir() / "base/clones" / name).c_str(), 0700), 0)
+        << ReadText(Dir() / "base/error");
+    const std::string xml = ReadText(Dir() / name / "domain.xml");
+    macs.insert(xml.substr(xml.find(",mac=52:54:00:"), 22));
+    ports.insert(ReadLine(Dir() / name / "ssh_port"));
+    const std::string hosts = ReadLine(Dir() / name / "known_hosts");
+    keys.insert(hosts.substr(hosts.find("ssh-ed25519")));
+  }
+  EXPECT_EQ(macs.size(), 100U);
+  EXPECT_EQ(ports.size(), 100U);
+  EXPECT_EQ(keys.size(), 100U);
+  std::set<std::string> machines, hostnames, inside;
+  for (int i = 0; i < 5; ++i) {
+    const std::string name = fmt::format("c{}", i * 20);
+    Do(name + "/status", "start");
+    machines.insert(In(name, "cat /etc/machine-id"));
+    hostnames.insert(In(name, "hostname"));
+    inside.insert(In(name, "sudo cat /etc/ssh/ssh_host_ed25519_key.pub"));
+    EXPECT_EQ(In(name, "hostname"), "lima-" + name);
+    Do(name + "/status", "kill");
+  }
+  EXPECT_EQ(machines.size(), 5U);
+  EXPECT_EQ(hostnames.size(), 5U);
+  EXPECT_EQ(inside.size(), 5U);
 }
 
 }  // namespace

@@ -36,6 +36,19 @@ class CloneTest : public BlankGuests {
     }
     return count;
   }
+  // What the volumes take of the disk.
+  [[nodiscard]] static uint64_t PoolBytes() {
+    const stdfs::path one =
+        Virsh({"vol-path", "image.blank", "--pool", "sbxfs"});
+    uint64_t bytes = 0;
+    for (const auto& file : stdfs::directory_iterator(one.parent_path())) {
+      struct stat info {};
+      if (stat(file.path().c_str(), &info) == 0) {
+        bytes += static_cast<uint64_t>(info.st_blocks) * 512;
+      }
+    }
+    return bytes;
+  }
 };
 
 class CloneInState : public CloneTest,
@@ -128,6 +141,8 @@ TEST_F(CloneTest, ManyOfOneThatRestsStandOnOneLayerAndAreDistinct) {
   std::set<std::string> macs;
   std::set<std::string> ports;
   std::set<std::string> keys;
+  ASSERT_EQ(Clone("golden", "first"), Verdict{}) << Error("golden");
+  const uint64_t before = PoolBytes();
   for (int i = 0; i < many; ++i) {
     const std::string name = fmt::format("c{}", i);
     ASSERT_EQ(Clone("golden", name), Verdict{}) << Error("golden");
@@ -140,6 +155,7 @@ TEST_F(CloneTest, ManyOfOneThatRestsStandOnOneLayerAndAreDistinct) {
   EXPECT_EQ(macs.size(), static_cast<std::size_t>(many));
   EXPECT_EQ(ports.size(), static_cast<std::size_t>(many));
   EXPECT_EQ(keys.size(), static_cast<std::size_t>(many));
+  EXPECT_LT(PoolBytes() - before, static_cast<uint64_t>(many) * (2U << 20));
   EXPECT_EQ(Count(Virsh({"domuuid", "golden"}) + ".disk"), 2);
   EXPECT_TRUE(Holds(fmt::format("c{}", many - 1), 20, 1));
 }

@@ -93,6 +93,7 @@ class LayersProperty : public BlankGuests {
   int last_ = 0;
   std::map<std::string, Model> models_;
   std::string told_;
+  std::string history_;
 };
 
 void LayersProperty::ExpectBlocks(const std::string& path, const Blocks& blocks,
@@ -414,6 +415,7 @@ TEST_F(LayersProperty, EveryByteOfEveryStateIsAsInTheModel) {
   const int steps = LongRun() ? 2000 : 60;
   for (int i = 0; i < steps; ++i) {
     Step();
+    history_ += told_ + '\n';
     if (HasFailure()) break;
     // Each is looked at when it was touched; all of them now and then.
     const bool all = i % 100 == 99 || i == steps - 1;
@@ -425,7 +427,7 @@ TEST_F(LayersProperty, EveryByteOfEveryStateIsAsInTheModel) {
     if (all) CheckNoOrphans();
     if (HasFailure()) break;
   }
-  EXPECT_FALSE(HasFailure()) << "seed " << seed << ", at: " << told_;
+  EXPECT_FALSE(HasFailure()) << "seed " << seed << ", after:\n" << history_;
 }
 
 }  // namespace

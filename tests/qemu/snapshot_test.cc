@@ -125,6 +125,32 @@ TEST_P(SnapshotInState, RmdirGivesBackTheSpaceThatNobodyNeeds) {
   EXPECT_EQ(ReadLine(Dir() / "box/snapshot"), "");
 }
 
+TEST_P(SnapshotInState, RmdirOfOneInTheMiddleLeavesTheOthersAsTheyWere) {
+  Mkdir("box");
+  Fill("box", 20, 1);
+  Enter(GetParam());
+  ASSERT_EQ(Take("one"), Verdict{}) << Error();
+  Fill("box", 20, 2);
+  ASSERT_EQ(Take("two"), Verdict{}) << Error();
+  Fill("box", 21, 3);
+  ASSERT_EQ(Take("three"), Verdict{}) << Error();
+  Fill("box", 20, 4);
+  ASSERT_EQ(Revert("one"), Verdict{}) << Error();
+  EXPECT_EQ(Drop("two"), Verdict{}) << Error();
+  EXPECT_EQ(ReadLine(Tags() / "three/parent"), "one");
+  ASSERT_EQ(Revert("three!"), Verdict{}) << Error();
+  EXPECT_TRUE(Holds("box", 20, 2));
+  EXPECT_TRUE(Holds("box", 21, 3));
+  EXPECT_EQ(Drop("three"), Verdict{}) << Error();
+  EXPECT_TRUE(Holds("box", 21, 3));
+  ASSERT_EQ(Revert(".undo!"), Verdict{}) << Error();
+  EXPECT_TRUE(Holds("box", 20, 4));
+  EXPECT_TRUE(Holds("box", 21, 3));
+  ASSERT_EQ(Revert("one!"), Verdict{}) << Error();
+  EXPECT_TRUE(Holds("box", 20, 1));
+  EXPECT_TRUE(Holds("box", 21, 0));
+}
+
 TEST_P(SnapshotInState, FactoryResetGoesBackToTheImage) {
   Mkdir("box");
   Fill("box", 20, 1);

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "backend/foreign_disk.h"
+#include "backend/libvirt_error.h"
 #include "backend/util/log.h"
 #include "backend/util/process_mark.h"
+#include "backend/util/text.h"
 #include "backend/util/undo.h"
 
 namespace sbxfs {
@@ -46,6 +49,9 @@ SandboxPtr Clones::MakeNow(const Caller& caller, const std::string& uuid,
                            mode_t mode, const std::string& what,
                            const Reply<SandboxPtr>& reply) {
   core_.Read(uuid);
+  const SandboxPtr sandbox = core_.Reachable(uuid, what);
+  if (!sandbox->ours)
+    return MakeCopy(caller, *sandbox, name, mode, what, reply);
   const Metadata source = core_.Meta(uuid, what);
   const auto facts = core_.Facts(uuid);
   Provision::Origin origin;
@@ -78,6 +84,40 @@ SandboxPtr Clones::MakeNow(const Caller& caller, const std::string& uuid,
     if (core_.storage.Has(layer)) return;
     throw Error(ENOENT, what + ": what it would stand on is gone just now");
   };
+  return provision_.CreateFrom(caller, name, origin, mode, reply);
+}
+
+SandboxPtr Clones::MakeCopy(const Caller& caller, const Sandbox& source,
+                            const std::string& name, mode_t mode,
+                            const std::string& what,
+                            const Reply<SandboxPtr>& reply) {
+  if (core_.test_driver) {
+    throw Error(EOPNOTSUPP, what + ": the test driver has no disks");
+  }
+  if (!IsOff(source.state)) {
+    throw Error(EBUSY,
+                fmt::format("{}: it is {}, and others write to its disk, which "
+                            "is copied as a whole; stop it first",
+                            what, StateName(source.state)));
+  }
+  const ConnPtr connection = core_.connection.Get(what);
+  const VolumePtr disk = ForeignDisk(connection.get(), source.domain_xml, what);
+  virStorageVolInfo info{};
+  if (virStorageVolGetInfo(disk.get(), &info) < 0) ThrowLibvirt(what);
+  const auto facts = core_.Facts(source.uuid);
+  Provision::Origin origin;
+  origin.uuid = source.uuid;
+  origin.user = GuestUser(caller.uid);
+  origin.uefi = facts && facts->uefi;
+  origin.config = fmt::format(
+      "# A copy of the disk of '{}', which sbxfs did not make.\n"
+      "cpus: {}\nmemory: {}\ndisk: {}\n",
+      source.name, source.cpus, FormatSize(source.memory),
+      FormatSize(info.capacity));
+  origin.copy = [&](const std::string& volume) {
+    core_.storage.CreateFrom(volume, "qcow2", connection.get(), disk.get());
+  };
+  origin.check = [] {};
   return provision_.CreateFrom(caller, name, origin, mode, reply);
 }
 

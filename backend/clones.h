@@ -31,6 +31,11 @@ class Clones {
                                    const std::string& name, mode_t mode,
                                    const std::string& what,
                                    const Reply<SandboxPtr>& reply);
+  // Of a domain that others made, which go on writing to its disk.
+  [[nodiscard]] SandboxPtr MakeCopy(const Caller& caller, const Sandbox& source,
+                                    const std::string& name, mode_t mode,
+                                    const std::string& what,
+                                    const Reply<SandboxPtr>& reply);
   void CommitNow(const std::string& uuid, const std::string& image,
                  const std::string& what);
   // A layer with the disk as it is, frozen by a record of that name unless it

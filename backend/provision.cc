@@ -159,9 +159,14 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
     if (origin != nullptr) {
       meta.origin = origin->uuid;
       meta.origin_layer = origin->layer;
+      if (origin->copy) {
+        meta.origin_layer = uuid + ".disk";
+        origin->copy(meta.origin_layer);
+        MustBeWanted(reply.Answered());
+      }
       meta.image = origin->image;
       meta.authorized_keys = origin->authorized_keys;
-      meta.disk_volume = layers_.Add(uuid, origin->layer, spec.disk, what);
+      meta.disk_volume = layers_.Add(uuid, meta.origin_layer, spec.disk, what);
       uefi = origin->uefi;
     } else {
       const auto base = images_.Find(spec.images, core_.ArchOf(spec));

@@ -46,6 +46,9 @@ class Provision {
     std::string image;
     std::string authorized_keys;
     bool uefi = false;
+    // Makes a volume of that name, which takes the place of `layer`, that
+    // holds all of the disk; where none can be stood on.
+    std::function<void(const std::string& volume)> copy;
     // Throws when the layer may have been dropped meanwhile.
     std::function<void()> check;
   };

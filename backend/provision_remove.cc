@@ -142,7 +142,9 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
   RemoveRunDirectory(uuid);
   // A clone may have been the last to need a layer of one that is gone.
   const std::string& below = sandbox->origin_layer;
-  if (!below.empty()) layers_.DropNow(UuidIn(below), {below});
+  if (!below.empty() && UuidIn(below) != uuid) {
+    layers_.DropNow(UuidIn(below), {below});
+  }
   images_.Refresh();
 }
 

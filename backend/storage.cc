@@ -293,12 +293,17 @@ void Storage::CreateFrom(const std::string& name, const std::string& format,
                          const std::string& source) {
   const std::string what = fmt::format("Cannot make volume '{}'", name);
   const ConnPtr connection = connection_.Get(what);
-  const PoolPtr pool = Open(connection.get(), what);
-  const VolumePtr from = Lookup(source, what);
-  const uint64_t capacity = Describe(from.get(), what).capacity;
+  CreateFrom(name, format, connection.get(), Lookup(source, what).get());
+}
+
+void Storage::CreateFrom(const std::string& name, const std::string& format,
+                         virConnectPtr connection, virStorageVolPtr source) {
+  const std::string what = fmt::format("Cannot make volume '{}'", name);
+  const PoolPtr pool = Open(connection, what);
+  const uint64_t capacity = Describe(source, what).capacity;
   const VolumePtr volume(virStorageVolCreateXMLFrom(
-      pool.get(), VolumeXml(name, format, capacity, 0, "", "").c_str(),
-      from.get(), 0));
+      pool.get(), VolumeXml(name, format, capacity, 0, "", "").c_str(), source,
+      0));
   if (volume != nullptr) return;
   const Error error = LibvirtError(what);
   if (error.Errno() == ENOSPC) throw Full(what, 0, 0);

@@ -79,6 +79,9 @@ class Storage {
   // A volume that stands on nothing, with what `source` shows.
   void CreateFrom(const std::string& name, const std::string& format,
                   const std::string& source);
+  // The same of a volume of any pool, of that connection.
+  void CreateFrom(const std::string& name, const std::string& format,
+                  virConnectPtr connection, virStorageVolPtr source);
   // Makes a raw volume with these bytes; one that exists is replaced.
   void Write(const std::string& name, std::string_view bytes);
   // The same for a name that must be free: EEXIST.

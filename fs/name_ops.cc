@@ -29,13 +29,15 @@ void Mkdir(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode) {
     Changing(server, request, dir->subject);
     Audit(server, request,
           {"mkdir", PathOf(*server.tree, *dir) + name, dir->subject, ""});
-    const auto reply =
-        Limited(server,
-                ReplyFor<NodePtr>(request,
-                                  [&server, request](const NodePtr& node) {
-                                    AnswerEntry(server, request, node);
-                                  }),
-                "make", name);
+    auto reply =
+        ReplyFor<NodePtr>(request, [&server, request](const NodePtr& node) {
+          AnswerEntry(server, request, node);
+        });
+    if (dir->MakingTakesLong()) {
+      request->Interruptible(reply.Canceller());
+    } else {
+      reply = Limited(server, reply, "make", name);
+    }
     reply.Guard(
         [&] { dir->MakeDir(request->caller, name, mode & 0777, reply); });
   });

@@ -123,6 +123,8 @@ class Dir : public Node {
 
   virtual void MakeDir(const Caller& caller, const std::string& name,
                        mode_t mode, Reply<NodePtr> reply);
+  // Whether that copies a disk, and so takes as long as that is large.
+  [[nodiscard]] virtual bool MakingTakesLong() { return false; }
   virtual void RemoveDir(const Caller& caller, const std::string& name,
                          Reply<Done> reply);
   virtual void Unlink(const Caller& caller, const std::string& name,

@@ -116,6 +116,11 @@ void ClonesDir::MakeDir(const Caller& caller, const std::string& name,
       }));
 }
 
+bool ClonesDir::MakingTakesLong() {
+  const auto sandbox = tree_->backend.Get(subject);
+  return sandbox && !sandbox->ours;
+}
+
 void ClonesDir::Unlink(const Caller& caller, const std::string& name,
                        Reply<Done>) {
   tree_->refusals.Set(subject + '/', caller.pid);

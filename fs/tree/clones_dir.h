@@ -22,6 +22,7 @@ class ClonesDir : public Dir {
   [[nodiscard]] std::vector<Entry> List(const Caller& reader) override;
   void MakeDir(const Caller& caller, const std::string& name, mode_t mode,
                Reply<NodePtr> reply) override;
+  [[nodiscard]] bool MakingTakesLong() override;
   void Unlink(const Caller& caller, const std::string& name,
               Reply<Done> reply) override;
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -190,6 +191,97 @@ TEST_F(CloneTest, KeepsItsDiskWhateverItsConfigSays) {
       << Error("a");
   EXPECT_TRUE(Holds("a", 20, 1));
   EXPECT_EQ(WriteText(Dir() / "a/disk", "32MiB\n").error, EINVAL);
+}
+
+// A domain of somebody else's, which goes on writing to its disk.
+class CloneOfAnothers : public CloneTest {
+ protected:
+  std::string Options() const override { return CloneTest::Options() + ",all"; }
+  void SetUp() override {
+    CloneTest::SetUp();
+    if (IsSkipped()) return;
+    place_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "others";
+    stdfs::create_directory(place_);
+    disk_ = place_ / "vm.qcow2";
+    (void)RunProgram({"qemu-img", "create", "-f", "qcow2", disk_, "48M"});
+    Pattern(7);
+    std::ofstream(place_ / "vm.xml")
+        << "<domain type='qemu'><name>test-vm</name><memory "
+           "unit='MiB'>40</memory><vcpu>2</vcpu><os><type "
+           "arch='x86_64'>hvm</type></os><devices><disk type='file' "
+           "device='cdrom'><target dev='hdc' bus='ide'/><readonly/></disk>"
+           "<disk type='file' device='disk'><driver name='qemu' "
+           "type='qcow2'/><source file='" +
+               disk_.native() +
+               "'/><target dev='sda' bus='sata'/></disk></devices></domain>";
+    Virsh({"define", (place_ / "vm.xml").string()});
+    ASSERT_TRUE(
+        Eventually([this] { return stdfs::exists(Dir() / "test-vm"); }));
+  }
+  void TearDown() override {
+    if (!place_.empty()) {
+      Undefine();
+      (void)RunProgram(
+          {"virsh", "-c", "qemu:///system", "pool-destroy", "others"});
+      stdfs::remove_all(place_);
+    }
+    CloneTest::TearDown();
+  }
+  static void Undefine() {
+    (void)RunProgram({"virsh", "-c", "qemu:///system", "destroy", "test-vm"});
+    (void)RunProgram({"virsh", "-c", "qemu:///system", "undefine", "test-vm"});
+  }
+  void Pattern(int byte) {
+    const Ended ended = RunProgram(
+        {"qemu-io", "-f", "qcow2", "-c",
+         fmt::format("write -P {} {} 65536", byte, 20 * 65536), disk_});
+    ASSERT_EQ(ended.status, 0) << ended.err;
+  }
+
+  stdfs::path place_, disk_;
+};
+
+TEST_F(CloneOfAnothers, IsAWholeCopyOfADiskThatRests) {
+  const Verdict outside = Clone("test-vm", "copy");
+  EXPECT_EQ(outside.error, ENOENT);
+  EXPECT_EQ(Error("test-vm"),
+            fmt::format("Cannot clone 'test-vm' to 'copy': its disk '{0}' is "
+                        "in no active pool of that libvirt, so that libvirt "
+                        "cannot copy it; 'virsh pool-create-as NAME dir "
+                        "--target {1}' makes one, or copy the file into "
+                        ".host/images",
+                        disk_.native(), place_.native()));
+  EXPECT_FALSE(stdfs::exists(Dir() / "copy"));
+  Virsh({"pool-create-as", "others", "dir", "--target", place_.string()});
+  ASSERT_EQ(Clone("test-vm", "copy"), Verdict{}) << Error("test-vm");
+  EXPECT_EQ(ReadLine(Dir() / "copy/cpus"), "2");
+  EXPECT_EQ(ReadLine(Dir() / "copy/memory"), "40MiB");
+  EXPECT_EQ(ReadLine(Dir() / "copy/disk"), "48MiB");
+  EXPECT_EQ(stdfs::read_symlink(Dir() / "test-vm/clones/copy"), "../../copy");
+  EXPECT_TRUE(Holds("copy", 20, 7));
+  Pattern(8);
+  EXPECT_TRUE(Holds("copy", 20, 7));
+  Fill("copy", 20, 9);
+  Boot("copy");
+  ASSERT_EQ(WriteText(Dir() / "copy/status", "kill\n"), Verdict{});
+
+  Virsh({"start", "test-vm"});
+  ASSERT_TRUE(Becomes("test-vm", "running"));
+  const Verdict running = Clone("test-vm", "another");
+  EXPECT_EQ(running.error, EBUSY);
+  EXPECT_EQ(Error("test-vm"),
+            "Cannot clone 'test-vm' to 'another': it is running, and others "
+            "write to its disk, which is copied as a whole; stop it first");
+  // It needs nothing of what it came from.
+  Undefine();
+  stdfs::remove(disk_);
+  ASSERT_TRUE(Eventually([this] { return !stdfs::exists(Dir() / "test-vm"); }));
+  EXPECT_TRUE(Holds("copy", 20, 9));
+  ASSERT_EQ(WriteText(Dir() / "copy/status", "factory-reset\n"), Verdict{})
+      << Error("copy");
+  EXPECT_TRUE(Holds("copy", 20, 7));
+  ASSERT_EQ(Clone("copy", "second"), Verdict{}) << Error("copy");
+  EXPECT_TRUE(Holds("second", 20, 7));
 }
 
 class CommitInState : public CloneTest,

@@ -249,19 +249,24 @@ void Actions::Await(Action& action,
   throw Error(ETIMEDOUT, fmt::format("{}: {}", action.what, late));
 }
 
+bool Actions::EndedMeanwhile(const std::string& uuid, const Error& error) {
+  if (error.Errno() == EHOSTDOWN) return false;
+  core_.Read(uuid);
+  // libvirt may not have taken it for off yet.
+  return core_.catalog.IsOff(uuid) ||
+         error.Sentence().find("unexpectedly quit") != std::string::npos;
+}
+
 void Actions::Perform(Action& action) {
   const std::string& uuid = action.uuid;
   auto simple = [&](int (*call)(virDomainPtr)) {
     const DomainPtr domain = core_.Domain(uuid, action.what);
-    const bool done = call(domain.get()) >= 0;
+    if (call(domain.get()) >= 0) {
+      core_.Read(uuid);
+      return;
+    }
     const Error error = LibvirtError(action.what);
-    core_.Read(uuid);
-    if (done) return;
-    // What libvirt says of a guest that others end under its hands, which it
-    // has not taken for off yet.
-    const bool quit =
-        error.Sentence().find("unexpectedly quit") != std::string::npos;
-    if (!quit && !core_.catalog.IsOff(uuid)) throw error;
+    if (!EndedMeanwhile(uuid, error)) throw error;
     const SandboxPtr now = core_.catalog.Get(uuid);
     throw Error(ECANCELED,
                 fmt::format("{}: the guest ended meanwhile ({})", action.what,

@@ -55,6 +55,10 @@ class Actions {
   void Boot(Action& action);
   void AwaitReady(Action& action, std::chrono::steady_clock::time_point until);
   void WaitReady(Action& action, std::chrono::steady_clock::time_point until);
+  // Blocks: whether others ended the guest under a call that failed with
+  // `error`.
+  [[nodiscard]] bool EndedMeanwhile(const std::string& uuid,
+                                    const Error& error);
   void AskToShutDown(const std::string& uuid, const std::string& what,
                      bool agent);
   void StopGuest(Action& action);

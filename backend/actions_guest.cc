@@ -165,7 +165,7 @@ void Actions::AwaitReady(Action& action, Clock::time_point until) {
     Await(
         action,
         [](const Sandbox* now) {
-          return now == nullptr || now->ready || !now->failed.empty() ||
+          return now == nullptr || now->Booted() ||
                  (now->state != State::kRunning &&
                   now->state != State::kStarting);
         },
@@ -208,9 +208,7 @@ void Actions::StopGuest(Action& action) {
     const DomainPtr domain = core_.Domain(uuid, action.what);
     if (virDomainResume(domain.get()) < 0) {
       const Error error = LibvirtError(action.what);
-      core_.Read(uuid);
-      // Others may have ended it just now.
-      if (!core_.catalog.IsOff(uuid)) throw error;
+      if (!EndedMeanwhile(uuid, error)) throw error;
     }
   }
   Doing(action, State::kStopping, "waiting for the guest to shut down");

@@ -165,7 +165,7 @@ void Catalog::Put(Sandbox base) {
       entry.overlay.addresses.clear();
       entry.overlay.ready_for.clear();
     }
-    List(entry);
+    Enlist(entry);
     const bool differs = Show(entry);
     after = entry.shown;
     // What is shown may hide it (IsOff), so who waits looks in any case.
@@ -176,17 +176,25 @@ void Catalog::Put(Sandbox base) {
   if (after != nullptr) Tell(before, after);
 }
 
-void Catalog::List(Entry& entry) {
-  auto& names = names_[entry.base.trashed.has_value()];
-  entry.name = entry.base.name;
+std::string Catalog::NumberedInTrash(const std::string& name) const {
+  std::string numbered = name;
+  for (int i = 2; names_[true].contains(numbered); ++i) {
+    numbered = fmt::format("{}.{}", name.substr(0, 54), i);  // 58 at most
+  }
+  return numbered;
+}
+
+std::string Catalog::FreeInTrash(const std::string& name) const {
+  MutexLock lock(mutex_);
+  return NumberedInTrash(name);
+}
+
+void Catalog::Enlist(Entry& entry) {
   // Of two in the trash with one name the later gets a number; elsewhere the
   // name is the latest's: what is known of the other is old.
-  if (entry.base.trashed) {
-    for (int i = 2; names.contains(entry.name); ++i) {
-      entry.name = fmt::format("{}.{}", entry.base.name, i);
-    }
-  }
-  names[entry.name].push_back(entry.base.uuid);
+  entry.name =
+      entry.base.trashed ? NumberedInTrash(entry.base.name) : entry.base.name;
+  names_[entry.base.trashed.has_value()][entry.name].push_back(entry.base.uuid);
 }
 
 void Catalog::Unlist(const Entry& entry) {

@@ -46,6 +46,9 @@ class Catalog {
   [[nodiscard]] HostPtr GetHost() const EXCLUDES(mutex_);
   // Whether libvirt has it stopped, whatever this process is doing to it.
   [[nodiscard]] bool IsOff(const std::string& uuid) const EXCLUDES(mutex_);
+  // `name`, with a number where the trash has one of that name.
+  [[nodiscard]] std::string FreeInTrash(const std::string& name) const
+      EXCLUDES(mutex_);
   // Everyone, in the trash or not: for names and ports taken.
   [[nodiscard]] std::vector<SandboxPtr> All() const EXCLUDES(mutex_);
 
@@ -83,8 +86,10 @@ class Catalog {
 
   // Makes `entry.shown` anew; true when it differs from before.
   bool Show(Entry& entry) REQUIRES(mutex_);
+  [[nodiscard]] std::string NumberedInTrash(const std::string& name) const
+      REQUIRES(mutex_);
   // Puts it among the names, and takes it off: as `base` says.
-  void List(Entry& entry) REQUIRES(mutex_);
+  void Enlist(Entry& entry) REQUIRES(mutex_);
   void Unlist(const Entry& entry) REQUIRES(mutex_);
   void Tell(const SandboxPtr& before, const SandboxPtr& after) EXCLUDES(mutex_);
 

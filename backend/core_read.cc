@@ -187,15 +187,13 @@ DomainFacts Core::FactsOf(virDomainPtr domain, const std::string& xml,
                           bool off) {
   DomainFacts facts = ParseDomain(xml);
   if (!facts.metadata) return facts;
+  const std::string defined =
+      off ? xml
+          : TakeString(virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE));
   // A restored guest's own copy is as old as its memory: the definition's
   // counts.
-  if (!off) {
-    const std::string defined = TakeString(
-        virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, kMetadataUri,
-                             VIR_DOMAIN_AFFECT_CONFIG));
-    if (auto metadata = ParseMetadata(defined)) {
-      facts.metadata = std::move(metadata);
-    }
+  if (auto metadata = off ? std::nullopt : ParseMetadata(defined)) {
+    facts.metadata = std::move(metadata);
   }
   // libvirt puts a disk on another layer without a word to us.
   if (facts.disk != facts.metadata->disk_volume &&
@@ -203,10 +201,7 @@ DomainFacts Core::FactsOf(virDomainPtr domain, const std::string& xml,
     facts.recorded_disk = facts.metadata->disk_volume;
     facts.metadata->disk_volume = facts.disk;
   }
-  facts.changed = ChangedSince(
-      facts.metadata->defined,
-      off ? xml
-          : TakeString(virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE)));
+  facts.changed = ChangedSince(facts.metadata->defined, defined);
   return facts;
 }
 
@@ -242,10 +237,12 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
   try {
     const Spec spec = SpecOf(meta);
     AddSpec(sandbox, spec);
+    std::optional<Spec> served;
     if (!off && !test_driver) {
-      sandbox.sockets = SocketsOf(TunnelsOf(Expanded(spec, sandbox)));
+      served = Expanded(spec, sandbox);
+      sandbox.sockets = SocketsOf(TunnelsOf(*served));
     }
-    sandbox.pending = PendingOf(*this, facts, sandbox, spec);
+    sandbox.pending = PendingOf(*this, facts, spec, served, xml);
   } catch (const Error& error) {
     // Written behind our back, or defaults.yaml changed under it.
     sandbox.pending = "config.yaml\n";

@@ -260,10 +260,7 @@ std::string CpuType(const xmlNode* cpu) {
 }
 
 void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
-  if (devices == nullptr) return;
-  for (const xmlNode* node = devices->children; node != nullptr;
-       node = node->next) {
-    if (node->type != XML_ELEMENT_NODE) continue;
+  for (const xmlNode* node : XmlChildren(devices)) {
     const std::string target = XmlAttribute(XmlChild(node, "target"), "dev");
     if (XmlName(node) == "disk") {
       facts.disk_targets.push_back(target);

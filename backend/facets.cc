@@ -106,8 +106,7 @@ void ReadProvisionLog(Core& core, const std::string& uuid) {
   if (core.test_driver || sandbox == nullptr || !sandbox->ours ||
       (sandbox->state != State::kRunning &&
        sandbox->state != State::kStarting) ||
-      (sandbox->provision_log != nullptr &&
-       (sandbox->ready || !sandbox->failed.empty()))) {
+      (sandbox->provision_log != nullptr && sandbox->Booted())) {
     return;
   }
   const auto text = std::make_shared<const std::string>(

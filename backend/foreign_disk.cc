@@ -15,10 +15,8 @@ namespace {
 
 // Its <source>; null when it has no disk.
 const xmlNode* FirstSource(const xmlNode* domain) {
-  const xmlNode* devices = XmlChild(domain, "devices");
-  for (const xmlNode* disk = devices == nullptr ? nullptr : devices->children;
-       disk != nullptr; disk = disk->next) {
-    if (disk->type != XML_ELEMENT_NODE || XmlName(disk) != "disk") continue;
+  for (const xmlNode* disk : XmlChildren(XmlChild(domain, "devices"))) {
+    if (XmlName(disk) != "disk") continue;
     const std::string device = XmlAttribute(disk, "device");
     if (device.empty() || device == "disk") return XmlChild(disk, "source");
   }

@@ -231,14 +231,9 @@ bool IsOurs(const xmlNode* node) {
 const xmlNode* FindElement(const xmlNode* root) {
   if (root == nullptr) return nullptr;
   if (XmlName(root) == kElement) return root;
-  const xmlNode* metadata = XmlChild(root, "metadata");
-  if (XmlName(root) != "domain" || metadata == nullptr) return nullptr;
-  for (const xmlNode* node = metadata->children; node != nullptr;
-       node = node->next) {
-    if (node->type == XML_ELEMENT_NODE && XmlName(node) == kElement &&
-        IsOurs(node)) {
-      return node;
-    }
+  if (XmlName(root) != "domain") return nullptr;
+  for (const xmlNode* node : XmlChildren(XmlChild(root, "metadata"))) {
+    if (XmlName(node) == kElement && IsOurs(node)) return node;
   }
   return nullptr;
 }

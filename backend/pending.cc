@@ -52,8 +52,8 @@ Keys ChangedKeys(Core& core, const Metadata& meta, const Spec& now) {
 
 }  // namespace
 
-std::string PendingOf(Core& core, const DomainFacts& facts,
-                      const Sandbox& sandbox, const Spec& now) {
+std::string PendingOf(Core& core, const DomainFacts& facts, const Spec& now,
+                      const std::optional<Spec>& served, std::string_view xml) {
   const Metadata& meta = *facts.metadata;
   Keys keys = ChangedKeys(core, meta, now);
   if (facts.cpus != now.cpus) keys.emplace("cpus");
@@ -62,14 +62,11 @@ std::string PendingOf(Core& core, const DomainFacts& facts,
     if (meta.disk_volume.empty()) keys.emplace("image");
     AddPendingPorts(keys, facts, now);
   }
-  const bool on = !IsOff(sandbox.state) && sandbox.state != State::kSaved;
-  if (on && !core.test_driver) {
-    const Spec spec = core.Expanded(now, sandbox);
-    if (TunnelsDigest(TunnelsOf(spec)) != NotedTunnels(sandbox.domain_xml)) {
+  if (served) {
+    if (TunnelsDigest(TunnelsOf(*served)) != NotedTunnels(xml)) {
       keys.emplace("portForwards");
     }
-    const std::string mounts = spec.mounts.empty() ? "" : MountsDigest(spec);
-    if (mounts != NotedMounts(sandbox.domain_xml)) keys.emplace("mounts");
+    if (MountsDigest(*served) != NotedMounts(xml)) keys.emplace("mounts");
   }
   for (const auto& key : facts.changed) {
     keys.erase(key);

@@ -1,7 +1,9 @@
 #ifndef SBXFS_BACKEND_PENDING_H_
 #define SBXFS_BACKEND_PENDING_H_
 
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "backend/core.h"
 
@@ -9,10 +11,12 @@ namespace sbxfs {
 
 // NAME/pending: the keys in which what a guest has, or a stopped one will start
 // with, is not what config.yaml comes to, which is `now`; a line each.
-// `sandbox` has the rest of what libvirt says already. Throws Error(EINVAL)
-// for templates that cannot be put in.
+// `served`, for a guest that is on, is the same with its templates put in, to
+// be held against the notes of what is served in its `xml`.
 [[nodiscard]] std::string PendingOf(Core& core, const DomainFacts& facts,
-                                    const Sandbox& sandbox, const Spec& now);
+                                    const Spec& now,
+                                    const std::optional<Spec>& served,
+                                    std::string_view xml);
 
 }  // namespace sbxfs
 

@@ -71,10 +71,7 @@ void Provision::RemoveNow(const std::string& uuid, const Reply<Done>& reply) {
     Insist(uuid, [this, uuid, name, before] { PutBack(uuid, name, before); });
   });
   // All mounts shall know it by one name.
-  std::string trashed = name;
-  for (int i = 2; core_.catalog.Find(trashed, true) != nullptr; ++i) {
-    trashed = fmt::format("{}.{}", name.substr(0, 54), i);  // 58 at most
-  }
+  const std::string trashed = core_.catalog.FreeInTrash(name);
   core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
     meta.trashed_name = trashed;
     meta.trashed = Clock::now();

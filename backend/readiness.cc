@@ -19,8 +19,8 @@ constexpr auto kProbeLimit = 60s;
 
 bool IsDue(const Core& core, const Sandbox* sandbox) {
   return sandbox != nullptr && sandbox->ours && !core.test_driver &&
-         !sandbox->ready && sandbox->failed.empty() &&
-         sandbox->usage.started.has_value() && sandbox->ssh_port != 0 &&
+         !sandbox->Booted() && sandbox->usage.started.has_value() &&
+         sandbox->ssh_port != 0 &&
          (sandbox->state == State::kRunning ||
           sandbox->state == State::kStarting);
 }

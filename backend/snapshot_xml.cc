@@ -50,11 +50,8 @@ void ReplaceChild(xmlNode* parent, const char* name, std::string_view text) {
 }
 
 xmlNode* NoteIn(const xmlNode* domain) {
-  const xmlNode* metadata = XmlChild(domain, "metadata");
-  if (metadata == nullptr) return nullptr;
-  for (xmlNode* node = metadata->children; node != nullptr; node = node->next) {
-    if (node->type == XML_ELEMENT_NODE && XmlName(node) == kNote &&
-        node->ns != nullptr &&
+  for (xmlNode* node : XmlChildren(XmlChild(domain, "metadata"))) {
+    if (XmlName(node) == kNote && node->ns != nullptr &&
         xmlStrEqual(node->ns->href, Raw(kNoteUri)) != 0) {
       return node;
     }
@@ -74,10 +71,8 @@ void AddNote(xmlNode* domain) {
 
 // The <disk> of that target in a domain's <devices>, or null.
 xmlNode* DiskAt(const xmlNode* domain, std::string_view target) {
-  const xmlNode* devices = XmlChild(domain, "devices");
-  if (devices == nullptr) return nullptr;
-  for (xmlNode* node = devices->children; node != nullptr; node = node->next) {
-    if (node->type == XML_ELEMENT_NODE && XmlName(node) == "disk" &&
+  for (xmlNode* node : XmlChildren(XmlChild(domain, "devices"))) {
+    if (XmlName(node) == "disk" &&
         XmlAttribute(XmlChild(node, "target"), "dev") == target) {
       return node;
     }
@@ -115,10 +110,7 @@ SnapshotFacts ParseSnapshot(std::string_view xml) {
   if (memory == "external") {
     facts.memory_file = XmlAttribute(XmlChild(root, "memory"), "file");
   }
-  const xmlNode* disks = XmlChild(root, "disks");
-  for (const xmlNode* disk = disks == nullptr ? nullptr : disks->children;
-       disk != nullptr; disk = disk->next) {
-    if (disk->type != XML_ELEMENT_NODE) continue;
+  for (const xmlNode* disk : XmlChildren(XmlChild(root, "disks"))) {
     if (XmlAttribute(disk, "snapshot") == "internal") facts.internal = true;
   }
   xmlNode* domain = XmlChild(root, "domain");
@@ -172,13 +164,12 @@ std::string EditSnapshot(std::string_view xml, const SnapshotEdit& edit) {
     xmlNode* domain = XmlChild(root, "domain");
     if (domain != nullptr) AddNote(domain);
   }
-  xmlNode* disks = edit.unlinked ? XmlChild(root, "disks") : nullptr;
-  for (xmlNode* disk = disks == nullptr ? nullptr : disks->children;
-       disk != nullptr; disk = disk->next) {
-    if (disk->type != XML_ELEMENT_NODE) continue;
-    xmlNode* source = XmlChild(disk, "source");
-    if (source == nullptr || XmlAttribute(source, "file").empty()) continue;
-    xmlSetProp(source, BAD_CAST "file", BAD_CAST kNoOverlay);
+  if (edit.unlinked) {
+    for (const xmlNode* disk : XmlChildren(XmlChild(root, "disks"))) {
+      xmlNode* source = XmlChild(disk, "source");
+      if (XmlAttribute(source, "file").empty()) continue;
+      xmlSetProp(source, Raw("file"), Raw(kNoOverlay));
+    }
   }
   return FormatXml(root);
 }

@@ -30,15 +30,6 @@ bool Contains(const List& list, std::string_view one) {
   return std::find(list.begin(), list.end(), one) != list.end();
 }
 
-std::vector<xmlNode*> Children(const xmlNode* parent) {
-  std::vector<xmlNode*> children;
-  for (xmlNode* node = parent == nullptr ? nullptr : parent->children;
-       node != nullptr; node = node->next) {
-    if (node->type == XML_ELEMENT_NODE) children.push_back(node);
-  }
-  return children;
-}
-
 const xmlNode* Root(const XmlDoc& doc) {
   const xmlNode* root = doc ? xmlDocGetRootElement(doc.get()) : nullptr;
   return root != nullptr && XmlName(root) == "domain" ? root : nullptr;
@@ -99,7 +90,7 @@ std::string CpuText(const xmlNode* cpu) {
   std::string text = mode == "custom" ? "" : mode;
   text += '/' + std::string(Trim(XmlContent(model)));
   std::set<std::string> features;
-  for (const xmlNode* child : Children(cpu)) {
+  for (const xmlNode* child : XmlChildren(cpu)) {
     if (XmlName(child) == "feature") {
       features.insert(Attributes(child, {"policy", "name"}));
     }
@@ -123,7 +114,7 @@ std::string MachineText(const xmlNode* type) {
 
 std::string NetworkText(const xmlNode* domain) {
   std::string text;
-  for (const xmlNode* arg : Children(XmlChild(domain, "commandline"))) {
+  for (const xmlNode* arg : XmlChildren(XmlChild(domain, "commandline"))) {
     if (XmlName(arg) != "arg" || !IsOurNetwork(arg)) continue;
     const std::string value = XmlAttribute(arg, "value");
     for (const std::string_view part : Split(value, ',')) {
@@ -136,7 +127,7 @@ std::string NetworkText(const xmlNode* domain) {
 
 std::string ClockText(const xmlNode* clock) {
   std::string text = XmlAttribute(clock, "offset");
-  for (const xmlNode* timer : Children(clock)) {
+  for (const xmlNode* timer : XmlChildren(clock)) {
     text += Attributes(timer, {"name", "tickpolicy", "present"});
   }
   return text;
@@ -144,7 +135,7 @@ std::string ClockText(const xmlNode* clock) {
 
 std::string FeaturesText(const xmlNode* features) {
   std::set<std::string> names;
-  for (const xmlNode* child : Children(features)) {
+  for (const xmlNode* child : XmlChildren(features)) {
     if (Contains(kFeatures, XmlName(child))) names.emplace(XmlName(child));
   }
   std::string text;
@@ -154,7 +145,7 @@ std::string FeaturesText(const xmlNode* features) {
 
 void AddDeviceTexts(const xmlNode* domain,
                     std::map<std::string, std::string>& texts) {
-  for (const xmlNode* device : Children(XmlChild(domain, "devices"))) {
+  for (const xmlNode* device : XmlChildren(XmlChild(domain, "devices"))) {
     if (!IsOurDevice(device)) continue;
     const std::string_view name = XmlName(device);
     const xmlNode* target = XmlChild(device, "target");
@@ -251,7 +242,7 @@ void Copy(const xmlNode* node, xmlNode* to) {
 // The children of old's element `name` that are not `ours`, into fresh's.
 void KeepIn(const xmlNode* old, xmlNode* fresh, const char* name,
             const std::function<bool(const xmlNode*)>& ours) {
-  for (const xmlNode* child : Children(XmlChild(old, name))) {
+  for (const xmlNode* child : XmlChildren(XmlChild(old, name))) {
     if (ours(child)) continue;
     xmlNode* to = XmlChild(fresh, name);
     Copy(child, to != nullptr ? to : AddXml(fresh, name));
@@ -317,7 +308,7 @@ std::string KeepForeign(const std::string& fresh, std::string_view old) {
       "memory",   "vcpu",    "vcpus",      "os",          "currentMemory",
       "features", "cpu",     "clock",      "on_poweroff", "on_reboot",
       "on_crash", "devices", "commandline"};
-  for (const xmlNode* child : Children(before)) {
+  for (const xmlNode* child : XmlChildren(before)) {
     if (kOurs.count(XmlName(child)) == 0) Copy(child, domain);
   }
   KeepIn(before, domain, "metadata", IsOurMetadata);
@@ -325,7 +316,7 @@ std::string KeepForeign(const std::string& fresh, std::string_view old) {
     return Contains(kFeatures, XmlName(child));
   });
   std::set<std::string> targets;
-  for (const xmlNode* device : Children(XmlChild(domain, "devices"))) {
+  for (const xmlNode* device : XmlChildren(XmlChild(domain, "devices"))) {
     targets.insert(XmlAttribute(XmlChild(device, "target"), "dev"));
   }
   KeepIn(before, domain, "devices", [&targets](const xmlNode* device) {

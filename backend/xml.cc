@@ -118,6 +118,15 @@ std::string XmlAttribute(const xmlNode* node, const char* name) {
   return std::string(FromXml(text.get()));
 }
 
+std::vector<xmlNode*> XmlChildren(const xmlNode* parent) {
+  std::vector<xmlNode*> children;
+  for (xmlNode* node = parent == nullptr ? nullptr : parent->children;
+       node != nullptr; node = node->next) {
+    if (node->type == XML_ELEMENT_NODE) children.push_back(node);
+  }
+  return children;
+}
+
 xmlNode* XmlChild(const xmlNode* parent, std::string_view name) {
   if (parent == nullptr) return nullptr;
   for (xmlNode* node = parent->children; node != nullptr; node = node->next) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace sbxfs {
 
@@ -49,6 +50,8 @@ void PutInNamespace(xmlNode* node, xmlNode* declaring, const char* uri,
 [[nodiscard]] std::string XmlContent(const xmlNode* node);
 // Empty when there is none.
 [[nodiscard]] std::string XmlAttribute(const xmlNode* node, const char* name);
+// The child elements; none for null.
+[[nodiscard]] std::vector<xmlNode*> XmlChildren(const xmlNode* parent);
 // The first child element of that name, whatever its namespace; null for none.
 [[nodiscard]] xmlNode* XmlChild(const xmlNode* parent, std::string_view name);
 

@@ -44,19 +44,18 @@ void Mkdir(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode) {
 }
 
 // What a name in a directory belongs to, for its error file.
-std::string SubjectOf(Dir& dir, const Caller& caller, const std::string& name) {
-  const NodePtr node = dir.Lookup(caller, name);
+std::string SubjectOf(const Dir& dir, const NodePtr& node) {
   return node && !node->subject.empty() ? node->subject : dir.subject;
 }
 
 void Rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
-    const std::string subject = SubjectOf(*dir, request->caller, name);
+    const NodePtr node = dir->Lookup(request->caller, name);
+    const std::string subject = SubjectOf(*dir, node);
     Changing(server, request, subject);
     Audit(server, request,
           {"rmdir", PathOf(*server.tree, *dir) + name, subject, ""});
-    const NodePtr node = dir->Lookup(request->caller, name);
     const auto limited = Limited(server, DoneFor(request), "remove", name);
     // To the kernel the directory is dead from now on (vfs_rmdir), and shows
     // nothing wherever it is found again, in the trash say.
@@ -90,7 +89,9 @@ void Rename(fuse_req_t raw, fuse_ino_t parent, const char* name,
     const auto from = DirAt(server, parent);
     const auto to = DirAt(server, new_parent);
     const Caller& caller = request->caller;
-    Changing(server, request, SubjectOf(*from, caller, name));
+    const NodePtr node = from->Lookup(caller, name);
+    const std::string subject = SubjectOf(*from, node);
+    Changing(server, request, subject);
     if ((flags & ~unsigned{RENAME_NOREPLACE}) != 0) {
       throw Error(EINVAL, fmt::format("Cannot rename '{}' to '{}': names "
                                       "cannot be exchanged here",
@@ -103,11 +104,10 @@ void Rename(fuse_req_t raw, fuse_ino_t parent, const char* name,
     }
     const NodePtr target = to->Lookup(caller, new_name);
     // From one scratch name to another it changes nothing.
-    if (!IsTransient(from->Lookup(caller, name)) ||
+    if (!IsTransient(node) ||
         (target ? !target->Transient() : to->MakesOf(new_name))) {
       Audit(server, request,
-            {"rename", PathOf(*server.tree, *from) + name,
-             SubjectOf(*from, caller, name),
+            {"rename", PathOf(*server.tree, *from) + name, subject,
              PathOf(*server.tree, *to) + new_name});
     }
     const auto reply = Limited(server, DoneFor(request), "rename", name);

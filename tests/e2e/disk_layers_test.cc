@@ -91,20 +91,16 @@ TEST_F(DiskLayersTest, AHundredClonesAreDistinct) {
   Do("base/status", "start");
   In("base", "sync");
   Do("base/status", "stop");
-  std::set<std::string> macs, ports, keys;
+  Identities all;
   for (int i = 0; i < 100; ++i) {
     const std::string name = fmt::format("c{}", i);
     ASSERT_EQ(mkdir((Dir() / "base/clones" / name).c_str(), 0700), 0)
         << ReadText(Dir() / "base/error");
-    const std::string xml = ReadText(Dir() / name / "domain.xml");
-    macs.insert(xml.substr(xml.find(",mac=52:54:00:"), 22));
-    ports.insert(ReadLine(Dir() / name / "ssh_port"));
-    const std::string hosts = ReadLine(Dir() / name / "known_hosts");
-    keys.insert(hosts.substr(hosts.find("ssh-ed25519")));
+    all.Add(Dir() / name);
   }
-  EXPECT_EQ(macs.size(), 100U);
-  EXPECT_EQ(ports.size(), 100U);
-  EXPECT_EQ(keys.size(), 100U);
+  EXPECT_EQ(all.macs.size(), 100U);
+  EXPECT_EQ(all.ports.size(), 100U);
+  EXPECT_EQ(all.keys.size(), 100U);
   std::set<std::string> machines, hostnames, inside;
   for (int i = 0; i < 5; ++i) {
     const std::string name = fmt::format("c{}", i * 20);

@@ -7,9 +7,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <set>
 #include <string>
 
+#include "tests/qemu/faults.h"
 #include "tests/support/guest_disk.h"
 #include "tests/support/guest_mount.h"
 
@@ -139,23 +141,17 @@ TEST_F(CloneTest, ManyOfOneThatRestsStandOnOneLayerAndAreDistinct) {
   Mkdir("golden");
   Fill("golden", 20, 1);
   const int many = LongRun() ? 100 : 10;
-  std::set<std::string> macs;
-  std::set<std::string> ports;
-  std::set<std::string> keys;
+  Identities all;
   ASSERT_EQ(Clone("golden", "first"), Verdict{}) << Error("golden");
   const uint64_t before = PoolBytes();
   for (int i = 0; i < many; ++i) {
     const std::string name = fmt::format("c{}", i);
     ASSERT_EQ(Clone("golden", name), Verdict{}) << Error("golden");
-    const std::string xml = ReadText(Dir() / name / "domain.xml");
-    macs.insert(xml.substr(xml.find(",mac=52:54:00:"), 22));
-    ports.insert(ReadLine(Dir() / name / "ssh_port"));
-    const std::string hosts = ReadLine(Dir() / name / "known_hosts");
-    keys.insert(hosts.substr(hosts.find("ssh-ed25519")));
+    all.Add(Dir() / name);
   }
-  EXPECT_EQ(macs.size(), static_cast<std::size_t>(many));
-  EXPECT_EQ(ports.size(), static_cast<std::size_t>(many));
-  EXPECT_EQ(keys.size(), static_cast<std::size_t>(many));
+  EXPECT_EQ(all.macs.size(), static_cast<std::size_t>(many));
+  EXPECT_EQ(all.ports.size(), static_cast<std::size_t>(many));
+  EXPECT_EQ(all.keys.size(), static_cast<std::size_t>(many));
   EXPECT_LT(PoolBytes() - before, static_cast<uint64_t>(many) * (2U << 20));
   EXPECT_EQ(Count(Virsh({"domuuid", "golden"}) + ".disk"), 2);
   EXPECT_TRUE(Holds(fmt::format("c{}", many - 1), 20, 1));
@@ -198,8 +194,12 @@ class CloneOfAnothers : public CloneTest {
  protected:
   std::string Options() const override { return CloneTest::Options() + ",all"; }
   void SetUp() override {
-    CloneTest::SetUp();
-    if (IsSkipped()) return;
+    if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
+    hangs_ = std::make_unique<Hangs>();
+    {
+      const FaultsPreloaded faults;
+      CloneTest::SetUp();
+    }
     place_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "others";
     stdfs::create_directory(place_);
     disk_ = place_ / "vm.qcow2";
@@ -219,6 +219,7 @@ class CloneOfAnothers : public CloneTest {
         Eventually([this] { return stdfs::exists(Dir() / "test-vm"); }));
   }
   void TearDown() override {
+    hangs_.reset();
     if (!place_.empty()) {
       Undefine();
       (void)RunProgram(
@@ -238,6 +239,7 @@ class CloneOfAnothers : public CloneTest {
     ASSERT_EQ(ended.status, 0) << ended.err;
   }
 
+  std::unique_ptr<Hangs> hangs_;
   stdfs::path place_, disk_;
 };
 
@@ -282,6 +284,20 @@ TEST_F(CloneOfAnothers, IsAWholeCopyOfADiskThatRests) {
   EXPECT_TRUE(Holds("copy", 20, 7));
   ASSERT_EQ(Clone("copy", "second"), Verdict{}) << Error("copy");
   EXPECT_TRUE(Holds("second", 20, 7));
+}
+
+TEST_F(CloneOfAnothers, AnInterruptUndoesIt) {
+  Virsh({"pool-create-as", "others", "dir", "--target", place_.string()});
+  const World before = World::Now();
+  hangs_->Begin("virStorageVolCreateXMLFrom");
+  const Ended made = RunProgram({"timeout", "--signal=INT", "3", "mkdir",
+                                 (Dir() / "test-vm/clones/copy").string()});
+  EXPECT_EQ(made.status, 124) << made.err;
+  hangs_->End("virStorageVolCreateXMLFrom");
+  EXPECT_TRUE(Eventually([&] { return World::Now() == before; }))
+      << World::Now().volumes;
+  EXPECT_FALSE(stdfs::exists(Dir() / "copy"));
+  EXPECT_EQ(Clone("test-vm", "copy"), Verdict{}) << Error("test-vm");
 }
 
 class CommitInState : public CloneTest,

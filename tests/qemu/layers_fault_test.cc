@@ -12,6 +12,7 @@
 #include <string>
 
 #include "backend/libvirt_backend.h"
+#include "tests/qemu/faults.h"
 #include "tests/support/guest_disk.h"
 #include "tests/support/guest_mount.h"
 
@@ -26,9 +27,10 @@ class LayersFaultTest : public BlankGuests {
     if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
     counter_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "faults";
     setenv("SBXFS_FAULTS", counter_.c_str(), 1);
-    setenv("LD_PRELOAD", SBXFS_FAULTS_LIBRARY, 1);
-    BlankGuests::SetUp();
-    unsetenv("LD_PRELOAD");
+    {
+      const FaultsPreloaded faults;
+      BlankGuests::SetUp();
+    }
     mount_->ExpectLoggedErrors();
   }
   void TearDown() override {
@@ -116,9 +118,10 @@ class LayersFaultTest : public BlankGuests {
         break;
       }
       mount_->Crash();
-      setenv("LD_PRELOAD", SBXFS_FAULTS_LIBRARY, 1);
-      mount_->Start();
-      unsetenv("LD_PRELOAD");
+      {
+        const FaultsPreloaded faults;
+        mount_->Start();
+      }
       std::string now;
       EXPECT_TRUE(Eventually([&] {
         now = Look();

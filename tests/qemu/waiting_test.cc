@@ -8,13 +8,12 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
+#include <memory>
 #include <vector>
 
 #include "backend/util/text.h"
+#include "tests/qemu/faults.h"
 #include "tests/support/guest_mount.h"
 
 namespace sbxfs {
@@ -22,7 +21,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
-namespace stdfs = std::filesystem;
 
 class WaitingTest : public BlankGuests {
  protected:
@@ -97,28 +95,22 @@ class HungCallTest : public WaitingTest {
  protected:
   void SetUp() override {
     if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
-    const stdfs::path hangs =
-        stdfs::path(std::getenv("SBXFS_INSIDE")) / "hangs";
-    stdfs::create_directory(hangs);
-    call_ = hangs / "virDomainShutdownFlags";
-    setenv("SBXFS_HANGS", hangs.c_str(), 1);
-    setenv("LD_PRELOAD", SBXFS_FAULTS_LIBRARY, 1);
+    hangs_ = std::make_unique<Hangs>();
+    const FaultsPreloaded faults;
     WaitingTest::SetUp();
-    unsetenv("LD_PRELOAD");
-    unsetenv("SBXFS_HANGS");
   }
   void TearDown() override {
-    stdfs::remove_all(call_.parent_path());
+    hangs_.reset();
     WaitingTest::TearDown();
   }
 
-  stdfs::path call_;
+  std::unique_ptr<Hangs> hangs_;
 };
 
 TEST_F(HungCallTest, AStopEndsInTimeThoughLibvirtsCallDoesNot) {
   Mkdir("box");
   Boot("box");
-  std::ofstream(call_).close();
+  hangs_->Begin("virDomainShutdownFlags");
   const Verdict timeout = {
       ETIMEDOUT,
       "Cannot stop 'box': the guest did not shut down within 2 s; write kill "

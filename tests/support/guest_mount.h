@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,13 @@ class Writer {
  private:
   pid_t pid_ = -1;
   UniqueFd answer_;
+};
+
+// What each sandbox has for itself, seen from outside of its guest.
+struct Identities {
+  std::set<std::string> macs, ports, keys;
+  // Of a sandbox's directory.
+  void Add(const std::filesystem::path& box);
 };
 
 // A daemon in the foreground and its mount, in a directory of its own.

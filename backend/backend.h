@@ -202,7 +202,8 @@ struct HostText {
 
 // The hypervisor at one moment. Immutable, like Sandbox.
 struct Host {
-  std::string uri;  // as given, or as libvirt chose it
+  std::string uri;    // as given, or as libvirt chose it
+  std::string route;  // how that is reached: lines for people
   bool connected = false;
   Time since;              // of `connected`
   std::string why;         // while disconnected: cause and remedy, one line
@@ -439,7 +440,9 @@ class Backend {
 };
 
 struct BackendOptions {
-  std::string uri;  // empty: libvirt's own default, else qemu:///session
+  std::string uri;         // empty: libvirt's own default, else qemu:///session
+  std::string ssh_config;  // for ssh -F; empty: ssh's own
+  bool insecure_tcp = false;  // qemu+tcp is allowed
   std::string pool = "sbxfs";
   std::chrono::seconds stop_timeout{60};
   std::chrono::seconds start_timeout{600};

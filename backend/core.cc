@@ -90,7 +90,9 @@ Core::Core(const BackendOptions& options_arg, Connection::Listener listener)
       machine(MachineId()),
       data_dir(DataDirectory()),
       identity(LoadOrMakeKeyPair(data_dir + "/id_ed25519")),
-      connection(options_arg.uri, std::move(listener), timer, workers),
+      connection(options_arg.uri,
+                 {options_arg.ssh_config, options_arg.insecure_tcp, data_dir},
+                 options_arg.pool, std::move(listener), timer, workers),
       storage(connection, options_arg.pool) {}
 
 std::string Core::NameOf(const std::string& uuid) const {

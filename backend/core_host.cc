@@ -11,6 +11,9 @@
 namespace sbxfs {
 namespace {
 
+// Debian 12's.
+constexpr unsigned long kOldest = 9000000;
+
 std::string Version(unsigned long number) {
   return fmt::format("{}.{}.{}", number / 1000000, number / 1000 % 1000,
                      number % 1000);
@@ -76,9 +79,8 @@ void Core::LearnHost() {
   const virConnectPtr conn = mine.get();
   const char* type = virConnectGetType(conn);
   test_driver = type != nullptr && std::string_view(type) == "TEST";
-  const std::string uri = TakeString(virConnectGetURI(conn));
-  const auto authority = uri.find("://");
-  local = authority == std::string::npos || uri[authority + 3] == '/';
+  const Route route = connection.LastRoute();
+  local = route.uri.Local();
 
   Host learned;
   unsigned long hypervisor = 0;
@@ -109,10 +111,18 @@ void Core::LearnHost() {
     storage.Ensure(conn, local ? data_dir : "");
     pool = storage.Info();
     if (!kvm) learned.notes = "note: " + accelerator.text + "\n";
+    if (library < kOldest) {
+      learned.notes += fmt::format(
+          "note: libvirt {} is older than the {} that sbxfs is made for; what "
+          "it lacks fails with its own words\n",
+          Version(library), Version(kOldest));
+    }
   }
+  if (!route.warning.empty()) learned.notes += route.warning + "\n";
   virResetLastError();
   catalog.ChangeHost([&](Host& host) {
-    host.uri = uri;
+    host.uri = connection.Uri();
+    host.route = route.explanation;
     host.hypervisor = learned.hypervisor;
     host.cpus = learned.cpus;
     host.memory = learned.memory;

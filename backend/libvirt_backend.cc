@@ -373,9 +373,10 @@ class LibvirtBackend : public Backend {
 
   void Disconnected(const std::string& why) {
     core_.Lost();
-    core_.catalog.ChangeHost([&why](Host& host) {
+    core_.catalog.ChangeHost([&](Host& host) {
       host.connected = false;
       host.why = why;
+      host.route = core_.connection.LastRoute().explanation;
     });
   }
 

@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <map>
+#include <optional>
 #include <random>
 #include <utility>
 
+#include "backend/domain_xml.h"
 #include "backend/libvirt_error.h"
 #include "backend/libvirt_open.h"
+#include "backend/libvirt_watch.h"
 #include "backend/util/error.h"
 #include "backend/util/log.h"
 
@@ -18,80 +20,82 @@ namespace sbxfs {
 namespace {
 
 using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
 
-// A dead peer is noticed after 5 s times 3 without an answer.
-constexpr int kKeepAliveInterval = 5;
-constexpr unsigned kKeepAliveCount = 2;
-constexpr auto kFirstPause = 250ms;
-constexpr auto kLongestPause = 8000ms;
+constexpr std::chrono::milliseconds kFirstPause = 250ms;
+constexpr std::chrono::milliseconds kLongestPause = 8000ms;
 // A burst of work may have opened many; this many are kept for the next.
 constexpr size_t kMostIdle = 8;
+// What is under way gets that long before another URI is refused.
+constexpr auto kPatience = 25s;
 
 // The closing of a connection is a call, too: a peer that hangs must hold up
 // nobody.
-void CloseSoon(std::vector<ConnPtr> old) {
-  if (old.empty()) return;
-  std::thread([old = std::move(old)]() mutable { old.clear(); }).detach();
+template <typename Old>
+void CloseSoon(Old old) {
+  if (old == Old()) return;
+  std::thread([old = std::move(old)]() mutable { Old().swap(old); }).detach();
 }
 
-const char* CloseReason(int reason) {
-  switch (reason) {
-    case VIR_CONNECT_CLOSE_REASON_EOF:
-      return "libvirtd ended or closed it";
-    case VIR_CONNECT_CLOSE_REASON_KEEPALIVE:
-      return "libvirtd did not answer for 15 s";
-    case VIR_CONNECT_CLOSE_REASON_CLIENT:
-      return "it was closed here";
-    default:
-      return "an error on the way";
+// What tells one hypervisor from another: the UUID of the pool of sandboxes,
+// which lasts. The host's own UUID is made anew at each start of a libvirtd
+// whose machine has no SMBIOS, as many virtual machines and containers have
+// none, and a machine's system and session libvirt have it in common; it serves
+// where there is no such pool, with the test driver.
+std::string Identity(virConnectPtr connection, const std::string& name) {
+  const PoolPtr pool(virStoragePoolLookupByName(connection, name.c_str()));
+  char uuid[VIR_UUID_STRING_BUFLEN];
+  if (pool != nullptr && virStoragePoolGetUUIDString(pool.get(), uuid) == 0) {
+    return fmt::format("pool {}", uuid);
   }
+  const std::string xml = TakeString(virConnectGetCapabilities(connection));
+  if (xml.empty()) ThrowLibvirt("Cannot ask for the hypervisor's identity");
+  virResetLastError();
+  return fmt::format("host {}", XmlText(xml, "/capabilities/host/uuid"));
 }
 
 }  // namespace
 
 struct Connection::State : std::enable_shared_from_this<State> {
-  State(Listener listener_arg, Timer& timer_arg, WorkerPool& workers_arg)
-      : listener(std::move(listener_arg)),
+  State(RouteOptions route_arg, std::string pool_arg, Listener listener_arg,
+        Timer& timer_arg, WorkerPool& workers_arg)
+      : options(std::move(route_arg)),
+        pool(std::move(pool_arg)),
+        listener(std::move(listener_arg)),
         timer(timer_arg),
         workers(workers_arg) {}
 
+  const RouteOptions options;
+  const std::string pool;
   const Listener listener;
   Timer& timer;
   WorkerPool& workers;
 
   Mutex mutex;
+  CondVar freed;
   std::string uri GUARDED_BY(mutex);
-  ConnPtr connection GUARDED_BY(mutex);
-  uint64_t generation GUARDED_BY(mutex) = 0;  // of `connection`
+  std::string identity GUARDED_BY(mutex);  // of the hypervisor; empty at first
+  Route route GUARDED_BY(mutex);           // the last
+  std::shared_ptr<LibvirtWatch> watch GUARDED_BY(mutex);
+  uint64_t generation GUARDED_BY(mutex) = 0;  // of `watch`
+  uint64_t last_generation GUARDED_BY(mutex) = 0;
   bool closing GUARDED_BY(mutex) = false;
-  bool trying GUARDED_BY(mutex) = false;
+  bool opening GUARDED_BY(mutex) = false;  // somebody makes a new `watch`
+  std::optional<Timer::Id> retry GUARDED_BY(mutex);
+  Clock::time_point last_try GUARDED_BY(mutex);
   std::chrono::milliseconds pause GUARDED_BY(mutex){kFirstPause};
   // For calls, of this generation, with nobody's call in them just now.
   std::vector<ConnPtr> idle GUARDED_BY(mutex);
-  std::vector<int> domain_events GUARDED_BY(mutex);
-  int pool_event GUARDED_BY(mutex) = -1;
 
-  using Weak = std::weak_ptr<State>;
-  // Whom a close callback means: by number, since it may come late.
-  struct Watch {
-    Weak state;
-    uint64_t generation;
-  };
-  struct Watches {
-    Mutex mutex;
-    uintptr_t last GUARDED_BY(mutex) = 0;
-    std::map<uintptr_t, Watch> all GUARDED_BY(mutex);
-  };
-  static Watches& TheWatches();
-
-  void Adopt(ConnPtr fresh) EXCLUDES(mutex);
-  void Subscribe(virConnectPtr fresh, uint64_t number) EXCLUDES(mutex);
-  static void Tell(void* weak, virDomainPtr domain, const char* what);
-  static void OnClose(virConnectPtr, int reason, void* data);
-  void Lost(uint64_t number, int reason) EXCLUDES(mutex);
+  ConnPtr OpenBy(const std::string& to) EXCLUDES(mutex);
+  void CheckIdentity(virConnectPtr fresh, const std::string& what)
+      EXCLUDES(mutex);
+  LibvirtWatch::Sink SinkOf(uint64_t number);
+  void Install(ConnPtr fresh, const std::string& to) EXCLUDES(mutex);
+  void Lost(uint64_t number, const char* reason) EXCLUDES(mutex);
   void Retry(bool now) EXCLUDES(mutex);
   void TryOnce() EXCLUDES(mutex);
-  void Unsubscribe(virConnectPtr old) EXCLUDES(mutex);
+  void EndOpening() EXCLUDES(mutex);
   // For exclusive use. Throws as Get does.
   ConnPtr Borrow(std::string_view what, uint64_t& number) EXCLUDES(mutex);
   void GiveBack(ConnPtr lent, uint64_t number) EXCLUDES(mutex);
@@ -112,180 +116,151 @@ struct Connection::Lease {
   }
 };
 
-Connection::State::Watches& Connection::State::TheWatches() {
-  static Watches watches;
-  return watches;
+ConnPtr Connection::State::OpenBy(const std::string& to) {
+  Route found = FindRoute(to, options);
+  auto note = [&] {
+    MutexLock lock(mutex);
+    route = found;
+  };
+  // How a hypervisor is reached is of interest while it is not.
+  if (to == [&] {
+        MutexLock lock(mutex);
+        return uri;
+      }()) {
+    note();
+  }
+  ConnPtr fresh = OpenLibvirtConnection(found);
+  note();
+  return fresh;
 }
 
-void Connection::State::OnClose(virConnectPtr, int reason, void* data) {
-  std::shared_ptr<State> state;
-  uint64_t number = 0;
-  {
-    Watches& watches = TheWatches();
-    MutexLock lock(watches.mutex);
-    const auto found = watches.all.find(reinterpret_cast<uintptr_t>(data));
-    if (found == watches.all.end()) return;
-    state = found->second.state.lock();
-    number = found->second.generation;
-  }
-  if (state == nullptr || state->Closing()) return;
-  // On the event loop's thread: the rest is a worker's.
-  state->workers.Run([state, number, reason] { state->Lost(number, reason); });
-}
-
-void Connection::State::Tell(void* weak, virDomainPtr domain,
-                             const char* what) {
-  char uuid[VIR_UUID_STRING_BUFLEN];
-  const auto state = static_cast<Weak*>(weak)->lock();
-  if (state != nullptr && !state->Closing() &&
-      virDomainGetUUIDString(domain, uuid) == 0) {
-    state->listener.domain(uuid, what);
-  }
-}
-
-// Registers what is told to us: all callbacks hold weak references, since
-// libvirt may run one while we are being destroyed.
-void Connection::State::Subscribe(virConnectPtr fresh, uint64_t number) {
-  // The test driver has no keepalive; its peer cannot die.
-  if (virConnectSetKeepAlive(fresh, kKeepAliveInterval, kKeepAliveCount) < 0) {
-    virResetLastError();
-  }
-  auto opaque = [this] { return new Weak(weak_from_this()); };
-  auto free_weak = [](void* data) { delete static_cast<Weak*>(data); };
-  auto on_lifecycle = [](virConnectPtr, virDomainPtr domain, int event, int,
-                         void* data) -> int {
-    Tell(data, domain,
-         event == VIR_DOMAIN_EVENT_RESUMED ? "resumed" : "lifecycle");
-    return 0;
-  };
-  auto on_metadata = [](virConnectPtr, virDomainPtr domain, int, const char*,
-                        void* data) { Tell(data, domain, "metadata"); };
-  auto on_reboot = [](virConnectPtr, virDomainPtr domain, void* data) {
-    Tell(data, domain, "reboot");
-  };
-  auto on_balloon = [](virConnectPtr, virDomainPtr domain, unsigned long long,
-                       void* data) { Tell(data, domain, "device"); };
-  auto on_device = [](virConnectPtr, virDomainPtr domain, const char*,
-                      void* data) { Tell(data, domain, "device"); };
-  auto on_pool = [](virConnectPtr, virStoragePoolPtr pool, void* data) {
-    auto state = static_cast<Weak*>(data)->lock();
-    if (state != nullptr && !state->Closing()) {
-      state->listener.pool(virStoragePoolGetName(pool));
-    }
-  };
-  // Drivers whose connection cannot close (test:///) take the callback, never
-  // call it and never free its data, so the data is a number.
-  Watches& watches = TheWatches();
-  uintptr_t id = 0;
-  {
-    MutexLock lock(watches.mutex);
-    id = ++watches.last;
-    watches.all.emplace(id, Watch{weak_from_this(), number});
-  }
-  if (virConnectRegisterCloseCallback(
-          fresh, &OnClose, reinterpret_cast<void*>(id), nullptr) < 0) {
-    virResetLastError();
-  }
-  std::vector<int> events;
-  auto listen = [&](int event, auto callback) {
-    events.push_back(virConnectDomainEventRegisterAny(
-        fresh, nullptr, event, VIR_DOMAIN_EVENT_CALLBACK(callback), opaque(),
-        free_weak));
-  };
-  listen(VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-         virConnectDomainEventCallback(on_lifecycle));
-  listen(VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
-         virConnectDomainEventMetadataChangeCallback(on_metadata));
-  listen(VIR_DOMAIN_EVENT_ID_REBOOT,
-         virConnectDomainEventGenericCallback(on_reboot));
-  listen(VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE,
-         virConnectDomainEventBalloonChangeCallback(on_balloon));
-  listen(VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
-         virConnectDomainEventDeviceAddedCallback(on_device));
-  listen(VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
-         virConnectDomainEventDeviceRemovedCallback(on_device));
-  virConnectStoragePoolEventGenericCallback pool = on_pool;
-  const int pool_number = virConnectStoragePoolEventRegisterAny(
-      fresh, nullptr, VIR_STORAGE_POOL_EVENT_ID_REFRESH,
-      VIR_STORAGE_POOL_EVENT_CALLBACK(pool), opaque(), free_weak);
-  virResetLastError();
-  MutexLock lock(mutex);
-  domain_events = std::move(events);
-  pool_event = pool_number;
-}
-
-// Takes the callbacks off, which libvirt wants before a close.
-void Connection::State::Unsubscribe(virConnectPtr old) {
-  std::vector<int> events;
-  int pool = -1;
+// What was in flight, or somebody's cron, must not hit a box of the same name
+// somewhere else.
+void Connection::State::CheckIdentity(virConnectPtr fresh,
+                                      const std::string& what) {
+  std::string known;
   {
     MutexLock lock(mutex);
-    events.swap(domain_events);
-    std::swap(pool, pool_event);
+    known = identity;
   }
-  for (const int id : events) {
-    if (id >= 0) virConnectDomainEventDeregisterAny(old, id);
-  }
-  if (pool >= 0) virConnectStoragePoolEventDeregisterAny(old, pool);
-  virConnectUnregisterCloseCallback(old, &OnClose);
-  {
-    Watches& watches = TheWatches();
-    MutexLock lock(watches.mutex);
-    std::erase_if(watches.all, [this](const auto& watch) {
-      const auto state = watch.second.state.lock();
-      return state == nullptr || state.get() == this;
-    });
-  }
-  virResetLastError();
+  if (known.empty() || Identity(fresh, pool) == known) return;
+  throw Error(EBUSY,
+              fmt::format("{}: it is another hypervisor than the one that was "
+                          "mounted (its pool '{}' is another); mount that one "
+                          "in a directory of its own",
+                          what, pool));
 }
 
-void Connection::State::Adopt(ConnPtr fresh) {
+// All hold weak references, since libvirt may call while we are destroyed.
+LibvirtWatch::Sink Connection::State::SinkOf(uint64_t number) {
+  const std::weak_ptr<State> weak = weak_from_this();
+  return {.domain =
+              [weak](const std::string& uuid, const char* what) {
+                const auto state = weak.lock();
+                if (state != nullptr && !state->Closing()) {
+                  state->listener.domain(uuid, what);
+                }
+              },
+          .pool =
+              [weak](const std::string& name) {
+                const auto state = weak.lock();
+                if (state != nullptr && !state->Closing()) {
+                  state->listener.pool(name);
+                }
+              },
+          .closed =
+              [weak, number](const char* reason) {
+                const auto state = weak.lock();
+                if (state == nullptr || state->Closing()) return;
+                // On the event loop's thread: the rest is a worker's.
+                state->workers.Run(
+                    [state, number, reason] { state->Lost(number, reason); });
+              }};
+}
+
+// Callers have `opening`. When the listener cannot be brought in step all is as
+// before.
+void Connection::State::Install(ConnPtr fresh, const std::string& to) {
   uint64_t number = 0;
+  {
+    MutexLock lock(mutex);
+    number = ++last_generation;
+  }
+  auto made = std::make_shared<LibvirtWatch>(std::move(fresh), SinkOf(number));
+  std::shared_ptr<LibvirtWatch> before = made;
+  std::string uri_before = to;
+  uint64_t generation_before = number;
   std::vector<ConnPtr> old;
   {
     MutexLock lock(mutex);
-    number = ++generation;
+    watch.swap(before);
+    uri.swap(uri_before);
+    std::swap(generation, generation_before);
     old.swap(idle);
   }
-  Subscribe(fresh.get(), number);
-  {
+  CloseSoon(std::move(old));
+  try {
+    listener.connected();
+    std::string learned = Identity(made->Get(), pool);
     MutexLock lock(mutex);
-    if (connection != nullptr) old.push_back(std::move(connection));
-    connection = std::move(fresh);
+    identity = std::move(learned);
     pause = kFirstPause;
+  } catch (...) {
+    {
+      MutexLock lock(mutex);
+      watch = before;
+      uri = uri_before;
+      generation = generation_before;
+      old.swap(idle);
+    }
+    CloseSoon(std::move(old));
+    CloseSoon(std::move(made));
+    // It may have died meanwhile, unheeded.
+    if (before != nullptr && virConnectIsAlive(before->Get()) != 1) {
+      Lost(generation_before, "it ended meanwhile");
+    }
+    throw;
   }
-  CloseSoon(std::move(old));
-  listener.connected();
+  CloseSoon(std::move(before));
 }
 
-void Connection::State::Lost(uint64_t number, int reason) {
+void Connection::State::Lost(uint64_t number, const char* reason) {
   std::vector<ConnPtr> old;
+  std::shared_ptr<LibvirtWatch> dead;
   {
     MutexLock lock(mutex);
-    if (number != generation || connection == nullptr || closing) return;
+    if (number != generation || watch == nullptr || closing) return;
     old.swap(idle);
-    old.push_back(std::move(connection));
+    dead.swap(watch);
   }
-  spdlog::error("The connection to libvirt is lost: {}", CloseReason(reason));
-  Unsubscribe(old.back().get());
+  spdlog::error("The connection to libvirt is lost: {}", reason);
   CloseSoon(std::move(old));
-  listener.disconnected(
-      fmt::format("{}; trying again by itself", CloseReason(reason)));
+  CloseSoon(std::move(dead));
+  listener.disconnected(fmt::format("{}; trying again by itself", reason));
   Retry(true);
 }
 
+// One try is planned at a time; `now` brings it forward, but for a short pause
+// after the last.
 void Connection::State::Retry(bool now) {
-  std::chrono::milliseconds wait;
-  {
-    MutexLock lock(mutex);
-    if (closing || connection != nullptr || trying) return;
-    wait = now ? 0ms : pause;
-    pause = std::min(pause * 2, std::chrono::milliseconds(kLongestPause));
-  }
   static thread_local std::minstd_rand random(std::random_device{}());
-  // Jitter: several mounts of one daemon must not come back in step.
-  wait += std::chrono::milliseconds(random() % (wait.count() / 4 + 1));
-  timer.After(wait, [weak = weak_from_this()] {
+  MutexLock lock(mutex);
+  if (closing || watch != nullptr || opening) return;
+  std::chrono::milliseconds wait = pause;
+  if (now) {
+    const auto since = std::chrono::duration_cast<std::chrono::milliseconds>(
+        Clock::now() - last_try);
+    wait = std::clamp(kFirstPause - since, std::chrono::milliseconds(0),
+                      kFirstPause);
+    if (retry) timer.Cancel(*retry);
+  } else if (retry) {
+    return;
+  } else {
+    // Jitter: several mounts of one daemon must not come back in step.
+    wait += std::chrono::milliseconds(random() % (wait.count() / 4 + 1));
+    pause = std::min(pause * 2, kLongestPause);
+  }
+  retry = timer.After(wait, [weak = weak_from_this()] {
     auto state = weak.lock();
     if (state == nullptr) return;
     state->workers.Run([state] { state->TryOnce(); });
@@ -296,42 +271,47 @@ void Connection::State::TryOnce() {
   std::string to;
   {
     MutexLock lock(mutex);
-    if (closing || connection != nullptr || trying) return;
-    trying = true;
+    retry.reset();
+    if (closing || watch != nullptr || opening) return;
+    opening = true;
     to = uri;
   }
   try {
-    Adopt(OpenLibvirtConnection(to));
+    ConnPtr fresh = OpenBy(to);
+    CheckIdentity(fresh.get(), fmt::format("Cannot go on with '{}'", to));
+    Install(std::move(fresh), to);
     spdlog::warn("Connected to libvirt again");
-    MutexLock lock(mutex);
-    trying = false;
   } catch (const Error& error) {
-    {
-      MutexLock lock(mutex);
-      trying = false;
-    }
     listener.disconnected(error.Sentence());
-    Retry(false);
   }
+  EndOpening();
 }
 
-Connection::Connection(std::string uri, Listener listener, Timer& timer,
-                       WorkerPool& workers)
-    : state_(std::make_shared<State>(std::move(listener), timer, workers)) {
+void Connection::State::EndOpening() {
+  {
+    MutexLock lock(mutex);
+    opening = false;
+    last_try = Clock::now();
+    freed.NotifyAll();
+  }
+  Retry(false);
+}
+
+Connection::Connection(std::string uri, RouteOptions route, std::string pool,
+                       Listener listener, Timer& timer, WorkerPool& workers)
+    : state_(std::make_shared<State>(std::move(route), std::move(pool),
+                                     std::move(listener), timer, workers)) {
   MutexLock lock(state_->mutex);
   state_->uri = std::move(uri);
 }
 
 void Connection::Close() {
   std::vector<ConnPtr> old;
-  ConnPtr last;
-  {
-    MutexLock lock(state_->mutex);
-    state_->closing = true;
-    last = std::move(state_->connection);
-    old.swap(state_->idle);
-  }
-  if (last != nullptr) state_->Unsubscribe(last.get());
+  std::shared_ptr<LibvirtWatch> last;
+  MutexLock lock(state_->mutex);
+  state_->closing = true;
+  last.swap(state_->watch);
+  old.swap(state_->idle);
 }
 
 void Connection::Open() {
@@ -341,18 +321,16 @@ void Connection::Open() {
     // libvirt's own choice (LIBVIRT_DEFAULT_URI, libvirt.conf, probing), and
     // where that fails the one that needs nothing set up.
     try {
-      fresh = OpenLibvirtConnection("");
+      fresh = state_->OpenBy("");
     } catch (const Error& first) {
       spdlog::info("libvirt's default: {}", first.Sentence());
-      fresh = OpenLibvirtConnection("qemu:///session");
+      fresh = state_->OpenBy("qemu:///session");
     }
     uri = TakeString(virConnectGetURI(fresh.get()));
-    MutexLock lock(state_->mutex);
-    state_->uri = uri;
-  } else {
-    fresh = OpenLibvirtConnection(uri);
   }
-  state_->Adopt(std::move(fresh));
+  // What libvirt chose may be no way for us.
+  fresh = state_->OpenBy(uri);
+  state_->Install(std::move(fresh), uri);
 }
 
 ConnPtr Connection::State::Borrow(std::string_view what, uint64_t& number) {
@@ -361,7 +339,7 @@ ConnPtr Connection::State::Borrow(std::string_view what, uint64_t& number) {
     ConnPtr lent;
     {
       MutexLock lock(mutex);
-      if (connection == nullptr) {
+      if (watch == nullptr) {
         throw Error(EHOSTDOWN, fmt::format("{}: there is no connection to "
                                            "libvirt; see .host/connection",
                                            what));
@@ -375,7 +353,9 @@ ConnPtr Connection::State::Borrow(std::string_view what, uint64_t& number) {
     if (virConnectIsAlive(lent.get()) == 1) return lent;
   }
   try {
-    return OpenLibvirtConnection(to);
+    ConnPtr fresh = OpenBy(to);
+    CheckIdentity(fresh.get(), fmt::format("Cannot connect to '{}'", to));
+    return fresh;
   } catch (const Error& error) {
     throw Error(error.Errno() == ETIMEDOUT ? ETIMEDOUT : EHOSTDOWN,
                 fmt::format("{}: {}", what, error.Sentence()));
@@ -387,7 +367,7 @@ void Connection::State::GiveBack(ConnPtr lent, uint64_t number) {
   std::vector<ConnPtr> old;
   {
     MutexLock lock(mutex);
-    const bool keep = alive && number == generation && connection != nullptr &&
+    const bool keep = alive && number == generation && watch != nullptr &&
                       !closing && idle.size() < kMostIdle;
     (keep ? idle : old).push_back(std::move(lent));
   }
@@ -399,7 +379,7 @@ ConnPtr Connection::Get(std::string_view what) {
   const bool fits = [&] {
     MutexLock lock(state_->mutex);
     return lease.from == state_ && lease.number == state_->generation &&
-           state_->connection != nullptr;
+           state_->watch != nullptr;
   }();
   if (!fits || virConnectIsAlive(lease.connection.get()) != 1) {
     EndUse();
@@ -431,25 +411,37 @@ void Connection::Nudge() { state_->Retry(true); }
 
 void Connection::Replace(const std::string& uri) {
   const std::string what = fmt::format("Cannot change to '{}'", uri);
-  ConnPtr fresh = OpenLibvirtConnection(uri);
-  if (HostUuid(fresh.get()) != HostUuid(Get(what).get())) {
-    throw Error(EBUSY, what +
-                           ": it is another hypervisor; mount that one in "
-                           "a directory of its own");
-  }
-  ConnPtr old;
   {
     MutexLock lock(state_->mutex);
-    old = std::move(state_->connection);
-    state_->uri = uri;
+    const auto deadline = Clock::now() + kPatience;
+    while (state_->opening) {
+      if (!state_->freed.WaitUntil(state_->mutex, deadline)) {
+        throw Error(ETIMEDOUT, what +
+                                   ": another change, or a try to connect, "
+                                   "does not end; try again");
+      }
+    }
+    state_->opening = true;
   }
-  if (old != nullptr) state_->Unsubscribe(old.get());
-  state_->Adopt(std::move(fresh));
+  try {
+    ConnPtr fresh = state_->OpenBy(uri);
+    state_->CheckIdentity(fresh.get(), what);
+    state_->Install(std::move(fresh), uri);
+  } catch (...) {
+    state_->EndOpening();
+    throw;
+  }
+  state_->EndOpening();
 }
 
 std::string Connection::Uri() {
   MutexLock lock(state_->mutex);
   return state_->uri;
+}
+
+Route Connection::LastRoute() {
+  MutexLock lock(state_->mutex);
+  return state_->route;
 }
 
 }  // namespace sbxfs

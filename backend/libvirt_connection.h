@@ -10,6 +10,7 @@
 
 #include "backend/event_loop.h"
 #include "backend/libvirt_handle.h"
+#include "backend/libvirt_route.h"
 #include "backend/util/mutex.h"
 #include "backend/util/timer.h"
 #include "backend/util/worker_pool.h"
@@ -40,8 +41,9 @@ class Connection {
     std::function<void(const std::string& pool)> pool;
   };
 
-  Connection(std::string uri, Listener listener, Timer& timer,
-             WorkerPool& workers);
+  // `pool`: the storage pool whose UUID tells one hypervisor from another.
+  Connection(std::string uri, RouteOptions route, std::string pool,
+             Listener listener, Timer& timer, WorkerPool& workers);
   ~Connection() { Close(); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -65,11 +67,13 @@ class Connection {
 
   // Tries to reconnect at once when there is no connection.
   void Nudge();
-  // Other URI, same hypervisor (its host UUID decides); all or nothing.
-  // Throws Error(EBUSY) for another hypervisor. Blocks.
+  // Another way to the same hypervisor, whether there is a connection or not;
+  // all or nothing. Throws Error(EBUSY) for another hypervisor. Blocks.
   void Replace(const std::string& uri);
 
   [[nodiscard]] std::string Uri();
+  // The way that was taken last, or tried.
+  [[nodiscard]] Route LastRoute();
 
  private:
   struct State;

@@ -4,6 +4,7 @@
 #include <libvirt/virterror.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 
@@ -102,6 +103,8 @@ bool LastLibvirtErrorIs(int code) {
 }
 
 void SilenceLibvirt() {
+  // What libvirt logs to standard error is the half of what its errors say.
+  setenv("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null", 0);
   virSetErrorFunc(nullptr, [](void*, virErrorPtr error) {
     spdlog::debug("libvirt: {}",
                   error->message == nullptr ? "" : error->message);

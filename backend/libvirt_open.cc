@@ -2,17 +2,17 @@
 
 #include <fmt/format.h>
 #include <libvirt/virterror.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <future>
+#include <map>
 #include <memory>
 #include <thread>
 
-#include "backend/domain_xml.h"
-#include "backend/libvirt_error.h"
+#include "backend/connect_error.h"
 #include "backend/util/error.h"
+#include "backend/util/mutex.h"
 
 namespace sbxfs {
 namespace {
@@ -20,65 +20,40 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kOpenLimit = 20s;
+// A daemon that was stopped for a day must not find thousands waiting.
+constexpr int kMostHung = 64;
 
-// What a person can do about a failed opening, for the failures LAB-like
-// set-ups really have; empty when libvirt's own words must do.
-std::string Remedy(const std::string& uri, const std::string& message) {
-  auto says = [&](const char* words) {
-    return message.find(words) != std::string::npos;
-  };
-  if (says("Failed to connect socket to")) {
-    if (says("Permission denied")) {
-      return "; this user may not use that libvirt: add it to the group "
-             "libvirt, or use qemu:///session";
-    }
-    return geteuid() == 0
-               ? "; no libvirtd listens there: start it (systemctl start "
-                 "libvirtd, or virtlogd -d; libvirtd -d)"
-               : "; no libvirtd listens there: start it, or use "
-                 "qemu:///session";
+// The openings that are under way, by URI.
+class Openings {
+ public:
+  // Never destroyed: threads that were left behind end when they like.
+  static Openings& The() {
+    static auto* openings = new Openings;
+    return *openings;
   }
-  if (says("Could not resolve hostname") || says("unable to resolve")) {
-    return "; the host name does not resolve: check its spelling and "
-           "/etc/hosts";
+  bool Begin(const std::string& uri) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    int& count = count_[uri];
+    if (count >= kMostHung) return false;
+    ++count;
+    return true;
   }
-  if (says("Connection refused")) {
-    return "; nothing listens there: check host and port";
+  void End(const std::string& uri) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    if (--count_[uri] == 0) count_.erase(uri);
   }
-  if (says("Permission denied (publickey")) {
-    return "; the server takes no key of this user: add keyfile=PATH to the "
-           "URI, or the key to its authorized_keys";
-  }
-  if (says("Host key verification failed")) {
-    return "; the server's host key is unknown or has changed: connect once "
-           "with ssh and check it";
-  }
-  if (says("no connection driver available") || says("unable to find")) {
-    return fmt::format("; libvirt knows no driver for '{}'", uri);
-  }
-  return "";
-}
 
-Error OpenError(const std::string& uri) {
-  const std::string what =
-      fmt::format("Cannot connect to '{}'", uri.empty() ? "libvirt" : uri);
-  const virError* last = virGetLastError();
-  const std::string message =
-      last != nullptr && last->message != nullptr ? last->message : "";
-  const Error error = LibvirtError(what);
-  // LibvirtError speaks of a lost connection for errors of the RPC layer.
-  const bool lost = error.Errno() == EHOSTDOWN;
-  return Error(
-      lost ? EHOSTDOWN : error.Errno(),
-      (lost ? what + ": " + message : error.Sentence()) + Remedy(uri, message));
-}
+ private:
+  Mutex mutex_;
+  std::map<std::string, int> count_ GUARDED_BY(mutex_);
+};
 
-ConnPtr OpenNow(const std::string& uri) {
+ConnPtr OpenNow(const std::string& uri, const std::string& given) {
   // No credentials are asked for: there is nobody to ask.
   virConnectAuth auth{};
   ConnPtr connection(
       virConnectOpenAuth(uri.empty() ? nullptr : uri.c_str(), &auth, 0));
-  if (connection == nullptr) throw OpenError(uri);
+  if (connection == nullptr) throw ConnectError(given);
   return connection;
 }
 
@@ -86,30 +61,32 @@ ConnPtr OpenNow(const std::string& uri) {
 
 // virConnectOpen to a hung daemon blocks for ever, before keepalive can be
 // set, so it gets a thread that may be left behind.
-ConnPtr OpenLibvirtConnection(const std::string& uri) {
+ConnPtr OpenLibvirtConnection(const Route& route) {
+  const std::string uri = route.uri.driver.empty() ? "" : route.uri.Text();
+  auto fail = [&](std::string_view reason) {
+    throw Error(
+        ETIMEDOUT,
+        fmt::format("Cannot connect to '{}': {}; the daemon there "
+                    "hangs, or a firewall drops the packets",
+                    route.given.empty() ? "libvirt" : route.given, reason));
+  };
+  if (!Openings::The().Begin(uri)) {
+    fail(fmt::format("{} earlier tries still wait for an answer", kMostHung));
+  }
   auto promise = std::make_shared<std::promise<ConnPtr>>();
   auto future = promise->get_future();
-  std::thread([uri, promise] {
+  std::thread([uri, given = route.given, promise] {
     try {
-      promise->set_value(OpenNow(uri));
+      promise->set_value(OpenNow(uri, given));
     } catch (...) {
       promise->set_exception(std::current_exception());
     }
+    Openings::The().End(uri);
   }).detach();
   if (future.wait_for(kOpenLimit) != std::future_status::ready) {
-    throw Error(ETIMEDOUT,
-                fmt::format("Cannot connect to '{}': no answer within {} s; "
-                            "the daemon there hangs, or a firewall drops the "
-                            "packets",
-                            uri.empty() ? "libvirt" : uri, kOpenLimit.count()));
+    fail(fmt::format("no answer within {} s", kOpenLimit.count()));
   }
   return future.get();
-}
-
-std::string HostUuid(virConnectPtr connection) {
-  const std::string xml = TakeString(virConnectGetCapabilities(connection));
-  if (xml.empty()) ThrowLibvirt("Cannot ask for the hypervisor's identity");
-  return XmlText(xml, "/capabilities/host/uuid");
 }
 
 }  // namespace sbxfs

@@ -35,6 +35,8 @@ const Row kRows[] = {
      true},
     {kHost, "uri", 0644, kValue, show::Uri, store::Uri, kConnected,
      "the libvirt URI in use"},
+    {kHost, "uri.explain", 0444, kValue, show::UriExplain, nullptr, kConnected,
+     "how that URI is reached: its parts, the ssh, what is ignored"},
     {kHost, "connection", 0444, kValue, show::Connection, nullptr, kConnected,
      "connected or disconnected, since when, why, and what to do", true},
     {kHost, "error", 0444, kValue, show::HostError, nullptr, kLastEvent,

@@ -66,6 +66,8 @@ void Complain(std::string_view sentence) {
 BackendOptions BackendOptionsOf(const Options& options) {
   BackendOptions backend;
   backend.uri = options.uri;
+  backend.ssh_config = options.ssh_config;
+  backend.insecure_tcp = options.insecure_tcp;
   backend.pool = options.pool;
   backend.stop_timeout = options.stop_timeout;
   backend.start_timeout = options.start_timeout;

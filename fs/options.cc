@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 
 #include "backend/util/text.h"
@@ -29,6 +30,8 @@ enum Key : int {
   kAll,
   kPool,
   kGroup,
+  kSshConfig,
+  kInsecureTcp,
   kAllowOther,
   kReadOnly,
   kReadWrite,
@@ -53,6 +56,8 @@ constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("start_timeout=", kStartTimeout),
     FUSE_OPT_KEY("start", kStart), FUSE_OPT_KEY("all", kAll),
     FUSE_OPT_KEY("pool=", kPool), FUSE_OPT_KEY("group=", kGroup),
+    FUSE_OPT_KEY("ssh_config=", kSshConfig),
+    FUSE_OPT_KEY("insecure_tcp", kInsecureTcp),
     FUSE_OPT_KEY("allow_other", kAllowOther), FUSE_OPT_KEY("ro", kReadOnly),
     FUSE_OPT_KEY("rw", kReadWrite), FUSE_OPT_KEY("sloppy", kSloppy),
     FUSE_OPT_KEY("remount", kRemount),
@@ -206,6 +211,13 @@ void Take(Parser& parser, int key, std::string_view word) {
       break;
     case kGroup:
       SetGroup(parser, word);
+      break;
+    case kSshConfig:
+      SetText(parser, word, options.ssh_config);
+      options.ssh_config = std::filesystem::absolute(options.ssh_config);
+      break;
+    case kInsecureTcp:
+      options.insecure_tcp = true;
       break;
     case kAllowOther:
       options.allow_other = true;
@@ -388,6 +400,8 @@ Options after -o:
   start                 boot a sandbox when mkdir makes it
   all                   show virtual machines made by others too
   pool=NAME             storage pool for disks and images (sbxfs)
+  ssh_config=FILE       with qemu+ssh: look up host, port, user and key there
+  insecure_tcp          allow qemu+tcp, which has no encryption and no password
   start_timeout=TIME    how long a start may take (600)
   stop_timeout=TIME     how long a guest may take to shut down (60)
   allow_other           let other users in; each sees what is theirs

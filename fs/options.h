@@ -37,6 +37,10 @@ struct Options {
   bool all = false;    // show domains made by others
   std::string pool = "sbxfs";
 
+  // The way to the hypervisor.
+  std::string ssh_config;     // an absolute path, or empty
+  bool insecure_tcp = false;  // qemu+tcp is allowed
+
   // The mount.
   bool allow_other = false;
   bool read_only = false;

@@ -204,6 +204,8 @@ std::string DiskList(const View& view) {
 
 std::string Uri(const View& view) { return Line(view.host->uri); }
 
+std::string UriExplain(const View& view) { return view.host->route; }
+
 std::string Connection(const View& view) {
   const Host& host = *view.host;
   std::string text =

@@ -47,6 +47,7 @@ std::string SnapshotConfig(const View& view);
 std::string HostReadme(const View& view);
 std::string List(const View& view);
 std::string Uri(const View& view);
+std::string UriExplain(const View& view);
 std::string Connection(const View& view);
 std::string HostError(const View& view);
 std::string DiskList(const View& view);

@@ -228,7 +228,8 @@ bool Writer::Waits() const {
   return ReadText(fmt::format("/proc/{}/syscall", pid_)).starts_with("1 ");
 }
 
-GuestMount::GuestMount(const std::string& options) : options_(options) {
+GuestMount::GuestMount(const std::string& options, std::string uri)
+    : options_(options), uri_(std::move(uri)) {
   static int count = 0;
   const stdfs::path root = Root();
   setenv("HOME", root.c_str(), 1);
@@ -254,7 +255,7 @@ void GuestMount::Start() {
     dup2(log, STDOUT_FILENO);
     dup2(log, STDERR_FILENO);
     Execute({std::string(SBXFS_BIN_DIR) + "/sbxfs", "-f", "-o",
-             "loglevel=debug," + options_, kUri, dir_.string()});
+             "loglevel=debug," + options_, uri_, dir_.string()});
   }
   const bool mounted = Eventually([this] {
     int status = 0;

@@ -86,8 +86,10 @@ struct Identities {
 // A daemon in the foreground and its mount, in a directory of its own.
 class GuestMount {
  public:
-  // `options` as after -o. Returns when the mount answers.
-  explicit GuestMount(const std::string& options);
+  // `options` as after -o. Returns when the mount answers; throws
+  // std::runtime_error with what the daemon said when there will be none.
+  explicit GuestMount(const std::string& options,
+                      std::string uri = "qemu:///system");
   ~GuestMount();
   GuestMount(const GuestMount&) = delete;
   GuestMount& operator=(const GuestMount&) = delete;
@@ -108,6 +110,7 @@ class GuestMount {
   void ReadLog();
 
   const std::string options_;
+  const std::string uri_;
   std::filesystem::path dir_;
   std::filesystem::path log_;
   pid_t pid_ = -1;

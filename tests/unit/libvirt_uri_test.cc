@@ -1,0 +1,103 @@
+#include "backend/libvirt_uri.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+
+#include "backend/util/error.h"
+
+namespace sbxfs {
+namespace {
+
+TEST(LibvirtUri, IsTakenApart) {
+  const LibvirtUri uri = LibvirtUri::Parse(
+      "qemu+ssh://me%40x@hv.example:2222/system?keyfile=%2Fa%20b&no_verify=1&"
+      "socket=/run/x");
+  EXPECT_EQ(uri.driver, "qemu");
+  EXPECT_EQ(uri.transport, "ssh");
+  EXPECT_EQ(uri.user, "me@x");
+  EXPECT_EQ(uri.host, "hv.example");
+  EXPECT_EQ(uri.port, 2222);
+  EXPECT_EQ(uri.path, "/system");
+  EXPECT_EQ(uri.Parameter("keyfile"), "/a b");
+  EXPECT_EQ(uri.Parameter("no_verify"), "1");
+  EXPECT_EQ(uri.Parameter("socket"), "/run/x");
+  EXPECT_EQ(uri.Parameter("known_hosts"), "");
+}
+
+struct Row {
+  const char* text;
+  const char* transport;
+  bool local;
+  bool ssh;
+};
+
+class UriTable : public testing::TestWithParam<Row> {};
+TEST_P(UriTable, HasItsTransportAndSurvivesBeingPutTogether) {
+  const LibvirtUri uri = LibvirtUri::Parse(GetParam().text);
+  EXPECT_EQ(uri.transport, GetParam().transport);
+  EXPECT_EQ(uri.Local(), GetParam().local);
+  EXPECT_EQ(uri.BySsh(), GetParam().ssh);
+  EXPECT_EQ(uri.Text(), GetParam().text);
+}
+INSTANTIATE_TEST_SUITE_P(
+    Uris, UriTable,
+    testing::Values(
+        Row{"qemu:///session", "unix", true, false},
+        Row{"qemu:///system", "unix", true, false},
+        Row{"test:///default", "unix", true, false},
+        Row{"qemu:///system?socket=/run/docker/libvirt-sock", "unix", true,
+            false},
+        Row{"qemu:///system?mode=direct", "unix", true, false},
+        Row{"qemu+ssh://hv/system", "ssh", false, true},
+        Row{"qemu+ssh://me@hv:22/session?keyfile=/k&known_hosts=/kh", "ssh",
+            false, true},
+        // A port that something forwards.
+        Row{"qemu+ssh://me@127.0.0.1:60022/system", "ssh", false, true},
+        Row{"qemu+libssh2://hv/system?sshauth=agent,privkey", "libssh2", false,
+            true},
+        Row{"qemu+tcp://hv:16509/system", "tcp", false, false},
+        Row{"qemu+tcp://127.0.0.1/system", "tcp", true, false},
+        Row{"qemu://hv/system", "tls", false, false},
+        Row{"qemu://[fe80::1]:16514/system?pkipath=/pki", "tls", false, false},
+        Row{"qemu://[::1]/system", "tls", true, false}));
+
+TEST(LibvirtUri, WhatEachSpellingMeansIsWrittenTheShortWay) {
+  EXPECT_EQ(LibvirtUri::Parse("qemu+tls://hv/system").Text(),
+            "qemu://hv/system");
+  EXPECT_EQ(LibvirtUri::Parse("qemu+unix:///system").Text(), "qemu:///system");
+}
+
+TEST(LibvirtUri, ParametersAreReplacedAndTakenAway) {
+  LibvirtUri uri = LibvirtUri::Parse("qemu+ssh://hv/system?a=1&b=2");
+  uri.Set("a", "/x y?&");
+  uri.Drop("b");
+  EXPECT_EQ(uri.Text(), "qemu+ssh://hv/system?a=/x%20y%3F%26");
+  EXPECT_EQ(LibvirtUri::Parse(uri.Text()).Parameter("a"), "/x y?&");
+}
+
+TEST(LibvirtUri, WhatIsNoneIsRefusedInWords) {
+  for (const auto& [text, words] :
+       {std::pair("nonsense", "it has no driver before '://'"),
+        {"qemu:/system", "it has no driver before '://'"},
+        {"qemu+smoke://hv/system", "there is no transport 'smoke', only unix"},
+        {"qemu+ssh:///system", "ssh needs a host"},
+        {"qemu+tcp://hv:99999/system", "no such port"},
+        {"qemu+ssh://h v/system", "it is no URI"},
+        {"", "it has no driver"}}) {
+    try {
+      (void)LibvirtUri::Parse(text);
+      ADD_FAILURE() << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.Errno(), EINVAL) << text;
+      EXPECT_THAT(error.Sentence(), testing::HasSubstr(words)) << text;
+      EXPECT_THAT(error.Sentence(),
+                  testing::EndsWith("a libvirt URI is like qemu:///system or "
+                                    "qemu+ssh://user@host/system"));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sbxfs

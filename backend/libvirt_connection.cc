@@ -144,11 +144,9 @@ void Connection::State::CheckIdentity(virConnectPtr fresh,
     known = identity;
   }
   if (known.empty() || Identity(fresh, pool) == known) return;
-  throw Error(EBUSY,
-              fmt::format("{}: it is another hypervisor than the one that was "
-                          "mounted (its pool '{}' is another); mount that one "
-                          "in a directory of its own",
-                          what, pool));
+  throw Error(EBUSY, what +
+                         ": it is another hypervisor; mount that one in a "
+                         "directory of its own");
 }
 
 // All hold weak references, since libvirt may call while we are destroyed.

@@ -111,7 +111,12 @@ void Readiness::Check(const std::string& uuid) {
     checking_.erase(uuid);
     return;
   }
-  checking_[uuid] = checked;
+  // The guest may have rebooted meanwhile: then it is looked at from the start.
+  if (Checked& kept = checking_[uuid]; kept.since == checked.since) {
+    kept = checked;
+  } else {
+    checked = kept;
+  }
   // A guest that has no ssh at all must not keep the machine awake, nor a
   // probe that fails the guest.
   const auto age = Clock::now() - checked.since;
@@ -134,7 +139,7 @@ void Readiness::WaitFor(const std::string& uuid, const std::string& what) {
 
 void Readiness::CheckNow(const Sandbox& sandbox, Checked& checked) {
   const std::string& uuid = sandbox.uuid;
-  if (core_.local && !SshAnswers(sandbox.ssh_port, 1000ms)) {
+  if (core_.local && !checked.ssh && !SshAnswers(sandbox.ssh_port, 1000ms)) {
     if (core_.kvm && Clock::now() - checked.since > 20s && IsSilent(uuid)) {
       WaitFor(uuid,
               "the guest's console, which is silent: KVM may not work on this "
@@ -144,6 +149,7 @@ void Readiness::CheckNow(const Sandbox& sandbox, Checked& checked) {
     }
     return;
   }
+  checked.ssh = true;
   if (!checked.booted) {
     const BootReport report = ParseBootReport(
         RunInGuest(core_, uuid, kBootReportScript, "", 20s).output);

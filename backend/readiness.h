@@ -35,6 +35,7 @@ class Readiness {
   // How far the checking of a running guest has come.
   struct Checked {
     Clock::time_point since;
+    bool ssh = false;     // has answered; under load it may be late once more
     bool booted = false;  // cloud-init and scripts are done, without a failure
     bool probing = false;
     size_t probes = 0;             // so many have passed

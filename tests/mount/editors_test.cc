@@ -1,6 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ostream>
+#include <string>
+#include <vector>
+
 #include "tests/support/mounted.h"
 
 // Editors on config.yaml, each with the ways it saves a file.
@@ -55,17 +59,71 @@ TEST_F(Editors, VimOfASandboxesYaml) {
   EXPECT_EQ(Do("cat box/cpus; ls -A"), "4\n.host\nbox\n");
 }
 
-TEST_F(Editors, Nano) {
-  if (!Has("nano") || !Has("tmux")) GTEST_SKIP() << "there is no nano or tmux";
-  // Replaces the line, saves, leaves.
-  Do("export HOME=$PWD/.. TMUX_TMPDIR=$PWD/..; t=\"tmux -L sbxfs$$ -f "
-     "/dev/null\";"
-     "$t new-session -d -x 80 -y 24 'nano -I box/config.yaml'; sleep 1;"
-     "$t send-keys C-k 'cpus: 6' C-o; sleep 0.5; $t send-keys Enter;"
-     "sleep 0.5; $t send-keys C-x; sleep 0.5; $t kill-server 2>/dev/null; "
-     "true");
-  EXPECT_EQ(Do("cat box/config.yaml box/cpus"), "cpus: 6\n6\n");
+// An editor in a terminal: `keys` for tmux, with a pause after each group, and
+// what is on the screen in the end.
+struct Terminal {
+  const char* name;
+  const char* command;
+  std::vector<const char*> good;  // makes it `cpus: 6` and leaves
+  std::vector<const char*> bad;   // tries to make it `cpsu: 6`
+  const char* told;               // on the screen then
+};
+
+// For the names of tests.
+void PrintTo(const Terminal& terminal, std::ostream* out) {
+  *out << terminal.name;
 }
+
+const Terminal kTerminals[] = {
+    {"nano",
+     "nano -I box/config.yaml",
+     {"C-k 'cpus: 6' C-o", "Enter", "C-x"},
+     {"C-k 'cpsu: 6' C-o", "Enter"},
+     "Invalid argument"},
+    {"vim",
+     "vim -Nu NONE -c 'set undofile' box/config.yaml",
+     {"dd 'icpus: 6' Escape", "':wq' Enter"},
+     {"dd 'icpsu: 6' Escape", "':w' Enter"},
+     "E512: Close failed"},
+    {"emacs",
+     "emacs -nw -Q box/config.yaml",
+     {"C-k 'cpus: 6' C-x C-s", "C-x C-c"},
+     {"C-k 'cpsu: 6' C-x C-s", ""},
+     "nvalid argument"},
+};
+
+class InATerminal : public Editors,
+                    public testing::WithParamInterface<Terminal> {
+ protected:
+  std::string Screen(const std::vector<const char*>& keys) {
+    const std::string pause =
+        GetParam().name == std::string("emacs") ? "2" : "0.7";
+    std::string script =
+        "export HOME=$PWD/.. TMUX_TMPDIR=$PWD/..; "
+        "t=\"tmux -L sbxfs$$ -f /dev/null\"; "
+        "$t new-session -d -x 160 -y 24 \"" +
+        std::string(GetParam().command) + "\"; sleep " + pause + "; ";
+    for (const char* group : keys) {
+      script += "$t send-keys " + std::string(group) + " 2>/dev/null; sleep " +
+                pause + "; ";
+    }
+    return Do(script +
+              "$t capture-pane -p 2>/dev/null; "
+              "$t kill-server 2>/dev/null; true");
+  }
+};
+
+TEST_P(InATerminal, SavesWellAndIsRefusedWell) {
+  if (!Has(GetParam().name) || !Has("tmux")) GTEST_SKIP() << "not installed";
+  (void)Screen(GetParam().good);
+  EXPECT_EQ(Do("cat box/config.yaml box/cpus"), "cpus: 6\n6\n");
+  EXPECT_THAT(Screen(GetParam().bad), HasSubstr(GetParam().told));
+  EXPECT_EQ(Do("cat box/config.yaml box/cpus"), "cpus: 6\n6\n");
+  EXPECT_EQ(Do("cat box/config.yaml.rejected"), "cpsu: 6\n");
+  EXPECT_THAT(Do("cat box/error"), HasSubstr("line 1"));
+}
+INSTANTIATE_TEST_SUITE_P(Editors, InATerminal, testing::ValuesIn(kTerminals),
+                         [](const auto& info) { return info.param.name; });
 
 // Each way to save puts `cpus: TO` over `cpus: FROM`; the same way is refused
 // when it puts `cpsu`.
@@ -189,16 +247,6 @@ TEST_F(Editors, EveryWaySavesWellAndIsRefusedWell) {
     // What a program leaves of itself when it fails is its own.
     Do("rm -f box/config.yaml.rejected box/tmp* box/*XyZaBc box/config.yaml~");
   }
-}
-
-TEST_F(Editors, EmacsInATerminal) {
-  if (!Has("emacs") || !Has("tmux")) GTEST_SKIP() << "there is no emacs";
-  Do("export HOME=$PWD/.. TMUX_TMPDIR=$PWD/..; t=\"tmux -L sbxfs$$ -f "
-     "/dev/null\";"
-     "$t new-session -d -x 80 -y 24 'emacs -nw -Q box/config.yaml'; sleep 3;"
-     "$t send-keys C-k 'cpus: 6' C-x C-s; sleep 1;"
-     "$t send-keys C-x C-c; sleep 1; $t kill-server 2>/dev/null; true");
-  EXPECT_EQ(Do("cat box/config.yaml box/cpus"), "cpus: 6\n6\n");
 }
 
 TEST_F(Editors, ALaterSaveOfAnOlderTextIsRefused) {

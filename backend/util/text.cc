@@ -151,8 +151,7 @@ std::optional<std::uint64_t> ParseSize(std::string_view text) {
   const auto digits = all.substr(0, end);
   const auto unit =
       SizeUnit(end == std::string_view::npos ? "" : Trim(all.substr(end)));
-  if (!unit || digits.empty() || !IsDigit(digits.front()) ||
-      !IsDigit(digits.back())) {
+  if (!unit || std::none_of(digits.begin(), digits.end(), IsDigit)) {
     return std::nullopt;
   }
   if (digits.find('.') == std::string_view::npos) {
@@ -166,9 +165,9 @@ std::optional<std::uint64_t> ParseSize(std::string_view text) {
   const auto [stop, error] =
       std::from_chars(digits.data(), digits.data() + digits.size(), number);
   number *= static_cast<double>(*unit);
-  // A part of a byte is no size.
+  // A part of a byte is left out, as Go does it for Lima.
   if (error != std::errc() || stop != digits.data() + digits.size() ||
-      *unit == 1 || number >= 0x1p63) {
+      number >= 0x1p63) {
     return std::nullopt;
   }
   return static_cast<std::uint64_t>(number);

@@ -10,6 +10,7 @@
 
 #include "backend/spec/yaml.h"
 #include "backend/util/error.h"
+#include "tests/unit/config_texts.h"
 
 namespace sbxfs {
 namespace {
@@ -18,27 +19,15 @@ using namespace std::string_literals;  // NOLINT: texts with NUL
 
 constexpr uint64_t kMiB = 1ULL << 20;
 constexpr uint64_t kGiB = 1ULL << 30;
-Spec Parse(const std::string& text) {
-  return ParseSpec({{"config.yaml", text}});
-}
-
 std::string Refusal(const std::string& text) {
   try {
-    (void)Parse(text);
+    (void)ParseText(text);
     return "accepted";
   } catch (const Error& error) {
     EXPECT_EQ(error.Errno(), EINVAL) << text;
     return error.Sentence();
   }
 }
-
-// What a text sets, as one line: Differences names the keys, the check says
-// whether the values are right.
-struct Good {
-  std::string text;
-  std::vector<std::string> keys;
-  std::function<bool(const Spec&)> right;
-};
 
 TEST(SpecTest, GoodTexts) {
   const std::string digest256(64, 'a');
@@ -55,6 +44,9 @@ TEST(SpecTest, GoodTexts) {
       {"maxCPUs: 8",
        {"maxCPUs"},
        [](const Spec& s) { return s.max_cpus == 8; }},
+      {"snapshotMemory: true",
+       {"snapshotMemory"},
+       [](const Spec& s) { return s.snapshot_memory == true; }},
       {"maxMemory: 8GiB",
        {"maxMemory"},
        [](const Spec& s) { return s.max_memory == 8 * kGiB; }},
@@ -196,16 +188,7 @@ TEST(SpecTest, GoodTexts) {
                 s.images[1].digest == "sha512:" + digest512;
        }},
   };
-  for (const auto& [text, keys, right] : cases) {
-    SCOPED_TRACE(text);
-    try {
-      const Spec spec = Parse(text);
-      EXPECT_EQ(Differences(Spec(), spec), keys);
-      EXPECT_TRUE(right(spec));
-    } catch (const Error& error) {
-      ADD_FAILURE() << error.Sentence();
-    }
-  }
+  ExpectGood(cases);
 }
 
 std::string Times(int count, std::string_view part) {
@@ -214,21 +197,8 @@ std::string Times(int count, std::string_view part) {
   return text;
 }
 
-// The text, and its sentence after "Cannot accept 'config.yaml': ".
-struct Bad {
-  std::string text;
-  std::string sentence;
-};
-
-void ExpectRefusals(const std::vector<Bad>& cases) {
-  for (const auto& [text, sentence] : cases) {
-    EXPECT_EQ(Refusal(text), "Cannot accept 'config.yaml': " + sentence)
-        << text;
-  }
-}
-
 TEST(SpecTest, Keys) {
-  ExpectRefusals({
+  ExpectBad({
       {"# c\n\ncpuz: 2\n",
        "line 3, column 1: unknown key 'cpuz'; did you mean 'cpus'?"},
       {"Memory: 2GiB",
@@ -308,7 +278,7 @@ TEST(SpecTest, Values) {
       "; it must be a port from 1 to 65535, or 0 for one that is free";
   const std::string cpu_type =
       "; it must be a CPU type as QEMU names it, as in 'max' or 'Nehalem,+aes'";
-  ExpectRefusals({
+  ExpectBad({
       {"cpus: many", "line 1, column 7: cpus is 'many'" + cpus},
       {"cpus: \"4\"", "line 1, column 7: cpus is the text \"4\"" + cpus},
       {"cpus: 0", "line 1, column 7: cpus is '0'" + cpus},
@@ -460,7 +430,7 @@ TEST(SpecTest, Texts) {
   const std::string no_yaml = "; check the indentation, colons and quotes";
   const std::string anchors =
       "anchors and aliases (&, *) are not supported; write the value out";
-  ExpectRefusals({
+  ExpectBad({
       {"start\n",
        "line 1, column 1: the text is 'start'; it must be keys with their "
        "values, as in 'cpus: 2'"},
@@ -685,13 +655,13 @@ std::string Uncommented(const std::string& skeleton) {
 
 TEST(SpecTest, SkeletonSetsNothing) {
   const Spec defaults = ParseSpec({{"built-in", BuiltInLayer("debian")}});
-  EXPECT_EQ(Differences(Parse(Skeleton(defaults)), Spec()),
+  EXPECT_EQ(Differences(ParseText(Skeleton(defaults)), Spec()),
             std::vector<std::string>());
 }
 
 TEST(SpecTest, SkeletonUncommentedIsTheDefaults) {
   const Spec built_in = ParseSpec({{"built-in", BuiltInLayer("debian")}});
-  EXPECT_EQ(Differences(Parse(Uncommented(Skeleton(built_in))), built_in),
+  EXPECT_EQ(Differences(ParseText(Uncommented(Skeleton(built_in))), built_in),
             std::vector<std::string>());
 
   const std::string every =
@@ -705,8 +675,8 @@ TEST(SpecTest, SkeletonUncommentedIsTheDefaults) {
       "ssh: {localPort: 22, loadDotSSHPubKeys: true}\n"
       "firmware: {legacyBIOS: true}\n"
       "cpuType: {aarch64: max, x86_64: 'qemu64,+aes'}\n";
-  const Spec all = Parse(every);
-  EXPECT_EQ(Differences(Parse(Uncommented(Skeleton(all))), all),
+  const Spec all = ParseText(every);
+  EXPECT_EQ(Differences(ParseText(Uncommented(Skeleton(all))), all),
             std::vector<std::string>());
 }
 

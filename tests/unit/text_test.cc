@@ -78,13 +78,17 @@ TEST(Text, ParseSize) {
                {"2TiB", 2ULL << 40},
                {"3PB", 3ULL << 50},
                {"1.5GiB", 3ULL << 29},
-               {"0.5K", 512}};
+               {"0.5K", 512},
+               {".5G", 1ULL << 29},
+               {"1.", 1},
+               {"2.M", 2ULL << 20},
+               {"1.5", 1}};
   for (const auto& [text, expected] : kGood) {
     EXPECT_EQ(ParseSize(text), expected) << text;
   }
-  for (const char* bad : {"", "GiB", "-1", "+1G", "1.", ".5G", "1.5", "1..5G",
-                          "1,5G", "1E", "1GG", "1iB", "4GiBs", "0x10",
-                          "9223372036854775808", "8192PiB", "9000.5PiB"}) {
+  for (const char* bad :
+       {"", "GiB", "-1", "+1G", ".", ".G", "1..5G", "1,5G", "1E", "1GG", "1iB",
+        "4GiBs", "0x10", "9223372036854775808", "8192PiB", "9000.5PiB"}) {
     EXPECT_EQ(ParseSize(bad), std::nullopt) << bad;
   }
 }

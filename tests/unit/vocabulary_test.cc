@@ -9,55 +9,13 @@
 #include "backend/spec/keys.h"
 #include "backend/spec/spec.h"
 #include "backend/util/error.h"
+#include "tests/unit/config_texts.h"
 
 // Lima's vocabulary, key by key; spec_test.cc has YAML itself and the keys of
 // the machine.
 
 namespace sbxfs {
 namespace {
-
-Spec Parse(const std::string& text) {
-  return ParseSpec({{"config.yaml", text}});
-}
-
-// A text, the keys that it sets, and whether their values are right.
-struct Good {
-  std::string text;
-  std::vector<std::string> keys;
-  std::function<bool(const Spec&)> right;
-};
-
-void ExpectGood(const std::vector<Good>& cases) {
-  for (const auto& [text, keys, right] : cases) {
-    SCOPED_TRACE(text);
-    try {
-      const Spec spec = Parse(text);
-      EXPECT_EQ(Differences(Spec(), spec), keys);
-      EXPECT_TRUE(right(spec));
-    } catch (const Error& error) {
-      ADD_FAILURE() << error.Sentence();
-    }
-  }
-}
-
-// A text, and its sentence after "Cannot accept 'config.yaml': ".
-struct Bad {
-  std::string text;
-  std::string sentence;
-};
-
-void ExpectBad(const std::vector<Bad>& cases) {
-  for (const auto& [text, sentence] : cases) {
-    try {
-      (void)Parse(text);
-      ADD_FAILURE() << "accepted: " << text;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.Errno(), EINVAL) << text;
-      EXPECT_EQ(error.Sentence(), "Cannot accept 'config.yaml': " + sentence)
-          << text;
-    }
-  }
-}
 
 TEST(VocabularyTest, Machine) {
   ExpectGood({
@@ -668,7 +626,7 @@ TEST(VocabularyTest, ALimaYamlIsTakenAsItIs) {
 }
 
 TEST(VocabularyTest, Expand) {
-  Spec spec = Parse(
+  Spec spec = ParseText(
       "param: {P: 'a b'}\nuser: {name: eve, home: '/h/{{.User}}'}\n"
       "mounts:\n- location: ~/src\n- location: '{{.Home}}/x'\n"
       "  mountPoint: '{{.Home}}/x'\n- location: '{{.Dir}}/{{.Param.P}}'\n"

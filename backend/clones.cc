@@ -94,18 +94,42 @@ SandboxPtr Clones::MakeCopy(const Caller& caller, const Sandbox& source,
   if (core_.test_driver) {
     throw Error(EOPNOTSUPP, what + ": the test driver has no disks");
   }
-  if (!IsOff(source.state)) {
+  const bool runs =
+      source.state == State::kRunning || source.state == State::kPaused;
+  if (!IsOff(source.state) && !runs) {
     throw Error(EBUSY,
-                fmt::format("{}: it is {}, and others write to its disk, which "
-                            "is copied as a whole; stop it first",
+                fmt::format("{}: it is {}, and its disk is copied as a whole; "
+                            "start or stop it first",
                             what, StateName(source.state)));
   }
   const ConnPtr connection = core_.connection.Get(what);
-  const VolumePtr disk = ForeignDisk(connection.get(), source.domain_xml, what);
-  virStorageVolInfo info{};
-  if (virStorageVolGetInfo(disk.get(), &info) < 0) ThrowLibvirt(what);
-  const auto facts = core_.Facts(source.uuid);
+  const DomainPtr domain = core_.Domain(source.uuid, what);
   Provision::Origin origin;
+  uint64_t capacity = 0;
+  VolumePtr disk;
+  if (runs) {
+    const std::string target = ForeignTarget(source.domain_xml, what);
+    virDomainBlockInfo info{};
+    if (virDomainGetBlockInfo(domain.get(), target.c_str(), &info, 0) < 0) {
+      ThrowLibvirt(what);
+    }
+    capacity = info.capacity;
+    origin.copy = [&, target, capacity](const std::string& volume) {
+      core_.storage.Create(volume, "qcow2", capacity);
+      BackUpDisk(domain.get(), target, core_.storage.Path(volume),
+                 source.state == State::kRunning && HasAgent(source.domain_xml),
+                 what);
+    };
+  } else {
+    disk = ForeignDisk(connection.get(), source.domain_xml, what);
+    virStorageVolInfo info{};
+    if (virStorageVolGetInfo(disk.get(), &info) < 0) ThrowLibvirt(what);
+    capacity = info.capacity;
+    origin.copy = [&](const std::string& volume) {
+      core_.storage.CreateFrom(volume, "qcow2", connection.get(), disk.get());
+    };
+  }
+  const auto facts = core_.Facts(source.uuid);
   origin.uuid = source.uuid;
   origin.user = GuestUser(caller.uid);
   origin.uefi = facts && facts->uefi;
@@ -113,10 +137,7 @@ SandboxPtr Clones::MakeCopy(const Caller& caller, const Sandbox& source,
       "# A copy of the disk of '{}', which sbxfs did not make.\n"
       "cpus: {}\nmemory: {}\ndisk: {}\n",
       source.name, source.cpus, FormatSize(source.memory),
-      FormatSize(info.capacity));
-  origin.copy = [&](const std::string& volume) {
-    core_.storage.CreateFrom(volume, "qcow2", connection.get(), disk.get());
-  };
+      FormatSize(capacity));
   origin.check = [] {};
   return provision_.CreateFrom(caller, name, origin, mode, reply);
 }

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <libvirt/virterror.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <string>
+#include <chrono>
+#include <thread>
 
 #include "backend/libvirt_error.h"
 #include "backend/util/error.h"
@@ -13,14 +15,86 @@
 namespace sbxfs {
 namespace {
 
-// Its <source>; null when it has no disk.
-const xmlNode* FirstSource(const xmlNode* domain) {
+using namespace std::chrono_literals;
+
+// Null when it has none.
+const xmlNode* FirstDisk(const xmlNode* domain) {
   for (const xmlNode* disk : XmlChildren(XmlChild(domain, "devices"))) {
     if (XmlName(disk) != "disk") continue;
     const std::string device = XmlAttribute(disk, "device");
-    if (device.empty() || device == "disk") return XmlChild(disk, "source");
+    if (device.empty() || device == "disk") return disk;
   }
   return nullptr;
+}
+
+constexpr int kFreezeSeconds = 2;
+
+// Frozen for as long as it lives, when the guest can be.
+class Frozen {
+ public:
+  Frozen(virDomainPtr domain, bool agent) : domain_(domain) {
+    if (!agent) return;
+    virDomainAgentSetResponseTimeout(domain_, kFreezeSeconds, 0);
+    virDomainFSFreeze(domain_, nullptr, 0, 0);
+    // An answer that came too late may have left it frozen.
+    thaw_ = true;
+  }
+  ~Frozen() {
+    if (!thaw_) return;
+    virDomainFSThaw(domain_, nullptr, 0, 0);
+    // It is another's.
+    virDomainAgentSetResponseTimeout(
+        domain_, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_DEFAULT, 0);
+    virResetLastError();
+  }
+  Frozen(const Frozen&) = delete;
+  Frozen& operator=(const Frozen&) = delete;
+
+ private:
+  const virDomainPtr domain_;
+  bool thaw_ = false;
+};
+
+std::string BackupXml(const std::string& target, const std::string& path) {
+  const XmlDoc doc = NewXml("domainbackup");
+  xmlNode* root = xmlDocGetRootElement(doc.get());
+  xmlNewProp(root, reinterpret_cast<const xmlChar*>("mode"),
+             reinterpret_cast<const xmlChar*>("push"));
+  // Disks that are not listed are left out.
+  xmlNode* disk =
+      AddXml(AddXml(root, "disks"), "disk",
+             {{"name", target}, {"backup", "yes"}, {"type", "file"}});
+  AddXml(disk, "driver", {{"type", "qcow2"}});
+  AddXml(disk, "target", {{"file", path}});
+  return FormatXml(root);
+}
+
+struct Parameters {
+  virTypedParameterPtr all = nullptr;
+  int count = 0;
+  ~Parameters() { virTypedParamsFree(all, count); }
+};
+
+// Until the job has ended; how.
+void AwaitBackup(virDomainPtr domain, std::string_view what) {
+  for (auto pause = 20ms;; pause = std::min(pause * 2, 500ms)) {
+    std::this_thread::sleep_for(pause);
+    virDomainJobInfo now;
+    if (virDomainGetJobInfo(domain, &now) < 0) ThrowLibvirt(what);
+    if (now.type == VIR_DOMAIN_JOB_NONE) break;
+  }
+  Parameters said;
+  int type = VIR_DOMAIN_JOB_NONE;
+  if (virDomainGetJobStats(domain, &type, &said.all, &said.count,
+                           VIR_DOMAIN_JOB_STATS_COMPLETED) < 0) {
+    ThrowLibvirt(what);
+  }
+  if (type == VIR_DOMAIN_JOB_COMPLETED) return;
+  const char* reason = nullptr;
+  virTypedParamsGetString(said.all, said.count, VIR_DOMAIN_JOB_ERRMSG, &reason);
+  throw Error(EIO, fmt::format("{}: the copying of its disk ended early{}{}",
+                               what, reason == nullptr ? "" : ": ",
+                               reason == nullptr ? "" : reason));
 }
 
 }  // namespace
@@ -28,8 +102,8 @@ const xmlNode* FirstSource(const xmlNode* domain) {
 VolumePtr ForeignDisk(virConnectPtr connection, std::string_view xml,
                       std::string_view what) {
   const XmlDoc doc = ParseXml(xml);
-  const xmlNode* source =
-      FirstSource(doc ? xmlDocGetRootElement(doc.get()) : nullptr);
+  const xmlNode* source = XmlChild(
+      FirstDisk(doc ? xmlDocGetRootElement(doc.get()) : nullptr), "source");
   const std::string volume = XmlAttribute(source, "volume");
   std::string path = XmlAttribute(source, "file");
   if (path.empty()) path = XmlAttribute(source, "dev");
@@ -57,6 +131,35 @@ VolumePtr ForeignDisk(virConnectPtr connection, std::string_view xml,
                   "that libvirt cannot copy it; 'virsh pool-create-as NAME dir "
                   "--target {}' makes one, or copy the file into .host/images",
                   what, path, path.substr(0, path.rfind('/'))));
+}
+
+std::string ForeignTarget(std::string_view xml, std::string_view what) {
+  const XmlDoc doc = ParseXml(xml);
+  const std::string target = XmlAttribute(
+      XmlChild(FirstDisk(doc ? xmlDocGetRootElement(doc.get()) : nullptr),
+               "target"),
+      "dev");
+  if (!target.empty()) return target;
+  throw Error(EOPNOTSUPP, fmt::format("{}: it has no disk", what));
+}
+
+void BackUpDisk(virDomainPtr domain, const std::string& target,
+                const std::string& path, bool agent, std::string_view what) {
+  {
+    const Frozen frozen(domain, agent);
+    // QEMU copies what is overwritten from now on before that happens.
+    if (virDomainBackupBegin(domain, BackupXml(target, path).c_str(), nullptr,
+                             VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL) < 0) {
+      ThrowLibvirt(what);
+    }
+  }
+  try {
+    AwaitBackup(domain, what);
+  } catch (...) {
+    virDomainAbortJob(domain);
+    virResetLastError();
+    throw;
+  }
 }
 
 }  // namespace sbxfs

@@ -164,7 +164,7 @@ class LibvirtBackend : public Backend {
   void Set(const Caller& caller, const std::string& uuid, Setting setting,
            const std::string& value, Reply<Done> reply) override {
     if (setting != Setting::kConfig && setting != Setting::kCpus &&
-        setting != Setting::kMemory) {
+        setting != Setting::kMemory && setting != Setting::kDisk) {
       provision_.Set(caller, uuid, setting, value, std::move(reply));
       return;
     }

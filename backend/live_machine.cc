@@ -67,6 +67,65 @@ bool SetMemory(virDomainPtr domain, const DomainFacts& facts, uint64_t wanted) {
       VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG));
 }
 
+// Makes the root file system as large as its disk, by what the guest has for
+// it: Debian's cloud images have growpart, ours has sfdisk. growpart's status 1
+// says that there was nothing to do.
+constexpr char kGrow[] = R"sh(
+s=; [ "$(id -u)" = 0 ] || s='sudo -n'
+$s sh -c '
+set -e
+root=$(findmnt -nvo SOURCE /)
+part=/sys/class/block/${root#/dev/}
+if [ -e "$part/partition" ]; then
+  number=$(cat "$part/partition")
+  disk=/dev/$(basename "$(readlink -f "$part/..")")
+  if command -v growpart >/dev/null; then
+    growpart "$disk" "$number" || [ $? = 1 ]
+  else
+    echo ", +" | sfdisk --no-reread --force -q -N "$number" "$disk"
+    partx -u --nr "$number" "$disk"
+  fi
+fi
+case $(findmnt -nvo FSTYPE /) in
+  ext*) resize2fs "$root" ;;
+  xfs) xfs_growfs / ;;
+  btrfs) btrfs filesystem resize max / ;;
+  *) exit 1 ;;
+esac'
+)sh";
+
+// The snapshots' turn is held: a layer is not frozen in the middle.
+void GrowDisk(Core& core, virDomainPtr domain, const Sandbox& sandbox,
+              uint64_t wanted) {
+  const std::string& uuid = sandbox.uuid;
+  virDomainBlockInfo info;
+  if (!sandbox.ready || !Took(virDomainGetBlockInfo(domain, "vda", &info, 0)) ||
+      wanted < info.capacity) {
+    return;
+  }
+  const auto facts = core.Facts(uuid);
+  const std::string xml = TakeString(virDomainGetXMLDesc(domain, 0));
+  // As it was started with, or grown already.
+  if (!facts || ParseRun(xml).disk == wanted ||
+      core.AppliedSpec(*facts->metadata).disk == wanted) {
+    return;
+  }
+  if (wanted > info.capacity) {
+    const Turns::Turn turn = core.Turn(uuid, kWhat);
+    if (!Took(virDomainBlockResize(domain, "vda", wanted,
+                                   VIR_DOMAIN_BLOCK_RESIZE_BYTES))) {
+      return;
+    }
+  }
+  const ShellResult result = RunInGuest(core, uuid, kGrow, "", 6 * kPatience);
+  if (result.status != 0) {
+    spdlog::debug("the guest does not grow its file system: status {}",
+                  result.status);
+    return;
+  }
+  core.ChangeRun(uuid, [&](RunInfo& run) { run.disk = wanted; });
+}
+
 }  // namespace
 
 void ChangeMachine(Core& core, const std::string& uuid) {
@@ -88,6 +147,7 @@ void ChangeMachine(Core& core, const std::string& uuid) {
     core.RenewDefined(uuid, kWhat, {"cpus", "memory"});
   }
   if (cpus && spec.cpus > facts->cpus) BringOnline(core, uuid, spec.cpus);
+  GrowDisk(core, domain.get(), *sandbox, spec.disk);
   core.Read(uuid);
   if (!memory || !sandbox->ready) return;
   // The balloon's progress comes as events.

@@ -56,6 +56,8 @@ std::string PendingOf(Core& core, const DomainFacts& facts, const Spec& now,
                       const std::optional<Spec>& served, std::string_view xml) {
   const Metadata& meta = *facts.metadata;
   Keys keys = ChangedKeys(core, meta, now);
+  // 0 where it was not grown.
+  if (ParseRun(xml).disk == now.disk) keys.erase("disk");
   if (facts.cpus != now.cpus) keys.emplace("cpus");
   if (!SameMemory(facts.memory, now.memory)) keys.emplace("memory");
   if (!core.test_driver) {

@@ -44,6 +44,7 @@ std::string FormatRun(const RunInfo& run) {
     secrets += (secrets.empty() ? "" : " ") + name;
   }
   if (!secrets.empty()) set("secrets", secrets);
+  if (run.disk != 0) set("disk", std::to_string(run.disk));
   return FormatXml(node);
 }
 
@@ -62,6 +63,7 @@ RunInfo ParseRun(std::string_view xml) {
           std::strtoll(XmlAttribute(node, "started").c_str(), nullptr, 10))));
   run.failed = XmlAttribute(node, "failed");
   if (!IsPlainLine(run.failed)) run.failed.clear();
+  run.disk = ParseNumber(XmlAttribute(node, "disk")).value_or(0);
   const std::string secrets = XmlAttribute(node, "secrets");
   for (const std::string_view name : Split(secrets, ' ')) {
     if (IsSecretName(name)) run.secrets.emplace(name);

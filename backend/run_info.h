@@ -1,6 +1,7 @@
 #ifndef SBXFS_BACKEND_RUN_INFO_H_
 #define SBXFS_BACKEND_RUN_INFO_H_
 
+#include <cstdint>
 #include <set>
 #include <string>
 #include <string_view>
@@ -20,6 +21,7 @@ struct RunInfo {
   Time started;
   std::string failed;             // a sentence: it will not become ready
   std::set<std::string> secrets;  // names of those it was given
+  uint64_t disk = 0;  // the size its file system was grown to; 0: not grown
 };
 
 // Whether it can be a secret's name: a variable's.

@@ -284,6 +284,29 @@ TEST_F(GuestTest, T04a_CpusAndMemoryAreChangedLive) {
   EXPECT_EQ(total(), at_first);
 }
 
+TEST_F(GuestTest, T04a1_TheDiskGrowsLiveAndWhatIsTrimmedIsGivenBack) {
+  const auto blocks = [] {
+    return ParseNumber(Trim(Ssh({"df -m --output=size / | tail -1"}).out))
+        .value_or(0);
+  };
+  EXPECT_LT(blocks(), 4096U);
+  ASSERT_EQ(WriteText(Box() / "disk", "6GiB\n"), Verdict{}) << Errors();
+  EXPECT_EQ(ReadText(Box() / "pending"), "");
+  EXPECT_GT(blocks(), 5500U);
+  ASSERT_EQ(WriteText(Box() / "disk", "5GiB\n").error, EINVAL);
+  // fstrim in the guest gives the pool its bytes back.
+  const auto taken = [] {
+    const std::string usage = ReadText(Box() / "usage");
+    const auto at = usage.find("disk_bytes ");
+    return ParseNumber(usage.substr(at + 11, usage.find('\n', at) - at - 11))
+        .value_or(0);
+  };
+  ExpectSsh({"sudo fstrim / && head -c 64M /dev/urandom > big && sync"}, "");
+  const uint64_t full = taken();
+  ExpectSsh({"rm big && sync && sudo fstrim /"}, "");
+  EXPECT_LT(taken() + (56U << 20), full) << full;
+}
+
 // A value that nobody but the guest may have, and where to look for it.
 class Needle {
  public:

@@ -269,11 +269,20 @@ TEST_F(CloneOfAnothers, IsAWholeCopyOfADiskThatRests) {
 
   Virsh({"start", "test-vm"});
   ASSERT_TRUE(Becomes("test-vm", "running"));
-  const Verdict running = Clone("test-vm", "another");
-  EXPECT_EQ(running.error, EBUSY);
-  EXPECT_EQ(Error("test-vm"),
-            "Cannot clone 'test-vm' to 'another': it is running, and others "
-            "write to its disk, which is copied as a whole; stop it first");
+  // Of a running one it is the disk as it was at the call, and nothing of the
+  // copying stays with the domain.
+  const std::string untouched = Virsh({"dumpxml", "test-vm"});
+  ASSERT_EQ(Clone("test-vm", "live"), Verdict{}) << Error("test-vm");
+  EXPECT_TRUE(Holds("live", 20, 8));
+  EXPECT_EQ(ReadLine(Dir() / "live/disk"), "48MiB");
+  EXPECT_EQ(Virsh({"dumpxml", "test-vm"}), untouched);
+  EXPECT_EQ(Virsh({"domjobinfo", "test-vm"}).find("Backup"), std::string::npos);
+  EXPECT_EQ(Virsh({"checkpoint-list", "test-vm", "--name"}), "");
+  Virsh({"suspend", "test-vm"});
+  ASSERT_TRUE(Becomes("test-vm", "paused"));
+  ASSERT_EQ(Clone("test-vm", "paused"), Verdict{}) << Error("test-vm");
+  EXPECT_TRUE(Holds("paused", 20, 8));
+  Virsh({"resume", "test-vm"});
   // It needs nothing of what it came from.
   Undefine();
   stdfs::remove(disk_);

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "backend/chain_pull.h"
 #include "backend/libvirt_error.h"
 #include "backend/util/log.h"
 
@@ -290,7 +291,10 @@ void Actions::Perform(Action& action) {
       return simple([](virDomainPtr d) { return virDomainResume(d); });
     case Verb::kSave:
       Doing(action, std::nullopt, "saving its memory");
-      return simple([](virDomainPtr d) { return virDomainManagedSave(d, 0); });
+      return simple([](virDomainPtr d) {
+        EndPull(d);
+        return virDomainManagedSave(d, 0);
+      });
     case Verb::kReset:
       return simple([](virDomainPtr d) { return virDomainReset(d, 0); });
     case Verb::kFactoryReset:

@@ -452,6 +452,8 @@ struct BackendOptions {
   // How long a volume of an unfinished mkdir, rmdir or document must have been
   // left alone before it is taken for abandoned.
   std::chrono::seconds orphan_age{600};
+  // How often it is looked for chains that can be shorter.
+  std::chrono::seconds pull_pause{60};
 };
 
 }  // namespace sbxfs

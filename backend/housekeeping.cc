@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <set>
 
-#include "backend/layers.h"
+#include "backend/chain_pull.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
@@ -30,7 +30,9 @@ void Housekeeping::Plan(Chore chore, std::chrono::milliseconds delay) {
     core_.workers.Run([this, chore] {
       Next next;
       try {
-        next = chore == kTrash ? EmptyTrash() : Sweep();
+        next = chore == kTrash   ? EmptyTrash()
+               : chore == kSweep ? Sweep()
+                                 : Pull();
       } catch (const Error& error) {
         // A new connection plans both anew.
         if (error.Errno() != EHOSTDOWN) {
@@ -182,6 +184,99 @@ Housekeeping::Next Housekeeping::Sweep() {
   if (!done) return kLeaseTaken;
   if (uploads && !next) next = 1h;
   return next;
+}
+
+std::set<std::string> Housekeeping::UnnamedLayers(const Sandbox& sandbox) {
+  std::set<std::string> layers = VolumesIn(sandbox.domain_xml);
+  for (const auto& one : core_.SnapshotsOf(sandbox.uuid)) {
+    layers.erase(one.layer);
+  }
+  if (const auto facts = core_.Facts(sandbox.uuid)) layers.erase(facts->disk);
+  std::erase_if(layers, [](const std::string& name) {
+    return !IsLayerOf(name, UuidIn(name));
+  });
+  return layers;
+}
+
+bool Housekeeping::MayBeShorter(const Sandbox& sandbox) {
+  if (!sandbox.ours || sandbox.state != State::kRunning) return false;
+  const std::set<std::string> layers = UnnamedLayers(sandbox);
+  MutexLock lock(mutex_);
+  if (layers.empty() || pulls_.contains(sandbox.uuid)) return false;
+  const auto needed = needed_.find(sandbox.uuid);
+  return needed == needed_.end() || needed->second != layers;
+}
+
+bool Housekeeping::FinishPulls() {
+  constexpr char kWhat[] = "Cannot look after a pull";
+  std::map<std::string, std::set<std::string>> pulls;
+  {
+    MutexLock lock(mutex_);
+    pulls = pulls_;
+  }
+  bool left = false;
+  for (const auto& [uuid, spare] : pulls) {
+    const SandboxPtr sandbox = core_.catalog.Get(uuid);
+    if (sandbox != nullptr && sandbox->state == State::kRunning) {
+      try {
+        if (IsPulling(core_.Domain(uuid, kWhat).get(), kWhat)) {
+          left = true;
+          continue;
+        }
+      } catch (const Error& error) {
+        spdlog::debug("{}", error.Sentence());  // it stopped just now
+      }
+    }
+    {
+      MutexLock lock(mutex_);
+      pulls_.erase(uuid);
+    }
+    // Those that are stood on yet, since it was ended early, stay.
+    layers_.DropSoon(uuid, spare);
+    core_.ReadSoon(uuid);
+  }
+  return left;
+}
+
+Housekeeping::Next Housekeeping::Pull() {
+  constexpr char kWhat[] = "Cannot shorten a chain";
+  const std::chrono::milliseconds often = 1s;
+  const std::chrono::milliseconds seldom = core_.options.pull_pause;
+  Next next = FinishPulls() ? std::min(often, seldom) : seldom;
+  std::vector<SandboxPtr> long_ones;
+  for (const auto& sandbox : core_.catalog.List(false)) {
+    if (MayBeShorter(*sandbox)) long_ones.push_back(sandbox);
+  }
+  if (long_ones.empty()) return next;
+  const bool done = WithLease([&](Time) {
+    const Uses uses(core_, kWhat);
+    for (const auto& sandbox : long_ones) {
+      const std::string& uuid = sandbox->uuid;
+      const auto facts = core_.Facts(uuid);
+      const auto cut = facts ? CutOf(uses, facts->disk) : std::nullopt;
+      if (!cut) {
+        auto layers = UnnamedLayers(*sandbox);
+        MutexLock lock(mutex_);
+        needed_[uuid] = std::move(layers);
+        continue;
+      }
+      try {
+        // No snapshot is taken, and no clone made, in between.
+        const Turns::Turn turn = core_.Turn(uuid, kWhat);
+        BeginPull(core_.Domain(uuid, kWhat).get(),
+                  cut->base.empty() ? "" : core_.storage.Path(cut->base),
+                  kWhat);
+        spdlog::info("Shortening the chain of '{}'", sandbox->name);
+        MutexLock lock(mutex_);
+        pulls_[uuid] = cut->spare;
+        next = std::min(often, seldom);
+      } catch (const Error& error) {
+        if (error.Errno() == EHOSTDOWN) throw;
+        spdlog::debug("{}", error.Sentence());
+      }
+    }
+  });
+  return done ? next : Next(kLeaseTaken);
 }
 
 }  // namespace sbxfs

@@ -2,7 +2,9 @@
 #define SBXFS_BACKEND_HOUSEKEEPING_H_
 
 #include <functional>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,13 +12,15 @@
 #include "backend/core.h"
 #include "backend/documents.h"
 #include "backend/images.h"
+#include "backend/layers.h"
 #include "backend/provision.h"
 
 namespace sbxfs {
 
 // What is done in the background on a hypervisor, by one mount at a time:
-// emptying the trash of what lay there for too long, and removing what daemons
-// and libvirtds that were killed left in the pool.
+// emptying the trash of what lay there for too long, removing what daemons and
+// libvirtds that were killed left in the pool, and keeping the chains of
+// running guests short.
 class Housekeeping {
  public:
   Housekeeping(Core& core, Documents& documents, Images& images,
@@ -29,16 +33,23 @@ class Housekeeping {
   // These return at once; the work comes again by itself as long as there is
   // some.
   void PlanTrash() { Plan(kTrash, std::chrono::milliseconds(0)); }
+  void PlanPulls() { Plan(kPull, core_.options.pull_pause); }
   void PlanSweep() { Plan(kSweep, std::chrono::milliseconds(200)); }
 
  private:
-  enum Chore { kTrash, kSweep };
+  enum Chore { kTrash, kSweep, kPull, kChores };
   // When to come again; nothing when there is nothing to come for.
   using Next = std::optional<std::chrono::milliseconds>;
 
   void Plan(Chore chore, std::chrono::milliseconds delay) EXCLUDES(mutex_);
   [[nodiscard]] Next EmptyTrash();
   [[nodiscard]] Next Sweep();
+  [[nodiscard]] Next Pull() EXCLUDES(mutex_);
+  // Layers that it runs on and that no snapshot of its names: a clone may.
+  [[nodiscard]] std::set<std::string> UnnamedLayers(const Sandbox& sandbox);
+  [[nodiscard]] bool MayBeShorter(const Sandbox& sandbox) EXCLUDES(mutex_);
+  // Takes away what the pulls that have ended left; whether some go on.
+  [[nodiscard]] bool FinishPulls() EXCLUDES(mutex_);
   // Runs `work` with the time on the hypervisor while no other mount does the
   // like; false when one does.
   [[nodiscard]] bool WithLease(const std::function<void(Time)>& work);
@@ -54,8 +65,13 @@ class Housekeeping {
   Documents& documents_;
   Images& images_;
   Provision& provision_;
+  Layers layers_{core_};
   Mutex mutex_;
-  Timer::Id due_[2] GUARDED_BY(mutex_) = {0, 0};  // of each chore
+  Timer::Id due_[kChores] GUARDED_BY(mutex_) = {};  // of each chore
+  // Layers that are being pulled out of chains, by sandbox.
+  std::map<std::string, std::set<std::string>> pulls_ GUARDED_BY(mutex_);
+  // Chains that were looked at in vain: by sandbox, what they had.
+  std::map<std::string, std::set<std::string>> needed_ GUARDED_BY(mutex_);
   // The lease of another mount: when it was made, and when we first saw it.
   std::optional<std::pair<Time, std::chrono::steady_clock::time_point>> theirs_
       GUARDED_BY(mutex_);

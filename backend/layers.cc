@@ -14,6 +14,7 @@
 #include "backend/snapshot_xml.h"
 #include "backend/util/log.h"
 #include "backend/util/text.h"
+#include "backend/xml.h"
 
 namespace sbxfs {
 namespace {
@@ -35,18 +36,34 @@ bool IsNumbered(std::string_view volume, std::string_view uuid,
   return volume.size() > 1 && volume[0] == '.' && ParseNumber(volume.substr(1));
 }
 
+// A domain's XML without the <backingStore> that libvirt writes into it while
+// the guest runs.
+std::string WithoutChains(const std::string& xml) {
+  const XmlDoc doc = ParseXml(xml);
+  xmlNode* root = doc ? xmlDocGetRootElement(doc.get()) : nullptr;
+  if (root == nullptr) return xml;
+  for (const xmlNode* device : XmlChildren(XmlChild(root, "devices"))) {
+    while (xmlNode* chain = XmlChild(device, "backingStore")) {
+      xmlUnlinkNode(chain);
+      xmlFreeNode(chain);
+    }
+  }
+  return FormatXml(root);
+}
+
 // What a domain's definitions name; nothing for one that is gone since. A
 // failure is not to be taken for that: what is not named is deleted.
-std::set<std::string> NamedBy(virDomainPtr domain) {
-  std::set<std::string> named;
+// `ends`: without what libvirt found disks to stand on.
+void AddNamedBy(virDomainPtr domain, std::set<std::string>& named,
+                std::set<std::string>& ends) {
   for (const unsigned flags : {0U, unsigned{VIR_DOMAIN_XML_INACTIVE}}) {
     const std::string text = TakeString(virDomainGetXMLDesc(domain, flags));
     if (text.empty() && !LastLibvirtErrorIs(VIR_ERR_NO_DOMAIN)) {
       ThrowLibvirt("Cannot look at what the domains use");
     }
     named.merge(VolumesIn(text));
+    ends.merge(VolumesIn(WithoutChains(text)));
   }
-  return named;
 }
 
 }  // namespace
@@ -113,13 +130,16 @@ Uses::Uses(Core& core, std::string_view what) {
   // before it was dropped counts as named.
   volumes_ = core.storage.List();
   for (const auto& domain : ListDomains(connection.get())) {
-    named_.merge(NamedBy(domain.get()));
+    AddNamedBy(domain.get(), named_, ends_);
     try {
       for (const auto& text : SnapshotTexts(domain.get())) {
         // Not the overlay that it made: the disk may have left that.
         const SnapshotFacts facts = ParseSnapshot(text);
-        named_.insert({facts.disk, facts.seed, LastPart(facts.memory_file)});
-        if (facts.metadata) named_.insert(facts.metadata->origin_layer);
+        std::set<std::string> kept = {facts.disk, facts.seed,
+                                      LastPart(facts.memory_file)};
+        if (facts.metadata) kept.insert(facts.metadata->origin_layer);
+        named_.insert(kept.begin(), kept.end());
+        ends_.merge(kept);
       }
     } catch (const Error& error) {
       if (error.Errno() != ENOENT) throw;
@@ -262,9 +282,10 @@ void Layers::DropAll(const std::string& uuid) {
   const std::vector<Volume> volumes = core_.storage.List();
   const ConnPtr connection = core_.connection.Get("Cannot tidy the pool");
   std::set<std::string> named;
+  std::set<std::string> ends;
   for (const auto& domain : ListDomains(connection.get())) {
     if (UuidOf(domain.get()) == uuid) continue;
-    named.merge(NamedBy(domain.get()));
+    AddNamedBy(domain.get(), named, ends);
   }
   const Uses uses(volumes, std::move(named));
   for (const auto& name : uses.Unneeded(own)) core_.storage.Delete(name);

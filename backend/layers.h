@@ -45,9 +45,14 @@ class Uses {
   Uses(Core& core, std::string_view what);
   // For tests.
   Uses(std::vector<Volume> volumes, std::set<std::string> named)
-      : volumes_(std::move(volumes)), named_(std::move(named)) {}
+      : volumes_(std::move(volumes)), named_(named), ends_(std::move(named)) {}
 
   [[nodiscard]] const std::vector<Volume>& Volumes() const { return volumes_; }
+  // Whether a definition, a snapshot or a clone's metadata names it for itself:
+  // not as one of the chain of a guest that runs.
+  [[nodiscard]] bool IsNamed(const std::string& name) const {
+    return ends_.contains(name);
+  }
   // Null when there is no such volume.
   [[nodiscard]] const Volume* Find(const std::string& name) const;
   // Those of `candidates` that are there and that nobody needs but others of
@@ -58,6 +63,7 @@ class Uses {
  private:
   std::vector<Volume> volumes_;
   std::set<std::string> named_;
+  std::set<std::string> ends_;  // those of them that IsNamed says
 };
 
 // The volumes below disks. Stateless; all functions block and throw Error.

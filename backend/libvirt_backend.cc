@@ -358,6 +358,7 @@ class LibvirtBackend : public Backend {
     housekeeping_.PlanTrash();
     if (core_.test_driver) return;
     housekeeping_.PlanSweep();
+    housekeeping_.PlanPulls();
     for (const auto& sandbox : core_.catalog.All()) MendSoon(*sandbox);
   }
 

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 
+#include "backend/chain_pull.h"
 #include "backend/guest_shell.h"
 #include "backend/libvirt_error.h"
 #include "backend/util/log.h"
@@ -112,6 +113,7 @@ void GrowDisk(Core& core, virDomainPtr domain, const Sandbox& sandbox,
   }
   if (wanted > info.capacity) {
     const Turns::Turn turn = core.Turn(uuid, kWhat);
+    EndPull(domain);
     if (!Took(virDomainBlockResize(domain, "vda", wanted,
                                    VIR_DOMAIN_BLOCK_RESIZE_BYTES))) {
       return;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "backend/chain_pull.h"
 #include "backend/libvirt_error.h"
 #include "backend/snapshot_records.h"
 #include "backend/util/log.h"
@@ -154,6 +155,7 @@ void Snapshots::TakeNow(const std::string& uuid, const std::string& name,
   Undo undo;
   // After a look: a connection lost in the middle may have left it in use.
   undo.Add([this, uuid, layer] { layers_.DropSoon(uuid, {layer}); });
+  EndPull(domain.get());
   std::string kept;
   if (memory) kept = VolumeForMemory(uuid, what, undo);
   const std::string xml = SnapshotXml(name, description, facts->disk_targets,

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "backend/chain_pull.h"
 #include "backend/domain_xml.h"
 #include "backend/layers.h"
 #include "backend/snapshot_xml.h"
@@ -202,6 +203,41 @@ TEST(SnapshotXmlTest, OfSeveralUndosTheLastIsShown) {
   const std::vector<SnapshotFacts> circle = {Named("~x", "~y"),
                                              Named("~y", "~x")};
   EXPECT_EQ(ShownTag(circle, "~x"), "");
+}
+
+// What stands right below the top and nobody else needs is cut out.
+TEST(DiskLayers, TheLayersRightBelowTheTopAreCutOut) {
+  const std::string top = Disk(kA, 3);
+  const std::vector<Volume> chain = {
+      On("image.debian", ""), On(Disk(kA), "image.debian"),
+      On(Disk(kA, 1), Disk(kA)), On(Disk(kA, 2), Disk(kA, 1)),
+      On(top, Disk(kA, 2))};
+  using Set = std::set<std::string>;
+  auto cut = [&](const std::vector<Volume>& volumes, const Set& named) {
+    return CutOf(Uses(volumes, named), top);
+  };
+  const auto all = cut(chain, {top});
+  ASSERT_TRUE(all.has_value());
+  EXPECT_EQ(all->base, "image.debian");
+  EXPECT_EQ(all->spare, (Set{Disk(kA), Disk(kA, 1), Disk(kA, 2)}));
+  // A snapshot's, or a clone's, is what the top then stands on.
+  const auto some = cut(chain, {top, Disk(kA, 1)});
+  ASSERT_TRUE(some.has_value());
+  EXPECT_EQ(some->base, Disk(kA, 1));
+  EXPECT_EQ(some->spare, Set{Disk(kA, 2)});
+  EXPECT_FALSE(cut(chain, {top, Disk(kA, 2)}).has_value());
+  // Another stands on it, named or not.
+  auto forked = chain;
+  forked.push_back(On(Disk(kB), Disk(kA, 2)));
+  EXPECT_FALSE(cut(forked, {top}).has_value());
+  forked.back() = On(Disk(kB), Disk(kA));
+  EXPECT_EQ(cut(forked, {top})->base, Disk(kA));
+  // A copy that stands on nothing.
+  auto bare = chain;
+  bare[1].backing.clear();
+  EXPECT_EQ(cut(bare, {top})->base, "");
+  EXPECT_EQ(cut(bare, {top})->spare.size(), 3U);
+  EXPECT_FALSE(CutOf(Uses(chain, {top}), "none").has_value());
 }
 
 }  // namespace

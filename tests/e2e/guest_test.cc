@@ -658,7 +658,7 @@ TEST_F(GuestTest, T14_AFailedScriptIsToldAndTakesNothingAway) {
   name_ = "other";
   std::ofstream(Box() / "config.yaml") << R"(
 memory: 512MiB
-disk: 4GiB
+disk: 6GiB
 provision:
 - script: |
     #!/bin/sh

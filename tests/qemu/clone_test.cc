@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +12,8 @@
 #include <set>
 #include <string>
 
+#include "backend/backend.h"
+#include "backend/libvirt_backend.h"
 #include "tests/qemu/faults.h"
 #include "tests/support/guest_disk.h"
 #include "tests/support/guest_mount.h"
@@ -196,6 +199,8 @@ class CloneOfAnothers : public CloneTest {
   void SetUp() override {
     if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
     hangs_ = std::make_unique<Hangs>();
+    counter_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "faults";
+    setenv("SBXFS_FAULTS", counter_.c_str(), 1);
     {
       const FaultsPreloaded faults;
       CloneTest::SetUp();
@@ -220,6 +225,7 @@ class CloneOfAnothers : public CloneTest {
   }
   void TearDown() override {
     hangs_.reset();
+    unsetenv("SBXFS_FAULTS");
     if (!place_.empty()) {
       Undefine();
       (void)RunProgram(
@@ -232,6 +238,31 @@ class CloneOfAnothers : public CloneTest {
     (void)RunProgram({"virsh", "-c", "qemu:///system", "destroy", "test-vm"});
     (void)RunProgram({"virsh", "-c", "qemu:///system", "undefine", "test-vm"});
   }
+  // Another mount, which takes what was cut off for abandoned at once.
+  static void ExpectSwept(const World& wanted) {
+    BackendOptions options;
+    options.uri = "qemu:///system";
+    options.orphan_age = 0s;
+    const auto backend = OpenLibvirt(options);
+    EXPECT_TRUE(Eventually([&] { return World::Now() == wanted; }))
+        << World::Now().volumes;
+  }
+  void Start() {
+    Virsh({"start", "test-vm"});
+    ASSERT_TRUE(Becomes("test-vm", "running"));
+  }
+  // A clone that hangs in that call, and is interrupted there.
+  void Interrupt(const std::string& call) {
+    const World before = World::Now();
+    hangs_->Begin(call);
+    const Ended made = RunProgram({"timeout", "--signal=INT", "3", "mkdir",
+                                   (Dir() / "test-vm/clones/copy").string()});
+    EXPECT_EQ(made.status, 124) << made.err;
+    hangs_->End(call);
+    EXPECT_TRUE(Eventually([&] { return World::Now() == before; }))
+        << World::Now().volumes;
+    EXPECT_FALSE(stdfs::exists(Dir() / "copy"));
+  }
   void Pattern(int byte) {
     const Ended ended = RunProgram(
         {"qemu-io", "-f", "qcow2", "-c",
@@ -240,7 +271,7 @@ class CloneOfAnothers : public CloneTest {
   }
 
   std::unique_ptr<Hangs> hangs_;
-  stdfs::path place_, disk_;
+  stdfs::path place_, disk_, counter_;
 };
 
 TEST_F(CloneOfAnothers, IsAWholeCopyOfADiskThatRests) {
@@ -267,8 +298,7 @@ TEST_F(CloneOfAnothers, IsAWholeCopyOfADiskThatRests) {
   Boot("copy");
   ASSERT_EQ(WriteText(Dir() / "copy/status", "kill\n"), Verdict{});
 
-  Virsh({"start", "test-vm"});
-  ASSERT_TRUE(Becomes("test-vm", "running"));
+  Start();
   // Of a running one it is the disk as it was at the call, and nothing of the
   // copying stays with the domain.
   const std::string untouched = Virsh({"dumpxml", "test-vm"});
@@ -297,16 +327,55 @@ TEST_F(CloneOfAnothers, IsAWholeCopyOfADiskThatRests) {
 
 TEST_F(CloneOfAnothers, AnInterruptUndoesIt) {
   Virsh({"pool-create-as", "others", "dir", "--target", place_.string()});
-  const World before = World::Now();
-  hangs_->Begin("virStorageVolCreateXMLFrom");
-  const Ended made = RunProgram({"timeout", "--signal=INT", "3", "mkdir",
-                                 (Dir() / "test-vm/clones/copy").string()});
-  EXPECT_EQ(made.status, 124) << made.err;
-  hangs_->End("virStorageVolCreateXMLFrom");
-  EXPECT_TRUE(Eventually([&] { return World::Now() == before; }))
-      << World::Now().volumes;
-  EXPECT_FALSE(stdfs::exists(Dir() / "copy"));
+  Interrupt("virStorageVolCreateXMLFrom");
+  Start();
+  const std::string untouched = Virsh({"dumpxml", "test-vm"});
+  Interrupt("virDomainGetJobInfo");
+  EXPECT_EQ(Virsh({"dumpxml", "test-vm"}), untouched);
   EXPECT_EQ(Clone("test-vm", "copy"), Verdict{}) << Error("test-vm");
+}
+
+// Before each call that it makes, and while the hypervisor copies.
+TEST_F(CloneOfAnothers, KilledWhileThatRunsItIsDoneOrUndone) {
+  mount_->ExpectLoggedErrors();
+  Start();
+  const std::string untouched = Virsh({"dumpxml", "test-vm"});
+  const World before = World::Now();
+  int calls = 1;
+  for (bool alive = false; !alive; ++calls) {
+    ASSERT_LT(calls, 20);
+    std::ofstream(counter_) << calls << "\n";
+    const Verdict made = Clone("test-vm", "copy");
+    std::error_code dead;
+    alive = stdfs::exists(Host(), dead);
+    stdfs::remove(counter_);
+    if (alive) {
+      EXPECT_EQ(made, Verdict{}) << Error("test-vm");
+    } else {
+      mount_->Crash();
+      const FaultsPreloaded faults;
+      mount_->Start();
+    }
+    // Nobody aborts the copying: it comes to its end by itself.
+    EXPECT_TRUE(Eventually([&] {
+      return Virsh({"domjobinfo", "test-vm"}).find("Backup") ==
+             std::string::npos;
+    }));
+    EXPECT_EQ(Virsh({"dumpxml", "test-vm"}), untouched) << calls;
+    EXPECT_EQ(Virsh({"checkpoint-list", "test-vm", "--name"}), "") << calls;
+    EXPECT_EQ(Virsh({"snapshot-list", "test-vm", "--name"}), "") << calls;
+    if (stdfs::exists(Dir() / "copy")) {
+      EXPECT_TRUE(Holds("copy", 20, 7)) << calls;
+      ASSERT_EQ(rmdir((Dir() / "copy").c_str()), 0);
+      ASSERT_EQ(rmdir((Host() / "trash/copy").c_str()), 0);
+    } else {
+      EXPECT_FALSE(alive);
+    }
+    ExpectSwept(before);
+    if (HasFailure()) return;
+  }
+  // It was killed where it makes the volume, has it copied and waits.
+  EXPECT_GT(calls, 4);
 }
 
 class CommitInState : public CloneTest,

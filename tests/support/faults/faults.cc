@@ -1,6 +1,6 @@
 // Preloaded into a daemon: kills it, as kill -9 does, before the call of
 // libvirt that a file counts down to, or makes a call hang. Only calls that
-// change something count.
+// change something count, and the one that waits for a copy.
 #include <dlfcn.h>
 #include <libvirt/libvirt.h>
 #include <unistd.h>
@@ -79,6 +79,12 @@ SBXFS_COUNTED(int, virDomainSetMetadata,
               (domain, type, metadata, key, uri, flags))
 SBXFS_COUNTED(int, virDomainUndefineFlags,
               (virDomainPtr domain, unsigned int flags), (domain, flags))
+SBXFS_COUNTED(int, virDomainBackupBegin,
+              (virDomainPtr domain, const char* xml, const char* checkpoint,
+               unsigned int flags),
+              (domain, xml, checkpoint, flags))
+SBXFS_COUNTED(int, virDomainGetJobInfo,
+              (virDomainPtr domain, virDomainJobInfoPtr info), (domain, info))
 SBXFS_COUNTED(int, virDomainCreate, (virDomainPtr domain), (domain))
 SBXFS_COUNTED(int, virDomainShutdownFlags,
               (virDomainPtr domain, unsigned int flags), (domain, flags))

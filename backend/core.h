@@ -103,6 +103,8 @@ class Core {
   [[nodiscard]] Spec SpecFor(const Sandbox& sandbox);
   [[nodiscard]] Spec Expanded(Spec spec, const Sandbox& sandbox) const;
 
+  // Whether 127.0.0.1:PORT of this machine leads to guests.
+  [[nodiscard]] bool ReachesGuests() const { return local || relayed; }
   // The architecture that a spec comes to here.
   [[nodiscard]] const std::string& ArchOf(const Spec& spec) const {
     return spec.arch.empty() ? arch : spec.arch;
@@ -154,6 +156,7 @@ class Core {
   const KeyPair identity;       // the mount's own ssh key
   bool test_driver = false;     // set once connected
   bool local = true;            // the hypervisor is this machine
+  bool relayed = false;         // its guests' ports are opened here by ssh
   bool kvm = false;             // works, not merely exists
   std::string arch = "x86_64";  // the hypervisor's own
   uid_t guest_uid = 0;          // whom QEMU runs as

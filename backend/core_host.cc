@@ -81,6 +81,7 @@ void Core::LearnHost() {
   test_driver = type != nullptr && std::string_view(type) == "TEST";
   const Route route = connection.LastRoute();
   local = route.uri.Local();
+  relayed = !route.ssh.empty();
 
   Host learned;
   unsigned long hypervisor = 0;

@@ -86,7 +86,8 @@ ShellResult Finish(virDomainPtr domain, int64_t pid,
 
 std::optional<SshTarget> WayBySsh(Core& core, const std::string& uuid) {
   const SandboxPtr sandbox = core.catalog.Get(uuid);
-  if (!core.local || sandbox == nullptr || sandbox->ssh_port == 0) return {};
+  if (!core.ReachesGuests() || sandbox == nullptr || sandbox->ssh_port == 0)
+    return {};
   return SshTarget{sandbox->ssh_port, sandbox->user, sandbox->host_key,
                    core.identity};
 }

@@ -26,6 +26,7 @@
 #include "backend/live_machine.h"
 #include "backend/provision.h"
 #include "backend/readiness.h"
+#include "backend/relay.h"
 #include "backend/secrets.h"
 #include "backend/snapshots.h"
 #include "backend/util/log.h"
@@ -70,6 +71,7 @@ class LibvirtBackend : public Backend {
       provision_.mounts().Look(uuid);
       provision_.ports().Look(uuid);
       provision_.tunnels().Look(uuid);
+      relay_.Look(uuid);
       exec_.Look(uuid);
     };
     provision_.on_keys = [this](const std::string& uuid) {
@@ -354,6 +356,7 @@ class LibvirtBackend : public Backend {
       provision_.mounts().Look(sandbox->uuid);
       provision_.ports().Look(sandbox->uuid);
       provision_.tunnels().Look(sandbox->uuid);
+      relay_.Look(sandbox->uuid);
     }
     housekeeping_.PlanTrash();
     if (core_.test_driver) return;
@@ -408,6 +411,7 @@ class LibvirtBackend : public Backend {
   Readiness readiness_;
   Secrets secrets_{core_};
   Exec exec_{core_};
+  Relay relay_{core_};
   Actions actions_;
   Housekeeping housekeeping_;
   std::atomic<bool> pool_queued_ = false;

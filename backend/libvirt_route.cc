@@ -133,8 +133,7 @@ void CheckKey(const std::string& uri, const std::string& key) {
 }
 
 // The words of ssh without host and command. Nobody is asked anything, and a
-// port that accepts and then says nothing is given up. A master connection of
-// the user's may be dead without ssh noticing.
+// port that accepts and then says nothing is given up.
 std::vector<std::string> SshOptions(const LibvirtUri& uri,
                                     const std::string& ssh_config) {
   std::vector<std::string> words;
@@ -146,7 +145,6 @@ std::vector<std::string> SshOptions(const LibvirtUri& uri,
   option("ConnectTimeout=10");
   option("ServerAliveInterval=5");
   option("ServerAliveCountMax=3");
-  option("ControlPath=none");
   // libvirt heeds these with libssh and libssh2 alone.
   if (const auto file = uri.Parameter("known_hosts"); !file.empty()) {
     option("UserKnownHostsFile=" + file);
@@ -286,6 +284,8 @@ class Finder {
     if (!uri.Parameter("command").empty()) {
       Say("note", "command= is run as it is, without the options above");
     } else {
+      // A master of the user's may be dead without ssh noticing.
+      words.insert(words.end(), {"-o", "ControlPath=none"});
       uri.Set("command", WriteWrapper(options_.directory, words));
     }
   }

@@ -85,7 +85,7 @@ void Mounts::Note(const std::string& uuid, const std::string& digest) {
 
 bool Mounts::Serves(const Sandbox* sandbox) const {
   return sandbox != nullptr && sandbox->ours && !core_.test_driver &&
-         core_.local && sandbox->ssh_port != 0 &&
+         core_.ReachesGuests() && sandbox->ssh_port != 0 &&
          (geteuid() == 0 || geteuid() == sandbox->uid);
 }
 
@@ -105,10 +105,11 @@ void Mounts::Check(const Caller& caller, const Owned& sandbox,
           return DigestOf(one) == DigestOf(mount);
         });
     if (had) continue;
-    if (!core_.local) {
+    if (!core_.ReachesGuests()) {
       throw Error(EOPNOTSUPP,
                   fmt::format("{}: the hypervisor is another machine, which "
-                              "directories of this one do not reach",
+                              "directories of this one reach by qemu+ssh "
+                              "alone",
                               what));
     }
     if (caller.uid != sandbox.uid && caller.uid != 0) {

@@ -123,8 +123,9 @@ std::string Ports::Holder(const std::string& uuid, const Forward& wanted,
       return fmt::format("sandbox '{}'", sandbox->name);
     }
   }
-  // Only a hypervisor on this machine has this machine's ports.
-  if (!core_.local || core_.test_driver || TryToBind(wanted) != EADDRINUSE) {
+  // Ports of other machines are not to be seen.
+  if (!core_.ReachesGuests() || core_.test_driver ||
+      TryToBind(wanted) != EADDRINUSE) {
     return "";
   }
   const std::string inode = InodeWith(wanted);
@@ -143,7 +144,14 @@ void Ports::CheckOne(const std::string& uuid, const Forward& wanted,
 
 void Ports::CheckRights(const std::string& uuid, const Forward& wanted,
                         std::string_view what) {
-  if (!core_.local || core_.test_driver) return;
+  if (!core_.ReachesGuests() || core_.test_driver) return;
+  if (core_.relayed && (wanted.udp || wanted.host_ip != "127.0.0.1")) {
+    throw Error(EOPNOTSUPP,
+                fmt::format("{}: the hypervisor is another machine, whose "
+                            "guests' ports ssh opens here, on 127.0.0.1 and "
+                            "for TCP alone",
+                            what));
+  }
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   const bool root =
       core_.guest_uid == 0 && (sandbox == nullptr || sandbox->uid == 0);

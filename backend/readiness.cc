@@ -139,7 +139,8 @@ void Readiness::WaitFor(const std::string& uuid, const std::string& what) {
 
 void Readiness::CheckNow(const Sandbox& sandbox, Checked& checked) {
   const std::string& uuid = sandbox.uuid;
-  if (core_.local && !checked.ssh && !SshAnswers(sandbox.ssh_port, 1000ms)) {
+  if (core_.ReachesGuests() && !checked.ssh &&
+      !SshAnswers(sandbox.ssh_port, 1000ms)) {
     if (core_.kvm && Clock::now() - checked.since > 20s && IsSilent(uuid)) {
       WaitFor(uuid,
               "the guest's console, which is silent: KVM may not work on this "

@@ -125,10 +125,11 @@ void Tunnels::Check(const Caller& caller, const Sandbox& sandbox,
   const auto old = TunnelsOf(core_.Expanded(before, sandbox));
   for (const Tunnel& tunnel : TunnelsOf(core_.Expanded(wanted, sandbox))) {
     if (std::find(old.begin(), old.end(), tunnel) != old.end()) continue;
-    if (!core_.local) {
+    if (!core_.ReachesGuests()) {
       throw Error(EOPNOTSUPP,
                   fmt::format("{}: the hypervisor is another machine, whose "
-                              "guests' sockets do not come to this one",
+                              "guests' sockets come to this one by qemu+ssh "
+                              "alone",
                               what));
     }
     if (caller.uid != sandbox.uid && caller.uid != 0) {
@@ -142,7 +143,8 @@ void Tunnels::Check(const Caller& caller, const Sandbox& sandbox,
 
 bool Tunnels::Serves(const Sandbox* sandbox) const {
   return sandbox != nullptr && sandbox->ours && !core_.test_driver &&
-         core_.local && sandbox->ssh_port != 0 && geteuid() == sandbox->uid;
+         core_.ReachesGuests() && sandbox->ssh_port != 0 &&
+         geteuid() == sandbox->uid;
 }
 
 void Tunnels::Note(const Sandbox& sandbox, const std::string& digest) {

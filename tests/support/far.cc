@@ -24,7 +24,7 @@ void Must(const std::vector<std::string>& words) {
   }
 }
 
-// A certificate of our own authority's for 127.0.0.1, in its directory.
+// A certificate of our own authority's for its addresses, in its directory.
 constexpr char kCertificates[] = R"(
 set -eu
 cd "$0"
@@ -35,7 +35,7 @@ new cakey.pem
 openssl req -x509 -new -key cakey.pem -subj /CN=test-ca -days 2 -out cacert.pem
 for kind in server client; do
   new ${kind}key.pem
-  printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\n' > ext
+  printf 'subjectAltName=IP:127.0.0.1,IP:10.77.0.2,DNS:localhost\n' > ext
   openssl req -new -key ${kind}key.pem -subj /CN=$kind -out req
   openssl x509 -req -in req -CA cacert.pem -CAkey cakey.pem -CAcreateserial \
     -extfile ext -days 2 -out ${kind}cert.pem
@@ -43,22 +43,21 @@ done
 rm -f req ext
 )";
 
-void WriteConfiguration(const stdfs::path& dir) {
+void WriteConfiguration(const stdfs::path& dir, const std::string& address) {
   const std::string at = dir.string();
   Must({"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", at + "/host_key"});
   Must({"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", at + "/key"});
   stdfs::copy_file(dir / "key.pub", dir / "authorized_keys");
   Must({"sh", "-c", kCertificates, at});
   std::ofstream(dir / "sshd_config")
-      << "Port " << FarLibvirtd::kSshPort
-      << "\nListenAddress 127.0.0.1\nHostKey " << at
-      << "/host_key\nAuthorizedKeysFile " << at << "/authorized_keys\nPidFile "
-      << at
+      << "Port " << FarLibvirtd::kSshPort << "\nListenAddress 0.0.0.0\nHostKey "
+      << at << "/host_key\nAuthorizedKeysFile " << at
+      << "/authorized_keys\nPidFile " << at
       << "/sshd.pid\nStrictModes no\nUsePAM no\n"
          "PermitRootLogin prohibit-password\nPasswordAuthentication no\n"
          "MaxStartups 100\n";
   std::ofstream(dir / "libvirtd.conf")
-      << "listen_addr = \"127.0.0.1\"\nlisten_tcp = 1\nlisten_tls = 1\n"
+      << "listen_addr = \"0.0.0.0\"\nlisten_tcp = 1\nlisten_tls = 1\n"
       << "auth_tcp = \"none\"\n"
       << fmt::format("tcp_port = \"{}\"\ntls_port = \"{}\"\n",
                      FarLibvirtd::kTcpPort, FarLibvirtd::kTlsPort)
@@ -69,19 +68,21 @@ void WriteConfiguration(const stdfs::path& dir) {
              at);
   std::ofstream known(dir / "known_hosts");
   std::string key = ReadLine(dir / "host_key.pub");
-  known << fmt::format("[127.0.0.1]:{} {}\n", FarLibvirtd::kSshPort, key);
+  known << fmt::format("[{}]:{} {}\n", address, FarLibvirtd::kSshPort, key);
 }
 
 }  // namespace
 
-FarLibvirtd::FarLibvirtd() {
+FarLibvirtd::FarLibvirtd(bool apart) {
   static int count = 0;
+  if (apart) address_ = "10.77.0.2";
   dir_ =
       stdfs::path(std::getenv("SBXFS_INSIDE")) / fmt::format("far-{}", ++count);
   stdfs::create_directory(dir_);
-  WriteConfiguration(dir_);
+  WriteConfiguration(dir_, address_);
   pid_ = fork();
   if (pid_ == 0) {
+    if (apart) setenv("SBXFS_APART", "yes", 1);
     const std::string inside = SBXFS_SOURCE_DIR "/tests/support/inside";
     execlp(inside.c_str(), inside.c_str(), "--beside", dir_.c_str(), "sh", "-c",
            "touch \"$0\"; exec sleep 100000", (dir_ / "ready").c_str(),
@@ -91,6 +92,24 @@ FarLibvirtd::FarLibvirtd() {
   if (!Eventually([this] { return stdfs::exists(dir_ / "ready"); })) {
     throw std::runtime_error("the far libvirtd did not start");
   }
+  if (!apart) return;
+  Must({"ip", "link", "add", "far", "type", "veth", "peer", "name", "near",
+        "netns", Inner()});
+  Must({"ip", "address", "add", "10.77.0.1/24", "dev", "far"});
+  SetLink(true);
+  Must({"nsenter", "-t", Inner(), "-n", "ip", "address", "add", "10.77.0.2/24",
+        "dev", "near"});
+  Must({"nsenter", "-t", Inner(), "-n", "ip", "link", "set", "near", "up"});
+}
+
+std::string FarLibvirtd::Inner() const {
+  // The shell of its namespaces is the child of unshare.
+  return std::string(
+      Trim(ReadText(fmt::format("/proc/{}/task/{}/children", pid_, pid_))));
+}
+
+void FarLibvirtd::SetLink(bool up) const {
+  Must({"ip", "link", "set", "far", up ? "up" : "down"});
 }
 
 FarLibvirtd::~FarLibvirtd() {
@@ -104,25 +123,22 @@ std::string FarLibvirtd::Uri(const std::string& transport) const {
     return fmt::format("qemu+unix:///system?socket={}/run/libvirt-sock", at);
   }
   if (transport == "tcp") {
-    return fmt::format("qemu+tcp://127.0.0.1:{}/system", kTcpPort);
+    return fmt::format("qemu+tcp://{}:{}/system", address_, kTcpPort);
   }
   if (transport == "tls") {
-    return fmt::format("qemu+tls://127.0.0.1:{}/system?pkipath={}/pki",
+    return fmt::format("qemu+tls://{}:{}/system?pkipath={}/pki", address_,
                        kTlsPort, at);
   }
   return fmt::format(
-      "qemu+{}://root@127.0.0.1:{}/system?keyfile={}/key&known_hosts={}/"
+      "qemu+{}://root@{}:{}/system?keyfile={}/key&known_hosts={}/"
       "known_hosts{}",
-      transport, kSshPort, at, at,
+      transport, address_, kSshPort, at, at,
       transport == "ssh" ? "" : "&sshauth=privkey&known_hosts_verify=normal");
 }
 
 Ended FarLibvirtd::Run(const std::string& script) const {
-  // The shell of its namespaces is the child of unshare.
-  const std::string child =
-      ReadText(fmt::format("/proc/{}/task/{}/children", pid_, pid_));
-  return RunProgram({"nsenter", "-t", std::string(Trim(child)), "-m", "-p",
-                     "sh", "-c", script});
+  return RunProgram(
+      {"nsenter", "-t", Inner(), "-m", "-p", "-n", "sh", "-c", script});
 }
 
 std::string FarLibvirtd::Virsh(const std::string& words) const {

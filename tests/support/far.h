@@ -13,12 +13,13 @@ namespace sbxfs {
 
 // A hypervisor somewhere else: a libvirtd with file systems of its own, which
 // has no image or socket where this side has them, reached by a socket at
-// another path, by an sshd of its own, by TCP and by TLS, all on loopback. For
-// tests inside tests/support/inside; to be made before any mount, since its
-// namespace would hold those that are there.
+// another path, by an sshd of its own, by TCP and by TLS, on loopback or over a
+// link of its own. For tests inside tests/support/inside; to be made before any
+// mount, since its namespace would hold those that are there.
 class FarLibvirtd {
  public:
-  FarLibvirtd();
+  // `apart`: in a network of its own, with a link to it.
+  explicit FarLibvirtd(bool apart = false);
   ~FarLibvirtd();
   FarLibvirtd(const FarLibvirtd&) = delete;
   FarLibvirtd& operator=(const FarLibvirtd&) = delete;
@@ -35,6 +36,8 @@ class FarLibvirtd {
   void KillLibvirtd();
   void StartLibvirtd();
   void SignalLibvirtd(int signal);
+  // Of one that is apart: whether packets go through.
+  void SetLink(bool up) const;
   void KillSshd();
   // At another port too.
   void StartSshd(uint16_t port);
@@ -44,7 +47,10 @@ class FarLibvirtd {
   static constexpr uint16_t kTlsPort = 16598;
 
  private:
+  [[nodiscard]] std::string Inner() const;  // the pid of its shell
+
   std::filesystem::path dir_;
+  std::string address_ = "127.0.0.1";
   pid_t pid_ = -1;  // of the shell that its processes hang on
 };
 

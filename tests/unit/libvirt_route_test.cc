@@ -77,7 +77,7 @@ TEST_F(LibvirtRoute, SshIsRunByAProgramThatNeverAsksAndHeedsKnownHosts) {
       route.ssh,
       ElementsAre("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o",
                   "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o",
-                  "ControlPath=none", "-o", "UserKnownHostsFile=/k h", "-o",
+                  "UserKnownHostsFile=/k h", "-o",
                   "StrictHostKeyChecking=accept-new", "-p", "2222", "-l", "me",
                   "-i", key, "hv"));
   EXPECT_EQ(route.uri.Parameter("no_tty"), "1");

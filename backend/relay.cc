@@ -1,0 +1,237 @@
+#include "backend/relay.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+#include "backend/connect_error.h"
+#include "backend/guest/boot.h"
+#include "backend/run_dir.h"
+#include "backend/util/capture.h"
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+namespace stdfs = std::filesystem;
+
+constexpr auto kMasterLimit = 15s;
+constexpr auto kTendPause = 3s;
+
+std::string ReadFile(const stdfs::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// The child's standard input is `input`; what it says goes to `log`.
+pid_t Spawn(std::vector<std::string> words, int input, const stdfs::path& log) {
+  std::vector<char*> pointers;
+  for (auto& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  posix_spawn_file_actions_adddup2(&files, input, STDIN_FILENO);
+  posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY,
+                                   0);
+  posix_spawn_file_actions_addopen(&files, STDERR_FILENO, log.c_str(),
+                                   O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  sigset_t signals;
+  sigemptyset(&signals);
+  posix_spawnattr_setsigmask(&attributes, &signals);
+  sigaddset(&signals, SIGPIPE);
+  posix_spawnattr_setsigdefault(&attributes, &signals);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK |
+                                            POSIX_SPAWN_SETSIGDEF |
+                                            POSIX_SPAWN_SETSID);
+  pid_t pid = -1;
+  const int failed = posix_spawnp(&pid, pointers[0], &files, &attributes,
+                                  pointers.data(), environ);
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&files);
+  if (failed != 0) throw Error(failed, "Cannot run ssh");
+  return pid;
+}
+
+}  // namespace
+
+Relay::~Relay() { EndMaster(); }
+
+void Relay::Look(const std::string& uuid) {
+  if (!core_.relayed) return;
+  {
+    MutexLock lock(mutex_);
+    due_.insert(uuid);
+    if (working_) return;
+    working_ = true;
+  }
+  core_.workers.Run([this] { Work(); });
+}
+
+void Relay::Work() {
+  for (;;) {
+    std::string uuid;
+    {
+      MutexLock lock(mutex_);
+      if (due_.empty()) {
+        working_ = false;
+        break;
+      }
+      uuid = *due_.begin();
+      due_.erase(due_.begin());
+    }
+    try {
+      Settle(uuid);
+      told_.erase(uuid);
+    } catch (const Error& error) {
+      if (std::exchange(told_[uuid], error.Sentence()) != error.Sentence()) {
+        core_.catalog.ReportEnd(uuid, &error);
+      }
+    }
+  }
+  Tend();
+}
+
+// The master ends when the hypervisor's sshd does, or its port moves, which
+// libvirt's own connection may live through.
+void Relay::Tend() {
+  {
+    MutexLock lock(mutex_);
+    if (tending_) return;
+    tending_ = true;
+  }
+  core_.timer.After(kTendPause, [this] {
+    std::vector<std::string> uuids;
+    for (const auto& sandbox : core_.catalog.List(false)) {
+      uuids.push_back(sandbox->uuid);
+    }
+    {
+      MutexLock lock(mutex_);
+      tending_ = false;
+    }
+    for (const auto& uuid : uuids) Look(uuid);
+  });
+}
+
+Relay::Ports Relay::Wanted(const std::string& uuid) const {
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  const auto facts = core_.Facts(uuid);
+  Ports ports;
+  if (sandbox == nullptr || !facts || !sandbox->ours || IsOff(sandbox->state) ||
+      sandbox->state == State::kSaved) {
+    return ports;
+  }
+  for (const Forward& forward : facts->forwards) {
+    if (!forward.udp) ports.insert(forward);
+  }
+  return ports;
+}
+
+void Relay::Settle(const std::string& uuid) {
+  const Ports wanted = Wanted(uuid);
+  if (!MasterLives()) open_.clear();
+  if (open_[uuid] == wanted) return;
+  NeedMaster();
+  Ports& had = open_[uuid];
+  Ports gone;
+  std::set_difference(had.begin(), had.end(), wanted.begin(), wanted.end(),
+                      std::inserter(gone, gone.end()));
+  for (const Forward& forward : gone) {
+    (void)Tell("cancel", forward);
+    had.erase(forward);
+  }
+  for (const Forward& forward : wanted) {
+    if (had.contains(forward)) continue;
+    const std::string refused = Tell("forward", forward);
+    if (refused.empty()) {
+      had.insert(forward);
+      continue;
+    }
+    throw Error(EADDRINUSE,
+                fmt::format("Cannot open port {} on this machine for '{}': "
+                            "something listens there already (ssh says '{}'); "
+                            "choose another, or end that",
+                            HostSide(forward), core_.NameOf(uuid), refused));
+  }
+}
+
+std::string Relay::Tell(const std::string& command,
+                        const Forward& forward) const {
+  std::vector<std::string> words = ssh_;
+  const std::string way =
+      fmt::format("{}:127.0.0.1:{}", HostSide(forward), forward.host_port);
+  words.insert(words.end() - 1, {"-S", socket_, "-O", command, "-L", way});
+  const Captured said = Capture(std::move(words));
+  return said.status == 0 ? "" : LastWords(said.err);
+}
+
+bool Relay::MasterLives() {
+  if (master_ > 0 && waitpid(master_, nullptr, WNOHANG) != 0) master_ = -1;
+  return master_ > 0;
+}
+
+void Relay::EndMaster() {
+  master_stdin_.Reset();
+  if (MasterLives()) {
+    kill(master_, SIGTERM);
+    waitpid(master_, nullptr, 0);
+    master_ = -1;
+  }
+  std::error_code ignored;
+  if (!socket_.empty()) stdfs::remove_all(socket_.parent_path(), ignored);
+}
+
+// The master runs `cat` over there, which ends when we do, however that is.
+void Relay::NeedMaster() {
+  const Route route = core_.connection.LastRoute();
+  if (MasterLives() && ssh_ == route.ssh) return;
+  EndMaster();
+  // It has nothing of the one before.
+  open_.clear();
+  for (const auto& sandbox : core_.catalog.List(false)) {
+    MutexLock lock(mutex_);
+    due_.insert(sandbox->uuid);
+  }
+  ssh_ = route.ssh;
+  const stdfs::path dir =
+      MakeRunDirectory(fmt::format("hypervisor-{}", getpid()));
+  socket_ = dir / "ssh";
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) throw Error(errno, "Cannot make a pipe");
+  const UniqueFd input(ends[0]);
+  master_stdin_ = UniqueFd(ends[1]);
+  std::vector<std::string> words = ssh_;
+  words.insert(words.end() - 1,
+               {"-M", "-S", socket_, "-o", "ControlPersist=no", "-T"});
+  words.emplace_back("exec cat");
+  const stdfs::path log = dir / "log";
+  master_ = Spawn(std::move(words), input.Get(), log);
+  const auto deadline = std::chrono::steady_clock::now() + kMasterLimit;
+  while (!stdfs::exists(socket_)) {
+    if (!MasterLives() || std::chrono::steady_clock::now() > deadline) {
+      const std::string said = ReadFile(log);
+      EndMaster();
+      throw Error(EHOSTDOWN,
+                  fmt::format("Cannot open the guests' ports on this machine: "
+                              "{}",
+                              ConnectFailure(LastWords(said), route.given,
+                                             geteuid() == 0)));
+    }
+    std::this_thread::sleep_for(20ms);
+  }
+  spdlog::info("The guests' ports are opened by ssh to '{}'", ssh_.back());
+}
+
+}  // namespace sbxfs

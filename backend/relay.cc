@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 #include "backend/run_dir.h"
 #include "backend/util/capture.h"
 #include "backend/util/log.h"
+#include "backend/util/spawn.h"
 
 namespace sbxfs {
 namespace {
@@ -32,37 +32,6 @@ constexpr auto kTendPause = 3s;
 std::string ReadFile(const stdfs::path& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), {}};
-}
-
-// The child's standard input is `input`; what it says goes to `log`.
-pid_t Spawn(std::vector<std::string> words, int input, const stdfs::path& log) {
-  std::vector<char*> pointers;
-  for (auto& word : words) pointers.push_back(word.data());
-  pointers.push_back(nullptr);
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  posix_spawn_file_actions_adddup2(&files, input, STDIN_FILENO);
-  posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY,
-                                   0);
-  posix_spawn_file_actions_addopen(&files, STDERR_FILENO, log.c_str(),
-                                   O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t signals;
-  sigemptyset(&signals);
-  posix_spawnattr_setsigmask(&attributes, &signals);
-  sigaddset(&signals, SIGPIPE);
-  posix_spawnattr_setsigdefault(&attributes, &signals);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK |
-                                            POSIX_SPAWN_SETSIGDEF |
-                                            POSIX_SPAWN_SETSID);
-  pid_t pid = -1;
-  const int failed = posix_spawnp(&pid, pointers[0], &files, &attributes,
-                                  pointers.data(), environ);
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&files);
-  if (failed != 0) throw Error(failed, "Cannot run ssh");
-  return pid;
 }
 
 }  // namespace
@@ -217,17 +186,19 @@ void Relay::NeedMaster() {
                {"-M", "-S", socket_, "-o", "ControlPersist=no", "-T"});
   words.emplace_back("exec cat");
   const stdfs::path log = dir / "log";
-  master_ = Spawn(std::move(words), input.Get(), log);
+  const UniqueFd said(
+      open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  master_ = Spawn(std::move(words), input.Get(), -1, said.Get());
   const auto deadline = std::chrono::steady_clock::now() + kMasterLimit;
   while (!stdfs::exists(socket_)) {
     if (!MasterLives() || std::chrono::steady_clock::now() > deadline) {
-      const std::string said = ReadFile(log);
+      const std::string words_of_ssh = ReadFile(log);
       EndMaster();
       throw Error(EHOSTDOWN,
                   fmt::format("Cannot open the guests' ports on this machine: "
                               "{}",
-                              ConnectFailure(LastWords(said), route.given,
-                                             geteuid() == 0)));
+                              ConnectFailure(LastWords(words_of_ssh),
+                                             route.given, geteuid() == 0)));
     }
     std::this_thread::sleep_for(20ms);
   }

@@ -1,0 +1,23 @@
+#ifndef SBXFS_BACKEND_UTIL_SPAWN_H_
+#define SBXFS_BACKEND_UTIL_SPAWN_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+namespace sbxfs {
+
+// Starts a program, looked for in PATH, as a child in a session of its own, so
+// that it cannot ask anybody at a terminal, with every signal as it is by
+// default. `in` and `err` become its streams, and `out`, where below zero is
+// /dev/null, too. Throws Error with the errno of what could not be started.
+[[nodiscard]] pid_t Spawn(std::vector<std::string> words, int in, int out,
+                          int err);
+
+// Waits for its end: the exit status, or -1 when a signal ended it.
+int AwaitExit(pid_t pid);
+
+}  // namespace sbxfs
+
+#endif  // SBXFS_BACKEND_UTIL_SPAWN_H_

@@ -23,7 +23,8 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kFirstPause = 250ms;
-constexpr std::chrono::milliseconds kLongestPause = 8000ms;
+// Whoever comes back is found again within five seconds.
+constexpr std::chrono::milliseconds kLongestPause = 3000ms;
 // A burst of work may have opened many; this many are kept for the next.
 constexpr size_t kMostIdle = 8;
 // What is under way gets that long before another URI is refused.

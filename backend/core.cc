@@ -290,14 +290,27 @@ Spec Core::SpecFor(const Sandbox& sandbox) {
   return Expanded(SpecOf(sandbox), sandbox);
 }
 
-Spec Core::Expanded(Spec spec, const Sandbox& sandbox) const {
+Spec Core::Expanded(const Spec& spec, const Sandbox& sandbox) {
+  std::optional<unsigned> guest_uid;
+  {
+    MutexLock lock(mutex_);
+    const auto found = facts_.find(sandbox.uuid);
+    if (found != facts_.end() && found->second.metadata) {
+      guest_uid = found->second.metadata->guest_uid;
+    }
+  }
+  return Expanded(spec, sandbox, guest_uid);
+}
+
+Spec Core::Expanded(Spec spec, const Sandbox& sandbox,
+                    std::optional<unsigned> guest_uid) const {
   const Passwd owner = LookUp(sandbox.uid);
   const std::string& guest_arch = ArchOf(spec);
   Placeholders places;
   places.name = sandbox.name;
   places.hostname = GuestHostname(sandbox.name);
   places.dir = RunDirectory(sandbox.uuid);
-  places.uid = fmt::to_string(spec.uid.value_or(1000));
+  places.uid = fmt::to_string(guest_uid.value_or(spec.uid.value_or(1000)));
   places.home = "/home/" + spec.user;
   places.host_user = owner.name;
   places.host_uid = fmt::to_string(sandbox.uid);

@@ -101,7 +101,11 @@ class Core {
 
   // The same with its templates put in, as that sandbox's.
   [[nodiscard]] Spec SpecFor(const Sandbox& sandbox);
-  [[nodiscard]] Spec Expanded(Spec spec, const Sandbox& sandbox) const;
+  [[nodiscard]] Spec Expanded(const Spec& spec, const Sandbox& sandbox)
+      EXCLUDES(mutex_);
+  // `guest_uid` is its user's, where a boot told it.
+  [[nodiscard]] Spec Expanded(Spec spec, const Sandbox& sandbox,
+                              std::optional<unsigned> guest_uid) const;
 
   // Whether 127.0.0.1:PORT of this machine leads to guests.
   [[nodiscard]] bool ReachesGuests() const { return local || relayed; }

@@ -239,7 +239,7 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
     AddSpec(sandbox, spec);
     std::optional<Spec> served;
     if (!off && !test_driver) {
-      served = Expanded(spec, sandbox);
+      served = Expanded(spec, sandbox, meta.guest_uid);
       sandbox.sockets = SocketsOf(TunnelsOf(*served));
     }
     sandbox.pending = PendingOf(*this, facts, spec, served, xml);

@@ -85,6 +85,7 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Short("defined", m.defined, IsLine);
   visit.Document("applied", m.applied);
   visit.Short("user", m.user, IsUser);
+  visit.Number("guestUid", m.guest_uid);
   visit.Port("sshPort", m.ssh_port);
   visit.Short("hostKey", m.host_key, IsPublicKey);
   visit.Document("authorizedKeys", m.authorized_keys);
@@ -151,6 +152,9 @@ class Writer {
   void Port(const char* name, int value) {
     if (value != 0) AddXml(element_, name, fmt::to_string(value));
   }
+  void Number(const char* name, const std::optional<unsigned>& value) {
+    if (value) AddXml(element_, name, fmt::to_string(*value));
+  }
   void Flag(const char* name, bool value) {
     if (value) AddXml(element_, name, "yes");
   }
@@ -199,6 +203,9 @@ class Reader {
   void Port(const char* name, int& value) {
     const auto number = ParseInteger<std::uint16_t>(Value(name));
     if (number) value = *number;
+  }
+  void Number(const char* name, std::optional<unsigned>& value) {
+    value = ParseInteger<unsigned>(Value(name));
   }
   void Flag(const char* name, bool& value) { value = Value(name) == "yes"; }
 

@@ -39,6 +39,7 @@ struct Metadata {
   std::string defined;
   std::string applied;  // the layers the domain was last defined from, packed
   std::string user;
+  std::optional<unsigned> guest_uid;  // of `user`, as its last boot told
   int ssh_port = 0;
   std::string host_key;         // public
   std::string authorized_keys;  // this sandbox's own

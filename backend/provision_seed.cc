@@ -51,7 +51,7 @@ Spec Provision::ExpandedFor(const Metadata& meta, const std::string& uuid,
   sandbox.uid = meta.uid;
   sandbox.user = meta.booted ? meta.user : spec.user;
   sandbox.ssh_port = meta.ssh_port;
-  return core_.Expanded(spec, sandbox);
+  return core_.Expanded(spec, sandbox, meta.guest_uid);
 }
 
 // What its guest took at its first boot may be in the seed alone that a

@@ -412,6 +412,7 @@ void Provision::Reset(const std::string& uuid, const Images::Base* base,
   meta.seed_digest.clear();
   meta.host_key.clear();
   meta.seeded = meta.booted = false;
+  meta.guest_uid.reset();
   Undo undo;
   auto made = [&](const std::string& volume) {
     undo.Add([this, uuid, volume] { layers_.DropSoon(uuid, {volume}); });

@@ -158,6 +158,7 @@ void Readiness::CheckNow(const Sandbox& sandbox, Checked& checked) {
       WaitFor(uuid, WaitedFor(report));
       return;
     }
+    NoteUid(uuid, report);
     PushKeys(uuid);
     WaitFor(uuid, "its mounts");
     std::string mount_failed;
@@ -178,6 +179,18 @@ void Readiness::CheckNow(const Sandbox& sandbox, Checked& checked) {
   }
   if (!ProbesPass(sandbox, checked)) return;
   NoteReady(sandbox);
+}
+
+// Only the guest knows whether its image had a user already.
+void Readiness::NoteUid(const std::string& uuid, const BootReport& report) {
+  constexpr char kWhat[] = "Cannot note the uid of the guest's user";
+  if (!report.uid || core_.Meta(uuid, kWhat).guest_uid == report.uid) return;
+  {
+    const Turns::Turn turn = core_.Turn(uuid, kWhat);
+    core_.ChangeMeta(uuid, kWhat,
+                     [&](Metadata& meta) { meta.guest_uid = report.uid; });
+  }
+  core_.Read(uuid);
 }
 
 std::string Readiness::FailureOf(const std::string& uuid,
@@ -214,7 +227,7 @@ bool Readiness::ProbesPass(const Sandbox& sandbox, Checked& checked) {
   const std::string& uuid = sandbox.uuid;
   const Metadata meta = core_.Meta(uuid, "Cannot probe the guest");
   const std::vector<Probe> probes =
-      core_.Expanded(core_.AppliedSpec(meta), sandbox).probes;
+      core_.Expanded(core_.AppliedSpec(meta), sandbox, meta.guest_uid).probes;
   checked.probing = true;
   while (checked.probes < probes.size()) {
     const Probe& probe = probes[checked.probes];

@@ -46,6 +46,7 @@ class Readiness {
   void CheckNow(const Sandbox& sandbox, Checked& checked);
   // Tells what is waited for.
   void WaitFor(const std::string& uuid, const std::string& what);
+  void NoteUid(const std::string& uuid, const BootReport& report);
   // Blocks: why the guest will not become ready in this boot, or nothing.
   [[nodiscard]] std::string FailureOf(const std::string& uuid,
                                       const BootReport& report);

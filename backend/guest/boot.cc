@@ -281,6 +281,13 @@ std::string ForGuest(const std::string& url) {
   return url.substr(0, begin) + kHost + url.substr(host_end);
 }
 
+// The guest's words are not to be trusted.
+std::optional<unsigned> ParseId(std::string_view text) {
+  const auto id = ParseNumber(text);
+  if (!id || *id > 2147483647) return std::nullopt;
+  return static_cast<unsigned>(*id);
+}
+
 }  // namespace
 
 const char kBootReportScript[] =
@@ -377,6 +384,8 @@ BootReport ParseBootReport(std::string_view text) {
     if (!report.present) continue;
     if (word == "steps" && parts.size() == 2) {
       report.steps = ParseNumber(parts[1]).value_or(0);
+    } else if (word == "uid" && parts.size() == 2) {
+      report.uid = ParseId(parts[1]);
     } else if (word == "run" && parts.size() >= 3 &&
                ParseNumber(parts[1]).has_value()) {
       report.begun.push_back({std::string(parts[1]),

@@ -52,6 +52,7 @@ struct BootReport {
   bool cloud_init_done = false;  // or there is none
   bool present = false;          // boot.sh has begun in this boot
   bool all = false;              // it is through
+  std::optional<unsigned> uid;   // the user's
   unsigned steps = 0;            // that there will be
   std::vector<BootStep> begun;
 };

@@ -232,7 +232,7 @@ Script() {
 
 RunScript() {
   file=$STATE/step/$1
-  cp "$MNT/step-$1" "$file" && chmod 755 "$file" || exit
+  Known "$MNT/step-$1" >"$file" && chmod 755 "$file" || exit
   if [ "$2" = user ]; then
     AsUser "$file"
   else
@@ -274,7 +274,7 @@ WriteData() {
   # Nobody reads it before it is whose it is to be.
   umask 077
   { [ -e "$2" ] || : >"$2"; } && { [ -z "$3" ] || chown "$3" "$2"; } &&
-    { [ -z "$4" ] || chmod "$4" "$2"; } && cat "$MNT/step-$1" >"$2"
+    { [ -z "$4" ] || chmod "$4" "$2"; } && Known "$MNT/step-$1" >"$2"
 }
 
 # --- The two parts ---
@@ -306,6 +306,12 @@ KnowUser() {
 $entry
 ENTRY
   export LIMA_CIDATA_UID LIMA_CIDATA_COMMENT LIMA_CIDATA_HOME LIMA_CIDATA_SHELL
+}
+
+# A file of the disk's with the uid in its place; a likely one before there is
+# the user.
+Known() {
+  sed "s/@sbxfs-uid:\([0-9]*\)@/${LIMA_CIDATA_UID:-\\1}/g" "$1"
 }
 
 # Where secrets will lie, in memory; variables for commands given to ssh.
@@ -340,6 +346,7 @@ Late() {
     cat "$MNT/hosts" >>$STATE/aliases
     Block $STATE/aliases /etc/hosts
   fi
+  [ -z "$LIMA_CIDATA_UID" ] || echo "uid $LIMA_CIDATA_UID" >>$STATE/state
   LateSteps
   echo all >>$STATE/state
   cd /
@@ -350,8 +357,8 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH HOME=/root
 . $MNT/env.sh
 . $MNT/lima.env
-. $MNT/plan
 KnowUser
+eval "$(Known $MNT/plan)"
 case $1 in
   early) Early ;;
   late) Late ;;

@@ -64,10 +64,14 @@ void Expand(const Placeholders& placeholders, Spec& spec) {
       guest.In(mount.mount_point);
     }
   }
+  // Put in by boot.sh, for only the guest knows whom its image has already.
+  Placeholders there = places;
+  there.uid = "@sbxfs-uid:" + places.uid + "@";
+  const Values step_values(there, spec, false);
   for (ProvisionStep& step : spec.provision) {
     for (std::string* text :
          {&step.script, &step.path, &step.content, &step.owner}) {
-      guest.In(*text);
+      step_values.In(*text);
     }
   }
   for (Probe& probe : spec.probes) {

@@ -221,6 +221,11 @@ TEST(Boot, ReportOfAGuest) {
   EXPECT_EQ(report.begun[2].status, std::nullopt);
   report = ParseBootReport("cloud-init\nnow abc\nboot abc\nsteps 0\nall\n");
   EXPECT_TRUE(report.cloud_init_done && report.present && report.all);
+  EXPECT_EQ(report.uid, std::nullopt);
+  report = ParseBootReport("now abc\nboot abc\nuid 1001\n");
+  EXPECT_EQ(report.uid, 1001U);
+  report = ParseBootReport("now abc\nboot abc\nuid 1001; reboot\nuid -1\n");
+  EXPECT_EQ(report.uid, std::nullopt);
   // The boot before this one; a guest without; one that lies.
   report = ParseBootReport("cloud-init\nnow new\nboot old\nsteps 0\nall\n");
   EXPECT_FALSE(report.present || report.all);
@@ -263,7 +268,7 @@ class BootScript : public testing::Test {
   void TearDown() override { std::filesystem::remove_all(dir_); }
 
   // Runs both parts of the plan.
-  void Run(const BootInput& input) {
+  void Run(const BootInput& input, const std::string& uid = "") {
     for (const auto& [name, text] : BootDocuments(input)) {
       std::ofstream(dir_ / "mnt" / name) << text;
     }
@@ -274,8 +279,9 @@ class BootScript : public testing::Test {
     Replace(script, "STATE=/var/lib/sbxfs",
             "STATE=" + (dir_ / "state").string());
     script +=
-        "CaCerts() { :; }\n. $MNT/env.sh\n. $MNT/lima.env\n. $MNT/plan\n"
-        "EarlySteps\nLateSteps\n";
+        "CaCerts() { :; }\n. $MNT/env.sh\n. $MNT/lima.env\n"
+        "LIMA_CIDATA_UID=" +
+        uid + "\neval \"$(Known $MNT/plan)\"\nEarlySteps\nLateSteps\n";
     EXPECT_EQ(Shell(script), "");
   }
   static void Replace(std::string& text, const std::string& from,
@@ -335,6 +341,25 @@ TEST_F(BootScript, AFailingStepStopsNothing) {
                   "first\nwrong\n== exit status 3\n"));
   EXPECT_THAT(Read("state/log/005"), HasSubstr("\nit's world box 2\n"));
   EXPECT_TRUE(std::filesystem::is_empty(dir_ / "state/step"));
+}
+
+TEST_F(BootScript, TheUidIsTheGuests) {
+  BootInput input = Input();
+  ProvisionStep data = Step(Mode::kData, "");
+  data.path = (dir_ / "made-{{.UID}}").string();
+  data.content = "'{{.UID}}' & {{.UID}}";
+  data.overwrite = true;
+  input.spec.provision = {Step(Mode::kSystem, "echo uid {{.UID}}\n"), data};
+  Placeholders places;
+  places.uid = "1000";
+  Expand(places, input.spec);
+  // Before there is the user, and with one that came after another.
+  for (const std::string uid : {"", "1001"}) {
+    Run(input, uid);
+    const std::string told = uid.empty() ? "1000" : uid;
+    EXPECT_THAT(Read("state/log/002"), HasSubstr("\nuid " + told + "\n"));
+    EXPECT_EQ(Read("made-" + told), "'" + told + "' & " + told);
+  }
 }
 
 // What is taken for blank is formatted.

@@ -42,6 +42,7 @@ Metadata Full() {
   m.rejected_reason = "Cannot accept 'config.yaml': line 1, column 1: …";
   m.applied = "cpus: 2\n";
   m.user = "debian";
+  m.guest_uid = 1001;
   m.ssh_port = 65535;
   m.host_key = "ssh-ed25519 AAAAC3Nza+/= root@box";
   m.authorized_keys = "ssh-ed25519 AAAA a\n# two\n";
@@ -70,6 +71,7 @@ void ExpectEqual(const Metadata& a, const Metadata& b) {
   EXPECT_EQ(a.rejected_reason, b.rejected_reason);
   EXPECT_EQ(a.applied, b.applied);
   EXPECT_EQ(a.user, b.user);
+  EXPECT_EQ(a.guest_uid, b.guest_uid);
   EXPECT_EQ(a.ssh_port, b.ssh_port);
   EXPECT_EQ(a.host_key, b.host_key);
   EXPECT_EQ(a.authorized_keys, b.authorized_keys);

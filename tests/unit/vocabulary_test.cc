@@ -318,7 +318,8 @@ TEST(VocabularyTest, Expand) {
   EXPECT_EQ(spec.mounts[1].location, "/home/bob/x");
   EXPECT_EQ(spec.mounts[1].mount_point, "/h/eve/x");
   EXPECT_EQ(spec.mounts[2].location, "/run/d/a b");
-  EXPECT_EQ(spec.provision[0].script, "lima-box1000! {{json .}} {{.x}} .");
+  EXPECT_EQ(spec.provision[0].script,
+            "lima-box@sbxfs-uid:1000@! {{json .}} {{.x}} .");
   EXPECT_EQ(spec.provision[1].path, "/h/eve/a");
   EXPECT_EQ(spec.provision[1].content, "a b");
   EXPECT_EQ(spec.provision[1].owner, "eve");

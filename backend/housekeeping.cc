@@ -233,6 +233,8 @@ bool Housekeeping::FinishPulls() {
     }
     // Those that are stood on yet, since it was ended early, stay.
     layers_.DropSoon(uuid, spare);
+    // What libvirt has in use for a moment yet.
+    Plan(kSweep, 2s);
     core_.ReadSoon(uuid);
   }
   return left;
@@ -249,20 +251,25 @@ Housekeeping::Next Housekeeping::Pull() {
   }
   if (long_ones.empty()) return next;
   const bool done = WithLease([&](Time) {
+    const auto cut_of = [this](const Uses& uses, const std::string& uuid) {
+      const auto facts = core_.Facts(uuid);
+      return facts ? CutOf(uses, facts->disk) : std::nullopt;
+    };
     const Uses uses(core_, kWhat);
     for (const auto& sandbox : long_ones) {
       const std::string& uuid = sandbox->uuid;
-      const auto facts = core_.Facts(uuid);
-      const auto cut = facts ? CutOf(uses, facts->disk) : std::nullopt;
-      if (!cut) {
+      if (!cut_of(uses, uuid)) {
         auto layers = UnnamedLayers(*sandbox);
         MutexLock lock(mutex_);
         needed_[uuid] = std::move(layers);
         continue;
       }
       try {
-        // No snapshot is taken, and no clone made, in between.
+        // A snapshot since that look would have the pull go beyond its layer.
         const Turns::Turn turn = core_.Turn(uuid, kWhat);
+        core_.Read(uuid);
+        const auto cut = cut_of(Uses(core_, kWhat), uuid);
+        if (!cut) continue;
         BeginPull(core_.Domain(uuid, kWhat).get(),
                   cut->base.empty() ? "" : core_.storage.Path(cut->base),
                   kWhat);

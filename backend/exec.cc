@@ -308,14 +308,7 @@ void Exec::Remove(const std::string& id, Reply<Done> reply) {
     entries_.erase(found);
     names_.erase({entry.job->uuid, entry.job->name});
     if (entry.job->state == JobState::kEnded) {
-      auto& dirty = dirty_[entry.job->uuid];
-      dirty.push_back(id);
-      // Many may follow: they are cleaned up together.
-      if (dirty.size() == 1) {
-        core_.timer.After(1000ms, [this, uuid = entry.job->uuid] {
-          core_.workers.Run([this, uuid] { Clean(uuid); });
-        });
-      }
+      PlanClean(entry.job->uuid, {id});
     }
   }
   core_.catalog.Touch(entry.job->uuid);
@@ -336,6 +329,18 @@ void Exec::Remove(const std::string& id, Reply<Done> reply) {
       });
 }
 
+void Exec::PlanClean(const std::string& uuid,
+                     const std::vector<std::string>& ids) {
+  auto& dirty = dirty_[uuid];
+  // Many may follow: they are cleaned up together.
+  if (dirty.empty()) {
+    core_.timer.After(1000ms, [this, uuid] {
+      core_.workers.Run([this, uuid] { Clean(uuid); });
+    });
+  }
+  dirty.insert(dirty.end(), ids.begin(), ids.end());
+}
+
 void Exec::Clean(const std::string& uuid) {
   std::vector<std::string> ids;
   {
@@ -348,10 +353,12 @@ void Exec::Clean(const std::string& uuid) {
     return;
   }
   try {
-    // What is left is gone with the guest.
     (void)InGuest(uuid, false, EndJobScript(ids));
   } catch (const Error& error) {
     spdlog::debug("{}", error.Sentence());
+    // A guest under load answers later. What is left then goes with it.
+    MutexLock lock(mutex_);
+    PlanClean(uuid, ids);
   }
 }
 

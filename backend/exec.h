@@ -73,8 +73,9 @@ class Exec : public Jobs {
 
   // These block.
   void Begin(const std::string& id) EXCLUDES(mutex_);
-  // Throws Error when there is no way to begin it.
-  void BeginBySsh(const Job& job, const std::string& agent);
+  // Throws Error when there is no way to begin it. `agent`: what was wrong
+  // with it; `asked`: it was, and may have begun the job or do so yet.
+  void BeginBySsh(const Job& job, const std::string& agent, bool asked);
   void Began(const std::string& id, std::optional<int64_t> pid, bool by_ssh)
       EXCLUDES(mutex_);
   void Round(const std::string& uuid) EXCLUDES(mutex_);
@@ -86,6 +87,9 @@ class Exec : public Jobs {
   [[nodiscard]] JobReport Report(const Job& job, bool by_ssh, int wait);
   void Take(const std::string& id, const JobReport& report, const Job& asked);
   void Silent(const std::string& id, const Error& error) EXCLUDES(mutex_);
+  // Soon removes what is left in the guest of jobs that are gone.
+  void PlanClean(const std::string& uuid, const std::vector<std::string>& ids)
+      REQUIRES(mutex_);
   void Clean(const std::string& uuid) EXCLUDES(mutex_);
 
   // When the next round of the sandbox is due; nothing runs: never.

@@ -87,7 +87,7 @@ void Exec::Begin(const std::string& id) {
         why = error.Sentence();
       }
     }
-    BeginBySsh(*job, why);
+    BeginBySsh(*job, why, agent);
   } catch (const Error& error) {
     Fail(id, error);
     Change(id, [&](Job& changed) {
@@ -97,11 +97,12 @@ void Exec::Begin(const std::string& id) {
   }
 }
 
-void Exec::BeginBySsh(const Job& job, const std::string& agent) {
+void Exec::BeginBySsh(const Job& job, const std::string& agent, bool asked) {
   JobReport report;
   try {
     report = ParseJobReport(
-        RunBySshAsRoot(core_, job.uuid, DetachedJobScript(job.id, job.wish),
+        RunBySshAsRoot(core_, job.uuid,
+                       DetachedJobScript(job.id, job.wish, asked),
                        job.wish.input, 60s)
             .output,
         0, 0);
@@ -231,7 +232,9 @@ void Exec::AskNow(const Job& job, const Entry& entry) {
   const auto quiet = Clock::now() - entry.reported;
   if (report || (entry.watchers > 0 && quiet > 250ms)) {
     const JobReport told = Report(job, entry.by_ssh, entry.by_ssh ? 5 : 0);
-    if (report || told.kind != JobReport::Kind::kGone) {
+    // It may not have come to its first line yet.
+    const bool young = Clock::now() - entry.since < 10s;
+    if (told.kind != JobReport::Kind::kGone || (report && !young)) {
       Take(job.id, told, job);
     }
   }

@@ -1,8 +1,8 @@
 # Runs jobs in a guest, apart from what began them, and tells how they go. Runs
 # as root, after lines that set id (of the job), and for Job: user, how (shell
 # or argv), cwd, most (bytes of a stream that are kept), deadline (seconds, or
-# empty), together (yes: both streams are one) and the function Variables, which
-# exports the job's own. A call of Job, Detached, Report, End or Jobs follows.
+# empty), together (yes: both streams are one), asked (for Detached: whether the
+# agent was) and the function Variables, which exports the job's own. A call of Job, Detached, Report, End or Jobs follows.
 #
 # A job has a directory of a tmpfs, with out, err, pid, status and late, and a
 # control group of its own, so that whatever it started can be ended.
@@ -47,10 +47,16 @@ $entry
 ENTRY
 }
 
+# Who makes the directory runs the job; who comes later tells how it goes.
 Prepare() {
   Base
-  mkdir -p "$dir" "$group/$id" 2>/dev/null
-  [ -d "$dir" ] || Refuse "nothing can be written to $base"
+  mkdir -p "$group/$id" 2>/dev/null
+  if ! mkdir "$dir" 2>/dev/null; then
+    [ -d "$dir" ] || Refuse "nothing can be written to $base"
+    Await 1
+    Report 0 0
+    exit
+  fi
   WhoIs || Refuse "there is no user '$user' in the guest"
   : "${shell:=/bin/sh}"
   mkfifo "$dir/.out" "$dir/.err" || Refuse "$base takes no pipes"
@@ -217,6 +223,8 @@ Report() {
 }
 
 Job() {
+  # The agent was so late that ssh was asked; the job may be over and removed.
+  [ ! -e "$base/.by-ssh/$id" ] || exit 0
   umask 077
   Prepare
   umask 022
@@ -224,9 +232,12 @@ Job() {
   Report 0 0
 }
 
-# By ssh, whose connection is no place for a job: its input is kept.
+# By ssh, whose connection is no place for a job: its input is kept. The agent
+# that did not answer may have begun it, or may yet.
 Detached() {
   umask 077
+  Base
+  [ "$asked" = no ] || mkdir -p "$base/.by-ssh/$id" 2>/dev/null
   Prepare
   cat >"$dir/in"
   umask 022

@@ -50,8 +50,10 @@ std::string JobScript(const std::string& id, const JobWish& wish) {
   return Running(id, wish, "Job");
 }
 
-std::string DetachedJobScript(const std::string& id, const JobWish& wish) {
-  return Running(id, wish, "Detached");
+std::string DetachedJobScript(const std::string& id, const JobWish& wish,
+                              bool asked) {
+  return fmt::format("asked={}\n{}", asked ? "yes" : "no",
+                     Running(id, wish, "Detached"));
 }
 
 std::string JobReportScript(const std::string& id, uint64_t out, uint64_t err,

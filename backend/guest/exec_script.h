@@ -25,9 +25,10 @@ constexpr uint64_t kNoJobPiece = uint64_t{1} << 62;
 // Runs it, reads its standard input, and reports in the end.
 [[nodiscard]] std::string JobScript(const std::string& id, const JobWish& wish);
 // The same, not tied to what began it: reports when it has ended or after some
-// seconds.
+// seconds. `asked`: the guest's agent was asked for the job before, and may
+// have begun it or come to it later; it runs once.
 [[nodiscard]] std::string DetachedJobScript(const std::string& id,
-                                            const JobWish& wish);
+                                            const JobWish& wish, bool asked);
 // How it goes, with what its streams have from there on; after `wait` seconds,
 // unless it ends before.
 [[nodiscard]] std::string JobReportScript(const std::string& id, uint64_t out,

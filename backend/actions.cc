@@ -289,12 +289,14 @@ void Actions::Perform(Action& action) {
       return simple([](virDomainPtr d) { return virDomainSuspend(d); });
     case Verb::kResume:
       return simple([](virDomainPtr d) { return virDomainResume(d); });
-    case Verb::kSave:
+    case Verb::kSave: {
       Doing(action, std::nullopt, "saving its memory");
+      const Turns::Turn mounts = provision_.mounts().Release(uuid, action.what);
       return simple([](virDomainPtr d) {
         EndPull(d);
         return virDomainManagedSave(d, 0);
       });
+    }
     case Verb::kReset:
       return simple([](virDomainPtr d) { return virDomainReset(d, 0); });
     case Verb::kFactoryReset:

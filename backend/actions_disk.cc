@@ -2,22 +2,14 @@
 #include <fmt/format.h>
 #include <libvirt/virterror.h>
 
+#include <optional>
+
 #include "backend/actions.h"
+#include "backend/guest_freeze.h"
 #include "backend/libvirt_error.h"
 #include "backend/util/log.h"
 
 namespace sbxfs {
-namespace {
-
-constexpr int kFreezeSeconds = 2;
-
-// Whether the guest has written everything out and writes no more.
-bool Freeze(virDomainPtr domain) {
-  virDomainAgentSetResponseTimeout(domain, kFreezeSeconds, 0);
-  return virDomainFSFreeze(domain, nullptr, 0, 0) >= 0;
-}
-
-}  // namespace
 
 void Actions::WithGuestDown(Action& action,
                             const std::function<void(bool quiesced)>& work,
@@ -31,20 +23,21 @@ void Actions::WithGuestDown(Action& action,
     return;
   }
   Doing(action, State::kStopping, "step 1 of 2: ending the guest");
-  bool quiesced = false;
   try {
     const Turns::Turn turn = core_.Turn(action.uuid, action.what);
     const DomainPtr domain = core_.Domain(action.uuid, action.what);
     // Killed and not shut down: what its memory holds beyond the disk is given
     // up in any case.
-    quiesced = before->state != State::kPaused &&
-               HasAgent(before->domain_xml) && Freeze(domain.get());
+    std::optional<GuestFreeze> frozen;
+    if (before->state != State::kPaused && HasAgent(before->domain_xml)) {
+      frozen.emplace(domain.get());
+    }
     if (virDomainDestroy(domain.get()) < 0 &&
         virDomainIsActive(domain.get()) == 1) {
       ThrowLibvirt(action.what);
     }
     core_.Read(action.uuid);
-    work(quiesced);
+    work(frozen && frozen->Holds());
   } catch (...) {
     const Error error = CurrentError();
     try {
@@ -61,11 +54,7 @@ void Actions::BringBack(Action& action, const Sandbox& before,
                         std::chrono::steady_clock::time_point until,
                         const std::function<void(bool paused)>& resume) {
   MustGoOn(action);
-  if (!core_.catalog.IsOff(action.uuid)) {
-    const DomainPtr domain = core_.Domain(action.uuid, action.what);
-    virDomainFSThaw(domain.get(), nullptr, 0, 0);
-    return;
-  }
+  if (!core_.catalog.IsOff(action.uuid)) return;
   if (resume) {
     resume(before.state == State::kPaused);
     return;

@@ -91,6 +91,7 @@ void Actions::Boot(Action& action) {
     const Spec spec = core_.SpecOf(meta);
     const auto forwards = ForwardsOf(spec, meta.ssh_port);
     provision_.ports().CheckStart(uuid, forwards, what);
+    provision_.mounts().CheckStart(uuid, what);
     // It may have been saved with others.
     if (saved) provision_.ports().Change(uuid, forwards, what);
     core_.ChangeMeta(uuid, what, [](Metadata& changed) {

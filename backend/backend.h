@@ -152,6 +152,7 @@ struct Sandbox {
 
   // The entries of its collections: name to value, as it reads back.
   std::map<std::string, std::string> mounts;
+  std::string mount_way;  // how they come into the guest, and why so
   std::map<std::string, std::string> ports;
   std::set<std::string> secrets;  // their values are never shown
   // The additional disks that it is defined with, or that config.yaml names.

@@ -107,6 +107,14 @@ class Core {
   [[nodiscard]] Spec Expanded(Spec spec, const Sandbox& sandbox,
                               std::optional<unsigned> guest_uid) const;
 
+  // How a sandbox's mounts come into its guest.
+  [[nodiscard]] MountWay WayOfMounts(const Spec& spec,
+                                     const Metadata& meta) const {
+    return ChooseMountWay(spec,
+                          {local && !test_driver, meta.uid, guest_uid,
+                           meta.guest_uid.value_or(spec.uid.value_or(1000))});
+  }
+
   // Whether 127.0.0.1:PORT of this machine leads to guests.
   [[nodiscard]] bool ReachesGuests() const { return local || relayed; }
   // The architecture that a spec comes to here.

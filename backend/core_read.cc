@@ -237,6 +237,11 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
   try {
     const Spec spec = SpecOf(meta);
     AddSpec(sandbox, spec);
+    if (!spec.mounts.empty() && !test_driver) {
+      const MountWay way = WayOfMounts(spec, meta);
+      sandbox.mount_way = way.nine_p ? "9p" : "reverse-sshfs";
+      if (!way.why.empty()) sandbox.mount_way += ", since " + way.why;
+    }
     std::optional<Spec> served;
     if (!off && !test_driver) {
       served = Expanded(spec, sandbox, meta.guest_uid);

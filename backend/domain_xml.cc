@@ -215,6 +215,17 @@ void AddPorts(xmlNode* devices, unsigned devices_count) {
   }
 }
 
+void AddDirectory(xmlNode* devices, const HostDirectory& directory) {
+  // Inode numbers of several file systems below it are told apart.
+  xmlNode* node = AddXml(devices, "filesystem",
+                         {{"type", "mount"},
+                          {"accessmode", directory.accessmode},
+                          {"multidevs", "remap"}});
+  AddXml(node, "source", {{"dir", directory.location}});
+  AddXml(node, "target", {{"dir", directory.tag}});
+  if (!directory.writable) AddXml(node, "readonly");
+}
+
 void AddDevices(xmlNode* domain, const DomainInput& input) {
   xmlNode* devices = AddXml(domain, "devices");
   const unsigned disks = (input.disk_volume.empty() ? 0 : 1) +
@@ -232,8 +243,12 @@ void AddDevices(xmlNode* domain, const DomainInput& input) {
            "serial", DiskSerial(name));
     ++target.back();
   }
+  for (const HostDirectory& directory : input.directories) {
+    AddDirectory(devices, directory);
+  }
+  // Those of the channel's controller, the balloon and the rng too.
   AddPorts(devices,
-           disks + 3);  // the channel's controller, the balloon, the rng
+           disks + static_cast<unsigned>(input.directories.size()) + 3);
   AddXml(devices, "controller",
          {{"type", "usb"}, {"index", "0"}, {"model", "none"}});
   AddConsole(devices, input);
@@ -274,6 +289,9 @@ void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
       }
       if (target == "vda") facts.disk = volume;
       if (target == "vdb") facts.seed = volume;
+    } else if (XmlName(node) == "filesystem") {
+      std::string tag = XmlAttribute(XmlChild(node, "target"), "dir");
+      if (IsTag(tag)) facts.tags.insert(std::move(tag));
     } else if (XmlName(node) == "interface") {
       if (!target.empty()) facts.interface_targets.push_back(target);
       if (facts.mac.empty()) {

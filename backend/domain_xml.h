@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "backend/forwards.h"
 #include "backend/metadata.h"
+#include "backend/mount/nine_p.h"
 #include "backend/xml.h"
 
 namespace sbxfs {
@@ -38,6 +40,7 @@ struct DomainInput {
   std::string nvram_path;
   std::string mac;  // of the user-mode NIC
   std::vector<Forward> forwards;
+  std::vector<HostDirectory> directories;  // which QEMU serves by 9p
 };
 
 // The XML for virDomainDefineXML, built with libxml2.
@@ -59,9 +62,10 @@ struct DomainFacts {
   std::vector<std::string> interface_targets;  // host side, "vnet0"
   // Sorted: what a running guest forwards, what another will at its start.
   std::vector<Forward> forwards;
-  std::string disk;           // the volume or file that vda is, without a path
-  std::string seed;           // the same of vdb
-  std::string recorded_disk;  // what our metadata names, if that differs
+  std::set<std::string> tags;  // of directories that QEMU serves for us
+  std::string disk;            // the volume or file that vda is, without a path
+  std::string seed;            // the same of vdb
+  std::string recorded_disk;   // what our metadata names, if that differs
   std::optional<Metadata> metadata;
   // Not of the XML alone: keys that others gave the definition another value
   // for, as ChangedSince has them.

@@ -17,6 +17,7 @@ std::vector<Fact> FactsOf(const Host& host, const Sandbox& sandbox) {
   if (sandbox.ssh_port != 0) {
     add("ssh.localPort", fmt::to_string(sandbox.ssh_port));
   }
+  add("mountType", sandbox.mount_way);
   return facts;
 }
 

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <optional>
 #include <thread>
 
+#include "backend/guest_freeze.h"
 #include "backend/libvirt_error.h"
 #include "backend/util/error.h"
 #include "backend/xml.h"
@@ -26,34 +28,6 @@ const xmlNode* FirstDisk(const xmlNode* domain) {
   }
   return nullptr;
 }
-
-constexpr int kFreezeSeconds = 2;
-
-// Frozen for as long as it lives, when the guest can be.
-class Frozen {
- public:
-  Frozen(virDomainPtr domain, bool agent) : domain_(domain) {
-    if (!agent) return;
-    virDomainAgentSetResponseTimeout(domain_, kFreezeSeconds, 0);
-    virDomainFSFreeze(domain_, nullptr, 0, 0);
-    // An answer that came too late may have left it frozen.
-    thaw_ = true;
-  }
-  ~Frozen() {
-    if (!thaw_) return;
-    virDomainFSThaw(domain_, nullptr, 0, 0);
-    // It is another's.
-    virDomainAgentSetResponseTimeout(
-        domain_, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_DEFAULT, 0);
-    virResetLastError();
-  }
-  Frozen(const Frozen&) = delete;
-  Frozen& operator=(const Frozen&) = delete;
-
- private:
-  const virDomainPtr domain_;
-  bool thaw_ = false;
-};
 
 std::string BackupXml(const std::string& target, const std::string& path) {
   const XmlDoc doc = NewXml("domainbackup");
@@ -146,7 +120,8 @@ std::string ForeignTarget(std::string_view xml, std::string_view what) {
 void BackUpDisk(virDomainPtr domain, const std::string& target,
                 const std::string& path, bool agent, std::string_view what) {
   {
-    const Frozen frozen(domain, agent);
+    std::optional<GuestFreeze> frozen;
+    if (agent) frozen.emplace(domain);
     // QEMU copies what is overwritten from now on before that happens.
     if (virDomainBackupBegin(domain, BackupXml(target, path).c_str(), nullptr,
                              VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL) < 0) {
@@ -156,7 +131,9 @@ void BackUpDisk(virDomainPtr domain, const std::string& target,
   try {
     AwaitBackup(domain, what);
   } catch (...) {
-    virDomainAbortJob(domain);
+    // Ended, and another's job may have begun.
+    const std::string now = TakeString(virDomainBackupGetXMLDesc(domain, 0));
+    if (now.find(path) != std::string::npos) virDomainAbortJob(domain);
     virResetLastError();
     throw;
   }

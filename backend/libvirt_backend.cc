@@ -19,6 +19,7 @@
 #include "backend/facets.h"
 #include "backend/guest/keys.h"
 #include "backend/guest_clock.h"
+#include "backend/guest_freeze.h"
 #include "backend/host_documents.h"
 #include "backend/housekeeping.h"
 #include "backend/images.h"
@@ -64,10 +65,12 @@ class LibvirtBackend : public Backend {
         images_(core_),
         provision_(core_, images_),
         readiness_(core_, provision_),
+        thaw_(core_),
         actions_(core_, images_, provision_),
         housekeeping_(core_, documents_, images_, provision_) {
     core_.on_read = [this](const std::string& uuid) {
       readiness_.Look(uuid);
+      thaw_.Look(uuid);
       provision_.mounts().Look(uuid);
       provision_.ports().Look(uuid);
       provision_.tunnels().Look(uuid);
@@ -409,6 +412,7 @@ class LibvirtBackend : public Backend {
   Clones clones_{core_, images_, provision_};
   GuestClock clock_{core_};
   Readiness readiness_;
+  Thaw thaw_;
   Secrets secrets_{core_};
   Exec exec_{core_};
   Relay relay_{core_};

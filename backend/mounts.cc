@@ -12,8 +12,10 @@
 #include <sstream>
 #include <thread>
 
+#include "backend/guest/boot.h"
 #include "backend/guest_shell.h"
 #include "backend/libvirt_error.h"
+#include "backend/mount/nine_p.h"
 #include "backend/mount/server.h"
 #include "backend/mount/sshfs.h"
 #include "backend/run_dir.h"
@@ -50,6 +52,12 @@ std::string LastLine(const stdfs::path& path) {
     if (!Trim(line).empty()) last = Trim(line);
   }
   return last.substr(0, 300);
+}
+
+std::set<std::string> TagsOf(const Sandbox& sandbox) {
+  return sandbox.domain_xml.find("<filesystem") == std::string::npos
+             ? std::set<std::string>()
+             : ParseDomain(sandbox.domain_xml).tags;
 }
 
 std::string What(const Sandbox& sandbox, const MountSpec& mount) {
@@ -167,8 +175,11 @@ Mounts::Failures Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
     }
   }
   Failures failures;
-  if (wanted.empty() && ended.empty()) return failures;
+  if (wanted.empty() && ended.empty() && TagsOf(sandbox).empty()) {
+    return failures;
+  }
   Guest guest = AwaitEnd(sandbox, ended);
+  SettleNineP(sandbox, guest, wanted, failures);
   if (!wanted.empty() && !guest.has_sshfs) {
     InstallSshfs(sandbox);
     guest = AskGuest(sandbox);
@@ -193,6 +204,73 @@ Mounts::Failures Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
     }
   }
   return failures;
+}
+
+void Mounts::SettleNineP(const Sandbox& sandbox, const Guest& guest,
+                         std::map<std::string, const MountSpec*>& wanted,
+                         Failures& failures) const {
+  // With another uid the files would not be the guest's user's.
+  std::set<std::string> tags;
+  if (guest.uid == fmt::to_string(sandbox.uid)) tags = TagsOf(sandbox);
+  std::map<std::string, std::string> stays;
+  std::vector<const MountSpec*> missing;
+  std::erase_if(wanted, [&](const auto& one) {
+    const std::string tag = TagOf(*one.second);
+    if (tags.count(tag) == 0) return false;
+    stays.emplace(one.second->mount_point, tag);
+    const auto there = guest.nine_p.find(one.second->mount_point);
+    if (there == guest.nine_p.end() || there->second != tag) {
+      missing.push_back(one.second);
+    }
+    return true;
+  });
+  for (const auto& [point, tag] : guest.nine_p) {
+    const auto stay = stays.find(point);
+    if (stay != stays.end() && stay->second == tag) continue;
+    (void)RunInGuest(core_, sandbox.uuid, NinePUnmountScript(point, true), "",
+                     30s);
+  }
+  for (const MountSpec* mount : missing) {
+    const ShellResult result =
+        RunInGuest(core_, sandbox.uuid, NinePMountScript(*mount), "", 30s);
+    if (result.status == 0) continue;
+    failures.emplace(mount->name,
+                     Error(EIO, fmt::format("{}: by 9p, mount said '{}'",
+                                            What(sandbox, *mount),
+                                            LastWords(result.output))));
+  }
+}
+
+void Mounts::CheckStart(const std::string& uuid, std::string_view what) const {
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  if (sandbox == nullptr) return;
+  const std::set<std::string> tags = TagsOf(*sandbox);
+  if (tags.empty()) return;
+  for (const auto& mount : Wanted(core_.SpecFor(*sandbox))) {
+    if (tags.count(TagOf(mount)) == 0) continue;
+    (void)OpenLocation(mount.location, mount.writable,
+                       RightsOfProcess(getpid(), geteuid(), getegid()), what);
+  }
+}
+
+Turns::Turn Mounts::Release(const std::string& uuid,
+                            std::string_view what) const {
+  Turns::Turn turn =
+      core_.turns.Take("mounts " + uuid, "change the mounts", kPatience);
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  if (sandbox == nullptr || TagsOf(*sandbox).empty()) return turn;
+  for (const auto& [point, tag] : AskGuest(*sandbox).nine_p) {
+    const ShellResult result =
+        RunInGuest(core_, uuid, NinePUnmountScript(point, false), "", 30s);
+    if (result.status == 0) continue;
+    throw Error(
+        EBUSY,
+        fmt::format("{}: QEMU saves no guest that has a directory by 9p, and "
+                    "'{}' could not be unmounted: '{}'; end what uses it, or "
+                    "set mountType to reverse-sshfs",
+                    what, point, LastWords(result.output)));
+  }
+  return turn;
 }
 
 // As Lima does: images that know nothing of us have none.
@@ -251,6 +329,9 @@ Mounts::Guest Mounts::AskGuest(const Sandbox& sandbox) const {
     std::string source, point, type;
     words >> source >> point >> type;
     if (type == "fuse.sshfs") guest.mounted.insert(Unescape(point));
+    if (type == "9p" && IsTag(source)) {
+      guest.nine_p.emplace(Unescape(point), source);
+    }
   }
   return guest;
 }

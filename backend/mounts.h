@@ -36,6 +36,12 @@ class Mounts {
   // in the guest. After all were tried throws Error for the first that failed,
   // or, with `name`, for that one alone.
   void Settle(const std::string& uuid, const std::string* name = nullptr);
+  // Blocks: throws Error where QEMU could not open what it is to serve by 9p.
+  void CheckStart(const std::string& uuid, std::string_view what) const;
+  // Blocks: QEMU saves no guest that has one of these mounted. Until the turn
+  // ends they stay unmounted. Throws Error(EBUSY) where one is in use.
+  [[nodiscard]] Turns::Turn Release(const std::string& uuid,
+                                    std::string_view what) const;
   // Keeps them so from now on, as long as it runs. Returns at once.
   void Look(const std::string& uuid) EXCLUDES(mutex_);
 
@@ -48,7 +54,8 @@ class Mounts {
   struct Guest {
     std::string uid, gid;
     bool has_sshfs = false;
-    std::set<std::string> mounted;  // mount points of sshfs
+    std::set<std::string> mounted;              // mount points of sshfs
+    std::map<std::string, std::string> nine_p;  // mount points to our tags
   };
 
   [[nodiscard]] bool Serves(const Sandbox* sandbox) const;
@@ -63,6 +70,11 @@ class Mounts {
                                const std::set<std::string>& ended) const;
   static void Forget(const std::string& uuid);
   void InstallSshfs(const Sandbox& sandbox) const;
+  // What QEMU serves: mounted, and unmounted where it is not wanted. The rest
+  // of `wanted` is for sshfs.
+  void SettleNineP(const Sandbox& sandbox, const Guest& guest,
+                   std::map<std::string, const MountSpec*>& wanted,
+                   Failures& failures) const;
   void Start(const Sandbox& sandbox, const MountSpec& mount, const Guest& guest,
              const std::filesystem::path& slip, const std::string& digest);
   void Await(const Sandbox& sandbox, const MountSpec& mount,

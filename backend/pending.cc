@@ -1,5 +1,6 @@
 #include "backend/pending.h"
 
+#include <algorithm>
 #include <set>
 #include <string>
 
@@ -28,6 +29,24 @@ void AddPendingPorts(Keys& keys, const DomainFacts& facts, const Spec& now) {
   if (there != wanted) keys.emplace("portForwards");
 }
 
+// What QEMU serves by 9p it serves from the guest's start to its end: a mount
+// that came since is by sshfs, and one that went is out of sight, but root in
+// the guest can have it back.
+void AddPendingDirectories(Keys& keys, const DomainFacts& facts,
+                           const MountWay& way, const Spec& served) {
+  Keys wanted;
+  for (const auto& directory : DirectoriesOf(served)) {
+    if (way.nine_p) wanted.insert(directory.tag);
+  }
+  const Keys& has = facts.tags;
+  if (!std::includes(wanted.begin(), wanted.end(), has.begin(), has.end())) {
+    keys.emplace("mounts");
+  }
+  if (!std::includes(has.begin(), has.end(), wanted.begin(), wanted.end())) {
+    keys.emplace("mountType");
+  }
+}
+
 // What was put into config.yaml since the definition was made.
 Keys ChangedKeys(Core& core, const Metadata& meta, const Spec& now) {
   if (meta.applied == core.StackOf(meta)) return {};
@@ -45,7 +64,7 @@ Keys ChangedKeys(Core& core, const Metadata& meta, const Spec& now) {
            key == "autostart" || key == "snapshotMemory" ||
            key.starts_with("ssh.forward") || key == "ssh.loadDotSSHPubKeys" ||
            key == "ssh.localPort" || key == "portForwards" || key == "mounts" ||
-           key == "cpus" || key == "memory";
+           key.starts_with("mountType") || key == "cpus" || key == "memory";
   });
   return keys;
 }
@@ -69,6 +88,7 @@ std::string PendingOf(Core& core, const DomainFacts& facts, const Spec& now,
       keys.emplace("portForwards");
     }
     if (MountsDigest(*served) != NotedMounts(xml)) keys.emplace("mounts");
+    AddPendingDirectories(keys, facts, core.WayOfMounts(now, meta), *served);
   }
   for (const auto& key : facts.changed) {
     keys.erase(key);

@@ -255,6 +255,9 @@ void Provision::Define(const std::string& uuid, const std::string& name,
   for (const auto& disk : spec.additional_disks) {
     input.extra_disks.push_back(disk.name);
   }
+  if (core_.WayOfMounts(spec, meta).nine_p) {
+    input.directories = DirectoriesOf(ExpandedFor(meta, uuid, name, spec));
+  }
   input.mac = MacFor(uuid);
   input.forwards = ForwardsOf(spec, meta.ssh_port);
   const ConnPtr conn = core_.connection.Get(what);

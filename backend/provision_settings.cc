@@ -326,8 +326,13 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
   if (meta.applied == core_.StackOf(meta) && !meta.defined.empty()) {
     // The seed depends on more: the name, keys, proxies.
     const std::string volume = meta.seed_volume;
-    if (core_.test_driver || !FreshenSeed(meta, uuid, name, spec)) return;
-    if (meta.seed_volume == volume) {
+    if (core_.test_driver) return;
+    // Where the guest told its user's uid, 9p may not serve it any more.
+    const bool other_way =
+        facts && facts->tags.empty() == core_.WayOfMounts(spec, meta).nine_p &&
+        !spec.mounts.empty() && !spec.plain;
+    if (!FreshenSeed(meta, uuid, name, spec) && !other_way) return;
+    if (meta.seed_volume == volume && !other_way) {
       core_.ChangeMeta(uuid, what, [&meta](Metadata& now) {
         now.seed_volume = meta.seed_volume;
         now.seed_digest = meta.seed_digest;

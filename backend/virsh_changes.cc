@@ -65,6 +65,7 @@ bool IsOurDevice(const xmlNode* device) {
            !DiskOfVolume(XmlAttribute(XmlChild(device, "source"), "volume"))
                 .empty();
   }
+  if (name == "filesystem") return IsTag(XmlAttribute(target, "dir"));
   if (name == "controller") {
     const std::string type = XmlAttribute(device, "type");
     return type == "pci" || type == "usb" ||

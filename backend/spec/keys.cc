@@ -196,7 +196,6 @@ struct Idle {
   std::string_view why;
 };
 constexpr char kMac[] = "it is for macOS";
-constexpr char kReverse[] = "every mount is by reverse sshfs";
 constexpr Idle kIdle[] = {
     {"audio", "a sandbox has no sound"},
     {"containerd", "containerd is not installed; a provision step can do it"},
@@ -210,11 +209,8 @@ constexpr Idle kIdle[] = {
     {"message", "nothing is printed at a start"},
     {"minimumLimaVersion", "this is not Lima"},
     {"mountInotify", "changes on the host are not told to the guest's inotify"},
-    {"mountType", kReverse},
-    {"mountTypesUnsupported", kReverse},
-    {"mounts[].9p", kReverse},
     {"mounts[].sshfs.sftpDriver", "sbxfs serves the files itself"},
-    {"mounts[].virtiofs", kReverse},
+    {"mounts[].virtiofs", "virtiofs is not used: virtiofsd has root's rights"},
     {"nestedVirtualization", "the CPU is as cpuType says"},
     {"networks[].socket", kMac},
     {"networks[].vzNAT", kMac},

@@ -1,0 +1,194 @@
+// Directories that QEMU serves itself: of a session's user, whose rights it
+// has. One Debian guest of that user's.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pwd.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "tests/support/debian_guests.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+namespace stdfs = std::filesystem;
+using testing::HasSubstr;
+
+// Debian's first user, and so the guest's.
+constexpr uid_t kUser = 1000;
+
+class NinePTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const auto why = NoBootBecause(); !why.empty()) GTEST_SKIP() << why;
+    home_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "joe";
+    for (const auto& place : {home_, home_ / "run", home_ / "tree",
+                              home_ / "rw", home_ / "ro", home_ / "late"}) {
+      stdfs::create_directory(place);
+      ASSERT_EQ(chown(place.c_str(), kUser, kUser), 0);
+      ASSERT_EQ(chmod(place.c_str(), 0700), 0);
+    }
+    // libvirt serves nobody whom the machine does not know. This name space is
+    // the tests' own.
+    if (getpwuid(kUser) == nullptr) {
+      const stdfs::path passwd = home_ / "passwd";
+      stdfs::copy_file("/etc/passwd", passwd);
+      std::ofstream(passwd, std::ios::app)
+          << fmt::format("joe:x:{0}:{0}::{1}:/bin/sh\n", kUser, home_.string());
+      ASSERT_EQ(mount(passwd.c_str(), "/etc/passwd", nullptr, MS_BIND, nullptr),
+                0);
+      known_ = true;
+    }
+    // What the build tree and the image lie in may be closed to joe.
+    stdfs::copy_file(std::string(SBXFS_BIN_DIR) + "/sbxfs", home_ / "sbxfs");
+    stdfs::copy_file(GuestImage(), home_ / "image");
+    ASSERT_EQ(chmod((home_ / "image").c_str(), 0644), 0);
+    before_ = World::Now();
+  }
+  void TearDown() override {
+    if (home_.empty()) return;
+    (void)Sh(
+        "echo kill >tree/box/status; rmdir tree/box tree/.host/trash/box;"
+        "rm tree/.host/images/debian; fusermount3 -uz tree");
+    (void)RunProgram({"pkill", "-u", std::to_string(kUser)});
+    EXPECT_TRUE(Eventually([] { return Processes().empty(); })) << Processes();
+    if (known_) (void)umount("/etc/passwd");
+    EXPECT_EQ(World::Now(), before_);
+    stdfs::remove_all(home_);
+  }
+
+  [[nodiscard]] Ended Sh(const std::string& script,
+                         std::chrono::seconds limit = 60s) const {
+    const std::string home = home_.string();
+    return RunProgram(
+        {"setpriv", "--reuid", std::to_string(kUser), "--regid",
+         std::to_string(kUser), "--clear-groups", "env", "-i", "-C", home,
+         "HOME=" + home, "XDG_RUNTIME_DIR=" + home + "/run",
+         std::string("PATH=") + std::getenv("PATH"), "sh", "-c", script},
+        limit);
+  }
+  [[nodiscard]] std::string Said(const std::string& script,
+                                 std::chrono::seconds limit = 60s) const {
+    Ended ended = Sh(script, limit);
+    EXPECT_EQ(ended.status, 0)
+        << script << ": " << ended.err << Sh("cat tree/box/error").out;
+    return std::move(ended.out);
+  }
+  // What the guest's user says.
+  [[nodiscard]] std::string In(const std::string& command) const {
+    return Said("exec 3<>tree/box/exec/new; cat >&3 <<'E'\n" + command +
+                "\nE\ncat <&3");
+  }
+  [[nodiscard]] static std::string Processes() {
+    return RunProgram({"pgrep", "-l", "-u", std::to_string(kUser)}).out;
+  }
+
+  stdfs::path home_;
+  World before_;
+  bool known_ = false;
+};
+
+TEST_F(NinePTest, MountTypeNinePIsServedByQemuOfTheUser) {
+  const std::string rw = (home_ / "rw").string();
+  const std::string ro = (home_ / "ro").string();
+  EXPECT_EQ(Said("./sbxfs -o start_timeout=240 qemu:///session tree"), "");
+  (void)Said("cp image tree/.host/images/debian", 120s);
+  (void)Said(
+      "echo from the host >ro/seen; "
+      "head -c 33554432 /dev/urandom | tee ro/much >late/much");
+  (void)Said(
+      fmt::format("cat >tree/box.yaml <<'E'\n"
+                  "images: [{{location: debian}}]\n"
+                  "memory: 512MiB\n"
+                  "mountType: 9p\n"
+                  "mounts:\n"
+                  "- {{location: {}, writable: true, 9p: {{msize: "
+                  "64KiB, cache: none}}}}\n"
+                  "- {{location: {}}}\n"
+                  "E\n",
+                  rw, ro));
+  EXPECT_THAT(Said("cat tree/box/effective.yaml"),
+              HasSubstr("\n# mountType: 9p\n"));
+  (void)Said("echo start >tree/box/status", 300s);
+  EXPECT_EQ(Said("cat tree/box/pending"), "");
+  EXPECT_EQ(RunProgram({"pgrep", "-x", "sbxfs-mount"}).out, "");
+
+  const std::string mounts = In("grep ' 9p ' /proc/mounts");
+  EXPECT_THAT(mounts, HasSubstr(" " + rw + " 9p rw,"));
+  EXPECT_THAT(mounts, HasSubstr(" " + ro + " 9p ro,"));
+  EXPECT_THAT(mounts, HasSubstr(",msize=65536,"));
+
+  // One file is the same on both sides, and its owner's on both.
+  EXPECT_EQ(In(fmt::format("cat {0}/seen; echo guest >{1}/made; "
+                           "stat -c %u {0}/seen {1}/made; id -u",
+                           ro, rw)),
+            "from the host\n1000\n1000\n1000\n");
+  EXPECT_EQ(ReadText(home_ / "rw/made"), "guest\n");
+  struct stat made {};
+  ASSERT_EQ(stat((home_ / "rw/made").c_str(), &made), 0);
+  EXPECT_EQ(made.st_uid, kUser);
+  EXPECT_EQ(In(fmt::format("touch {}/x 2>&1 | grep -c 'Read-only'; "
+                           "sudo mount -o remount,rw {}; "
+                           "sudo touch {}/y 2>&1 | grep -c 'Read-only'",
+                           ro, ro, ro)),
+            "1\n1\n");
+  EXPECT_FALSE(stdfs::exists(home_ / "ro/y"));
+
+  // Saved, and there again; not while it is in use.
+  (void)Said(
+      fmt::format("mkdir tree/box/exec/in; echo 'cd {}; exec sleep 1000' | "
+                  "dd of=tree/box/exec/in/command oflag=nonblock 2>/dev/null",
+                  rw));
+  EXPECT_NE(Sh("echo save >tree/box/status").status, 0);
+  EXPECT_THAT(Said("cat tree/box/error"),
+              HasSubstr(fmt::format("Cannot save 'box': QEMU saves no guest "
+                                    "that has a directory by 9p, and '{}' "
+                                    "could not be unmounted",
+                                    rw)));
+  (void)Said("rmdir tree/box/exec/in");
+  (void)Said("echo save >tree/box/status", 120s);
+  EXPECT_EQ(Said("cat tree/box/status"), "saved\n");
+  (void)Said("echo start >tree/box/status", 120s);
+  EXPECT_TRUE(Eventually(
+      [&] { return In("cat " + ro + "/seen") == "from the host\n"; }, 60s));
+
+  // QEMU takes none while it runs: sshfs does, and the next start tells.
+  (void)Said(
+      fmt::format("echo {} >tree/box/mounts/late", (home_ / "late").string()),
+      120s);
+  EXPECT_THAT(In("cat /proc/mounts"), HasSubstr("/late fuse.sshfs ro,"));
+  EXPECT_EQ(Said("cat tree/box/pending"), "mountType\n");
+  (void)Said("rm tree/box/mounts/rw", 120s);
+  EXPECT_TRUE(Eventually(
+      [&] { return In("grep -c '/rw 9p ' /proc/mounts; :") == "0\n"; }));
+  EXPECT_EQ(Said("cat tree/box/pending"), "mountType\nmounts\n");
+
+  for (const char* way : {"ro", "late"}) {
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_EQ(In(fmt::format("wc -c <{}/much", (home_ / way).string())),
+              "33554432\n");
+    fmt::print(
+        "32 MiB read {}: {:.1f} s\n",
+        way[0] == 'r' ? "by 9p" : "by reverse sshfs",
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
+            .count());
+  }
+
+  // What is not there cannot be served.
+  stdfs::remove_all(home_ / "ro");
+  EXPECT_NE(
+      Sh("echo kill >tree/box/status; echo start >tree/box/status").status, 0);
+  EXPECT_THAT(Said("cat tree/box/error"), HasSubstr(ro));
+}
+
+}  // namespace
+}  // namespace sbxfs

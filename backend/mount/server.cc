@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
-#include <spawn.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -24,6 +23,8 @@
 #include <utility>
 
 #include "backend/util/error.h"
+#include "backend/util/slip.h"
+#include "backend/util/spawn.h"
 
 namespace sbxfs {
 namespace {
@@ -39,58 +40,6 @@ constexpr int kRoot = 3, kLock = 4, kLog = 5;
                                  step, std::strerror(error)));
 }
 
-UniqueFd OpenSlip(const std::filesystem::path& slip, int flags) {
-  return UniqueFd(open(slip.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600));
-}
-
-// Files for a child to be, made so that none stands where another is to go.
-class FileActions {
- public:
-  FileActions() { posix_spawn_file_actions_init(&actions_); }
-  ~FileActions() { posix_spawn_file_actions_destroy(&actions_); }
-  FileActions(const FileActions&) = delete;
-  FileActions& operator=(const FileActions&) = delete;
-  void Give(int fd, int number) {
-    constexpr int kAbove = 64;
-    kept_.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, kAbove));
-    if (!kept_.back().Valid()) FailStart("a descriptor", errno);
-    posix_spawn_file_actions_adddup2(&actions_, kept_.back().Get(), number);
-  }
-  [[nodiscard]] posix_spawn_file_actions_t* Get() { return &actions_; }
-
- private:
-  posix_spawn_file_actions_t actions_{};
-  std::vector<UniqueFd> kept_;
-};
-
-std::vector<char*> Pointers(std::vector<std::string>& words) {
-  std::vector<char*> pointers;
-  for (auto& word : words) pointers.push_back(word.data());
-  pointers.push_back(nullptr);
-  return pointers;
-}
-
-// Starts a program in a session of its own, with the usual signals.
-pid_t Spawn(const char* program, std::vector<std::string> arguments,
-            FileActions& files) {
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t signals;
-  sigemptyset(&signals);
-  posix_spawnattr_setsigmask(&attributes, &signals);
-  sigfillset(&signals);
-  posix_spawnattr_setsigdefault(&attributes, &signals);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK |
-                                            POSIX_SPAWN_SETSIGDEF |
-                                            POSIX_SPAWN_SETSID);
-  pid_t pid = -1;
-  const int error = posix_spawnp(&pid, program, files.Get(), &attributes,
-                                 Pointers(arguments).data(), environ);
-  posix_spawnattr_destroy(&attributes);
-  if (error != 0) FailStart(program, error);
-  return pid;
-}
-
 // In the server's process.
 
 // ssh, with the key of the mount and so with the daemon's rights, and our end
@@ -102,11 +51,7 @@ std::pair<UniqueFd, pid_t> StartSsh(const std::vector<std::string>& words) {
   }
   UniqueFd ours(ends[0]);
   const UniqueFd theirs(ends[1]);
-  FileActions files;
-  files.Give(theirs.Get(), STDIN_FILENO);
-  files.Give(theirs.Get(), STDOUT_FILENO);
-  files.Give(kLog, STDERR_FILENO);
-  return {std::move(ours), Spawn(words.at(0).c_str(), words, files)};
+  return {std::move(ours), Spawn(words, theirs.Get(), theirs.Get(), kLog)};
 }
 
 void BecomeUser(const Rights& rights) {
@@ -218,7 +163,7 @@ int ServeMount(int argc, char** argv) {
 }
 
 std::optional<MountSlip> ReadSlip(const std::filesystem::path& slip) {
-  const UniqueFd fd = OpenSlip(slip, O_RDWR);
+  const UniqueFd fd(open(slip.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.Valid()) return std::nullopt;
   if (flock(fd.Get(), LOCK_SH | LOCK_NB) == 0) return std::nullopt;
   char text[256];
@@ -232,29 +177,16 @@ std::optional<MountSlip> ReadSlip(const std::filesystem::path& slip) {
 }
 
 void StartMountServer(const std::filesystem::path& slip, MountServer server) {
-  const UniqueFd lock = OpenSlip(slip, O_RDWR | O_CREAT);
-  if (!lock.Valid()) FailStart(slip.native(), errno);
-  if (flock(lock.Get(), LOCK_EX | LOCK_NB) != 0) {
-    FailStart(slip.native(), errno == EWOULDBLOCK ? EEXIST : errno);
-  }
-  if (ftruncate(lock.Get(), 0) != 0) FailStart(slip.native(), errno);
-  const UniqueFd log =
-      OpenSlip(slip.native() + ".log", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND);
-  if (!log.Valid()) FailStart(slip.native() + ".log", errno);
+  const SlipLock lock(slip, "Cannot start the server of a mount");
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-  FileActions files;
-  files.Give(null.Get(), STDIN_FILENO);
-  files.Give(null.Get(), STDOUT_FILENO);
-  files.Give(log.Get(), STDERR_FILENO);
-  files.Give(server.root.Get(), kRoot);
-  files.Give(lock.Get(), kLock);
-  files.Give(log.Get(), kLog);
-  const pid_t pid =
-      Spawn("/proc/self/exe",
-            {kMountServer, server.label, ToJson(server).dump()}, files);
-  int status = 0;
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
+  const int status = AwaitExit(Spawn(
+      "/proc/self/exe", {kMountServer, server.label, ToJson(server).dump()},
+      {{null.Get(), STDIN_FILENO},
+       {null.Get(), STDOUT_FILENO},
+       {lock.Log(), STDERR_FILENO},
+       {server.root.Get(), kRoot},
+       {lock.Lock(), kLock},
+       {lock.Log(), kLog}}));
   if (status != 0) FailStart("its process", ECHILD);
 }
 

@@ -14,7 +14,7 @@
 
 #include "backend/backend.h"
 #include "backend/libvirt_backend.h"
-#include "tests/qemu/faults.h"
+#include "tests/support/faults.h"
 #include "tests/support/guest_disk.h"
 #include "tests/support/guest_mount.h"
 

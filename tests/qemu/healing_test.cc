@@ -76,13 +76,7 @@ class HealingTest : public testing::Test,
         "stop_timeout=2,start_timeout=4,insecure_tcp,trash=0",
         far_->Uri(GetParam()));
     mount_->ExpectLoggedErrors();
-    std::ofstream(Host() / "images/blank") << BlankDisk();
-    ASSERT_TRUE(stdfs::exists(Host() / "images/blank"));
-    ASSERT_EQ(WriteText(Host() / "defaults.yaml",
-                        "images: [{location: blank}]\n"
-                        "cpus: 1\nmemory: 32MiB\ndisk: 64MiB\n"
-                        "ssh: {loadDotSSHPubKeys: false}\n"),
-              Verdict{});
+    MakeBlank(Host());
   }
   void TearDown() override {
     if (mount_ == nullptr) return;

@@ -12,7 +12,7 @@
 #include <string>
 
 #include "backend/libvirt_backend.h"
-#include "tests/qemu/faults.h"
+#include "tests/support/faults.h"
 #include "tests/support/guest_disk.h"
 #include "tests/support/guest_mount.h"
 

@@ -32,16 +32,7 @@ class TransportTest : public testing::Test {
   // With an image for blank guests.
   void Mount(const std::string& uri, const std::string& more = "") {
     mount_ = std::make_unique<GuestMount>(kOptions + more, uri);
-    if (!stdfs::exists(Host() / "images/blank")) {
-      std::ofstream(Host() / "images/blank") << BlankDisk();
-    }
-    ASSERT_TRUE(stdfs::exists(Host() / "images/blank"))
-        << ReadText(Host() / "error");
-    ASSERT_EQ(WriteText(Host() / "defaults.yaml",
-                        "images: [{location: blank}]\n"
-                        "cpus: 1\nmemory: 32MiB\ndisk: 64MiB\n"
-                        "ssh: {loadDotSSHPubKeys: false}\n"),
-              Verdict{});
+    MakeBlank(Host());
   }
   void Mkdir(const std::string& name) {
     ASSERT_EQ(Call([&] { return mkdir((Dir() / name).c_str(), 0700); }),

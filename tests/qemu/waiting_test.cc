@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "backend/util/text.h"
-#include "tests/qemu/faults.h"
+#include "tests/support/faults.h"
 #include "tests/support/guest_mount.h"
 
 namespace sbxfs {

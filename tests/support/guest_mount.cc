@@ -432,19 +432,21 @@ std::string NoGuestsBecause() {
   return "";
 }
 
-void BlankGuests::SetUp() {
-  if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
-  mount_ = std::make_unique<GuestMount>(Options());
-  if (!stdfs::exists(Host() / "images/blank")) {
-    std::ofstream(Host() / "images/blank") << BlankDisk();
-    ASSERT_TRUE(stdfs::exists(Host() / "images/blank"))
-        << ReadText(Host() / "error");
-  }
-  ASSERT_EQ(WriteText(Host() / "defaults.yaml",
+void MakeBlank(const stdfs::path& host) {
+  const stdfs::path image = host / "images/blank";
+  if (!stdfs::exists(image)) std::ofstream(image) << BlankDisk();
+  ASSERT_TRUE(stdfs::exists(image)) << ReadText(host / "error");
+  ASSERT_EQ(WriteText(host / "defaults.yaml",
                       "images: [{location: blank}]\n"
                       "cpus: 1\nmemory: 32MiB\ndisk: 64MiB\n"
                       "ssh: {loadDotSSHPubKeys: false}\n"),
             Verdict{});
+}
+
+void BlankGuests::SetUp() {
+  if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
+  mount_ = std::make_unique<GuestMount>(Options());
+  MakeBlank(Host());
   before_ = World::Now();
 }
 

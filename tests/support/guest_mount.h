@@ -169,6 +169,8 @@ void Clear(const std::filesystem::path& dir);
 
 // A disk whose boot sector halts the processor.
 [[nodiscard]] std::string BlankDisk();
+// Has that .host make new sandboxes blank guests, small ones.
+void MakeBlank(const std::filesystem::path& host);
 // Whether the long counts are wanted: SBXFS_LONG is set.
 [[nodiscard]] bool LongRun();
 // Why tests with guests cannot run here; empty when they can.

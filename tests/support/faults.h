@@ -1,5 +1,5 @@
-#ifndef SBXFS_TESTS_QEMU_FAULTS_H_
-#define SBXFS_TESTS_QEMU_FAULTS_H_
+#ifndef SBXFS_TESTS_SUPPORT_FAULTS_H_
+#define SBXFS_TESTS_SUPPORT_FAULTS_H_
 
 #include <cstdlib>
 #include <filesystem>
@@ -45,4 +45,4 @@ class Hangs {
 
 }  // namespace sbxfs
 
-#endif  // SBXFS_TESTS_QEMU_FAULTS_H_
+#endif  // SBXFS_TESTS_SUPPORT_FAULTS_H_

@@ -331,7 +331,7 @@ std::string DomainXml(const DomainInput& input) {
   AddXml(domain, "on_reboot", "restart");
   AddXml(domain, "on_crash", "destroy");
   AddDevices(domain, input);
-  AddUserNetwork(domain, input.mac, input.forwards);
+  AddUserNetwork(domain, input.mac, input.isolated, input.forwards);
   return FormatXml(domain);
 }
 

@@ -40,6 +40,7 @@ struct DomainInput {
   std::string nvram_path;
   std::string mac;  // of the user-mode NIC
   std::vector<Forward> forwards;
+  bool isolated = false;                   // its guest reaches nobody by itself
   std::vector<HostDirectory> directories;  // which QEMU serves by 9p
 };
 

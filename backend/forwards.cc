@@ -8,6 +8,7 @@
 #include <sstream>
 #include <utility>
 
+#include "backend/egress/proxy.h"
 #include "backend/util/error.h"
 #include "backend/util/text.h"
 
@@ -217,7 +218,11 @@ std::vector<Forward> ForwardsOf(const Spec& spec, int ssh_port) {
 }
 
 std::vector<Tunnel> TunnelsOf(const Spec& spec) {
-  return PlanOf(spec, 0).tunnels;
+  auto tunnels = PlanOf(spec, 0).tunnels;
+  if (!spec.egress.empty()) {
+    tunnels.push_back({true, spec.egress_socket, kEgressInGuest, spec.egress});
+  }
+  return tunnels;
 }
 
 bool IsSocket(std::string_view side) { return side.starts_with('/'); }

@@ -30,6 +30,8 @@ struct Tunnel {
   // A path, or ADDRESS:PORT; IPv6 in brackets.
   std::string host;
   std::string guest;
+  // The host's side is our proxy, which allows these (egress/rules.h).
+  std::vector<std::string> egress = {};
   // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 misreads it.
   auto operator<=>(const Tunnel&) const = default;
 };

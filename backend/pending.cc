@@ -52,8 +52,11 @@ Keys ChangedKeys(Core& core, const Metadata& meta, const Spec& now) {
   if (meta.applied == core.StackOf(meta)) return {};
   Keys keys;
   try {
-    const auto changed = Differences(core.AppliedSpec(meta), now);
+    const Spec applied = core.AppliedSpec(meta);
+    const auto changed = Differences(applied, now);
     keys = {changed.begin(), changed.end()};
+    // A list is the proxy's, that there is one the network's.
+    if (applied.egress.empty() == now.egress.empty()) keys.erase("egress");
   } catch (const Error&) {
     keys = {"config.yaml"};
   }
@@ -84,8 +87,13 @@ std::string PendingOf(Core& core, const DomainFacts& facts, const Spec& now,
     AddPendingPorts(keys, facts, now);
   }
   if (served) {
-    if (TunnelsDigest(TunnelsOf(*served)) != NotedTunnels(xml)) {
-      keys.emplace("portForwards");
+    const auto tunnels = TunnelsOf(*served);
+    if (TunnelsDigest(tunnels) != NotedTunnels(xml)) {
+      const size_t proxies = served->egress.empty() ? 0 : 1;
+      if (proxies != 0) keys.emplace("egress");
+      if (tunnels.size() != proxies || proxies == 0) {
+        keys.emplace("portForwards");
+      }
     }
     if (MountsDigest(*served) != NotedMounts(xml)) keys.emplace("mounts");
     AddPendingDirectories(keys, facts, core.WayOfMounts(now, meta), *served);

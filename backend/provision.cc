@@ -260,6 +260,7 @@ void Provision::Define(const std::string& uuid, const std::string& name,
   }
   input.mac = MacFor(uuid);
   input.forwards = ForwardsOf(spec, meta.ssh_port);
+  input.isolated = spec.isolated || !spec.egress.empty();
   const ConnPtr conn = core_.connection.Get(what);
   input.metadata.defined = NoteDefinition(DomainXml(input));
   std::string xml = DomainXml(input);

@@ -150,7 +150,7 @@ void Readiness::CheckNow(const Sandbox& sandbox, Checked& checked) {
     }
     return;
   }
-  checked.ssh = true;
+  if (!std::exchange(checked.ssh, true)) provision_.tunnels().LookEarly(uuid);
   if (!checked.booted) {
     const BootReport report = ParseBootReport(
         RunInGuest(core_, uuid, kBootReportScript, "", 20s).output);

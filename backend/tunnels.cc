@@ -11,6 +11,7 @@
 #include <fstream>
 #include <thread>
 
+#include "backend/egress/proxy.h"
 #include "backend/guest_shell.h"
 #include "backend/libvirt_error.h"
 #include "backend/mount/server.h"
@@ -32,9 +33,10 @@ constexpr char kSlipPrefix[] = "tunnel.";
 constexpr auto kPatience = 30s;  // for a socket to be there
 
 std::string SlipName(const Tunnel& tunnel) {
-  return fmt::format("{}{:08x}", kSlipPrefix,
-                     Hash32(fmt::format("{}\n{}\n{}", tunnel.reverse,
-                                        tunnel.host, tunnel.guest)));
+  return fmt::format(
+      "{}{:08x}", kSlipPrefix,
+      Hash32(fmt::format("{}\n{}\n{}\n{}", tunnel.reverse, tunnel.host,
+                         tunnel.guest, fmt::join(tunnel.egress, "\n"))));
 }
 
 std::string What(const Sandbox& sandbox, const Tunnel& tunnel) {
@@ -222,7 +224,11 @@ void Tunnels::Begin(const Sandbox& sandbox, const Tunnel& tunnel,
   auto options = SshWords(tunnel);
   options.insert(options.begin(), {"-N", "-o", "ExitOnForwardFailure=yes"});
   words.insert(words.begin() + 1, options.begin(), options.end());
-  StartTunnelProcess(slip, digest, words);
+  if (tunnel.egress.empty()) {
+    StartTunnelProcess(slip, digest, words);
+  } else {
+    StartEgressProxy(slip, digest, tunnel.host, tunnel.egress, words);
+  }
 }
 
 void Tunnels::Await(const Sandbox& sandbox, const Tunnel& tunnel,
@@ -250,13 +256,34 @@ void Tunnels::Await(const Sandbox& sandbox, const Tunnel& tunnel,
 }
 
 bool Tunnels::IsIdle(const Sandbox& sandbox) {
-  if (!sandbox.Booted() || sandbox.state != State::kRunning) return true;
+  const bool runs = sandbox.state == State::kRunning;
+  if (!sandbox.Booted()) {
+    MutexLock lock(mutex_);
+    const bool early = early_.count(sandbox.uuid) != 0;
+    if (!early || (!runs && sandbox.state != State::kStarting)) return true;
+  } else if (!runs) {
+    return true;
+  }
   if (!NotedTunnels(sandbox.domain_xml).empty()) return false;
   try {
     return TunnelsOf(core_.SpecOf(sandbox)).empty();
   } catch (const Error&) {
     return true;  // `pending` tells
   }
+}
+
+void Tunnels::LookEarly(const std::string& uuid) {
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  try {
+    if (sandbox == nullptr || core_.SpecOf(*sandbox).egress.empty()) return;
+  } catch (const Error&) {
+    return;  // `pending` tells
+  }
+  {
+    MutexLock lock(mutex_);
+    early_.insert(uuid);
+  }
+  Look(uuid);
 }
 
 void Tunnels::Look(const std::string& uuid) {
@@ -277,6 +304,7 @@ void Tunnels::Watch(const std::string& uuid) {
       MutexLock lock(mutex_);
       watched_.erase(uuid);
       told_.erase(uuid);
+      early_.erase(uuid);
     }
     Look(uuid);  // it may have changed just now
     return;

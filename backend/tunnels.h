@@ -28,11 +28,14 @@ class Tunnels {
              const Spec& wanted, std::string_view what) const;
   // Keeps a running guest's as config.yaml says. Returns at once.
   void Look(const std::string& uuid) EXCLUDES(mutex_);
+  // The same of a guest that is not ready yet, but whose ssh answers: where its
+  // provision scripts have no other way out. Returns at once.
+  void LookEarly(const std::string& uuid) EXCLUDES(mutex_);
 
  private:
   [[nodiscard]] bool Serves(const Sandbox* sandbox) const;
   // Nothing to carry and nothing carried.
-  [[nodiscard]] bool IsIdle(const Sandbox& sandbox);
+  [[nodiscard]] bool IsIdle(const Sandbox& sandbox) EXCLUDES(mutex_);
   // Blocks. Throws Error for the first that failed, after all were tried.
   void Settle(const Sandbox& sandbox);
   void SettleTurn(const Sandbox& sandbox, const std::vector<Tunnel>& tunnels);
@@ -46,6 +49,7 @@ class Tunnels {
   Core& core_;
   Mutex mutex_;
   std::set<std::string> watched_ GUARDED_BY(mutex_);
+  std::set<std::string> early_ GUARDED_BY(mutex_);
   std::map<std::string, std::string> told_ GUARDED_BY(mutex_);  // failures
 };
 

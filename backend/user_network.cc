@@ -44,13 +44,14 @@ std::string HostfwdOptions(const std::vector<Forward>& forwards) {
 
 }  // namespace
 
-void AddUserNetwork(xmlNode* domain, const std::string& mac,
+void AddUserNetwork(xmlNode* domain, const std::string& mac, bool isolated,
                     const std::vector<Forward>& forwards) {
   xmlNode* line = AddXml(domain, "commandline");
   std::string netdev = fmt::format(
       "user,id={},net=192.168.5.0/24,dhcpstart=192.168.5.15,host=192.168.5.2,"
       "dns=192.168.5.3",
       kNetdev);
+  if (isolated) netdev += ",restrict=on";
   netdev += HostfwdOptions(forwards);
   // libvirt does not know of this device: slot 0x10 is far above those it
   // fills from below. Without a boot ROM the guest starts sooner.

@@ -19,8 +19,9 @@ inline constexpr char kQemuUri[] = "http://libvirt.org/schemas/domain/qemu/1.0";
 // The id of the user-mode network's netdev in QEMU.
 inline constexpr char kNetdev[] = "sbxnet0";
 
-// Puts it on a <domain>'s command line.
-void AddUserNetwork(xmlNode* domain, const std::string& mac,
+// Puts it on a <domain>'s command line. QEMU drops all that the guest begins
+// where it is to be `isolated`, and DNS.
+void AddUserNetwork(xmlNode* domain, const std::string& mac, bool isolated,
                     const std::vector<Forward>& forwards);
 
 // Sorted: what a running guest forwards, what another will at its start.

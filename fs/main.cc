@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "backend/egress/proxy.h"
 #include "backend/libvirt_backend.h"
 #include "backend/mount/server.h"
 #include "backend/util/error.h"
@@ -147,10 +148,13 @@ int Main(int argc, char** argv) {
 }  // namespace sbxfs
 
 int main(int argc, char** argv) {
-  // The servers of mounts are this program too, so that they are always of one
-  // version with the daemon.
+  // The servers of mounts and the guests' ways out are this program too, so
+  // that they are always of one version with the daemon.
   if (argc > 0 && std::string_view(argv[0]) == sbxfs::kMountServer) {
     return sbxfs::ServeMount(argc, argv);
+  }
+  if (argc > 0 && std::string_view(argv[0]) == sbxfs::kEgressProxy) {
+    return sbxfs::RunEgressProxy(argc, argv);
   }
   try {
     return sbxfs::Main(argc, argv);

@@ -8,6 +8,7 @@
 #include <cctype>
 
 #include "backend/disk_names.h"
+#include "backend/egress/proxy.h"
 #include "backend/util/text.h"
 #include "backend/util/utf8.h"
 
@@ -59,12 +60,6 @@ bool IsVariable(std::string_view name) {
 bool IsWord(std::string_view text) {
   return !text.empty() && IsPlainLine(text) &&
          text.find(' ') == std::string_view::npos;
-}
-
-bool IsAddress(const std::string& text) {
-  unsigned char buffer[sizeof(in6_addr)];
-  return inet_pton(AF_INET, text.c_str(), buffer) == 1 ||
-         inet_pton(AF_INET6, text.c_str(), buffer) == 1;
 }
 
 std::string EnvScript(const std::map<std::string, std::string>& env) {
@@ -328,6 +323,17 @@ std::vector<std::pair<std::string, std::string>> BootDocuments(
       {"etc_environment", EnvLines(input.env, FitsPam)},
       {"profile.sh", kProfile},
       {"sshd_config", "PermitUserEnvironment yes\n"}};
+  // sudo gives apt nothing of the environment.
+  std::string apt;
+  for (const char* scheme : {"http", "https"}) {
+    const auto proxy = input.env.find(fmt::format("{}_proxy", scheme));
+    if (proxy == input.env.end() || !IsWord(proxy->second) ||
+        proxy->second.find('"') != std::string::npos) {
+      continue;
+    }
+    apt += fmt::format("Acquire::{}::Proxy \"{}\";\n", scheme, proxy->second);
+  }
+  if (!apt.empty()) files.emplace_back("apt.conf", std::move(apt));
   AddHosts(input, files);
   AddDns(input.spec.dns, files);
   AddCaCerts(input.spec.ca_certs, files);
@@ -364,6 +370,16 @@ std::map<std::string, std::string> GuestEnv(
                           (spec.env.count(upper) == 0 && env.count(lower) != 0);
     const char* from = by_lower ? lower : upper;
     if (env.count(from) != 0) env[by_lower ? upper : lower] = env[from];
+  }
+  if (!spec.egress.empty()) {
+    // There is no other way out, whatever the host's own is.
+    for (const auto& [lower, upper] : kNames) {
+      if (spec.env.count(lower) != 0 || spec.env.count(upper) != 0) continue;
+      const std::string value = std::string_view(lower) == "no_proxy"
+                                    ? "localhost,127.0.0.1,::1"
+                                    : fmt::format("http://{}", kEgressInGuest);
+      env[lower] = env[upper] = value;
+    }
   }
   return env;
 }

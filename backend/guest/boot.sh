@@ -65,6 +65,7 @@ Environment() {
   Put "$MNT/environment" "$STATE/environment"
   Put "$MNT/env.sh" "$STATE/env.sh"
   Put "$MNT/profile.sh" /etc/profile.d/sbxfs.sh
+  [ ! -d /etc/apt/apt.conf.d ] || Put "$MNT/apt.conf" /etc/apt/apt.conf.d/95sbxfs
   # What sets variables for a command given to ssh is ~/.ssh/environment: the
   # shell that runs it reads nothing, and PAM cuts values at a number sign.
   if [ -d /etc/ssh/sshd_config.d ] &&

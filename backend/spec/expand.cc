@@ -87,6 +87,7 @@ void Expand(const Placeholders& placeholders, Spec& spec) {
     }
   }
   guest.In(spec.message);
+  spec.egress_socket = places.dir + "/egress";
 }
 
 }  // namespace sbxfs

@@ -4,6 +4,7 @@
 
 #include "backend/spec/readers.h"
 #include "backend/spec/value.h"
+#include "backend/util/text.h"
 #include "backend/util/utf8.h"
 
 namespace sbxfs {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "backend/egress/rules.h"
 #include "backend/spec/readers.h"
 #include "backend/spec/value.h"
 #include "backend/util/text.h"
@@ -325,6 +326,19 @@ void ReadNetworks(const Value& value, Spec& spec) {
       throw item.Fault("has both lima and socket or vzNAT; leave one");
     }
     spec.networks.push_back(std::move(network.spec));
+  }
+}
+
+void ReadEgress(const Value& value, Spec& spec) {
+  constexpr char kAllowed[] =
+      "a host and port, as in 'example.com:443', '*.debian.org' (80 and 443) "
+      "or '10.0.0.7:*'";
+  spec.egress.clear();
+  for (const Value& item :
+       value.Items("a list of hosts and ports, as in '- example.com:443'")) {
+    std::string text = item.Line(kAllowed);
+    if (!ParseEgressRule(text)) throw item.Wrong(kAllowed);
+    spec.egress.push_back(std::move(text));
   }
 }
 

@@ -140,6 +140,7 @@ constexpr SpecKey kRootKeys[] = {
        spec.disk = value.Size(kMinDisk, kMaxDisk);
      }},
     {"dns", kText, ReadDns},
+    {"egress", kText, ReadEgress},
     {"env", kText, ReadEnv},
     {"firmware", kText, ReadKeysOf<kFirmwareKeys>},
     {"guestInstallPrefix", kText, CheckText},
@@ -169,6 +170,11 @@ constexpr SpecKey kRootKeys[] = {
     {"mountTypesUnsupported", kText, ReadMountTypesUnsupported},
     {"mounts", kText, ReadMounts},
     {"nestedVirtualization", kPlain, ReadFlag<&Spec::nested_virtualization>},
+    {"network", kText,
+     [](const Value& value, Spec& spec) {
+       constexpr std::string_view kNetworks[] = {"user", "none"};
+       spec.isolated = value.OneOf(kNetworks) == "none";
+     }},
     {"networks", kText, ReadNetworks},
     {"os", kText, CheckOs},
     {"param", kText, ReadParam},

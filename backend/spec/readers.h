@@ -18,6 +18,7 @@ void ReadMountType(const Value& value, Spec& spec);
 void ReadMountTypesUnsupported(const Value& value, Spec& spec);
 void ReadPortForwards(const Value& value, Spec& spec);
 void ReadNetworks(const Value& value, Spec& spec);
+void ReadEgress(const Value& value, Spec& spec);
 void ReadDisks(const Value& value, Spec& spec);
 
 void ReadUserName(const Value& value, Spec& spec);

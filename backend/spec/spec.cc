@@ -91,6 +91,7 @@ caCerts:
 mounts: []
 mountType: default
 nestedVirtualization: false
+network: user
 plain: false
 portForwards: []
 propagateProxyEnv: true
@@ -132,6 +133,7 @@ std::vector<std::string> Differences(const Spec& a, const Spec& b) {
   compare("description", a.description == b.description);
   compare("disk", a.disk == b.disk);
   compare("dns", a.dns == b.dns);
+  compare("egress", a.egress == b.egress);
   compare("env", a.env == b.env);
   compare("firmware.legacyBIOS", a.legacy_bios == b.legacy_bios);
   compare("hostResolver.hosts", a.hosts == b.hosts);
@@ -146,6 +148,7 @@ std::vector<std::string> Differences(const Spec& a, const Spec& b) {
   compare("mounts", a.mounts == b.mounts);
   compare("nestedVirtualization",
           a.nested_virtualization == b.nested_virtualization);
+  compare("network", a.isolated == b.isolated);
   compare("networks", a.networks == b.networks);
   compare("param", a.param == b.param);
   compare("plain", a.plain == b.plain);
@@ -220,6 +223,13 @@ std::string Skeleton(const Spec& d) {
 # Ports of the guest that are open on the host; an entry is
 # "- {{guestPort: 3000, hostPort: 8080}}". ports/ edits this list.
 # portForwards: []
+
+# What the guest reaches: "user" is all that the host does, "none" nothing; ssh,
+# ports and mounts work with either.
+# network: user
+
+# Whom it reaches yet, by a proxy: an entry is "example.com:443".
+# egress: []
 
 # Scripts that are run at each boot, and those that tell whether all is ready;
 # an entry has mode (system, user, boot, dependency, data) and script.

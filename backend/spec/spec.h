@@ -145,6 +145,10 @@ struct Spec {
   std::string video_display = "none";
   bool tpm = false;
   bool nested_virtualization = false;
+  // network: none. The guest reaches nobody; who is let in still comes in.
+  bool isolated = false;
+  std::vector<std::string> egress;  // whom it reaches yet; egress/rules.h
+  std::string egress_socket;        // on this machine; Expand sets it
   std::vector<NetworkSpec> networks;
   std::vector<DiskSpec> additional_disks;
 };

@@ -147,13 +147,6 @@ bool Consists(std::string_view text, std::string_view others) {
   });
 }
 
-bool IsAddress(std::string_view text) {
-  std::array<unsigned char, sizeof(in6_addr)> address{};
-  const std::string word(text);
-  return inet_pton(AF_INET, word.c_str(), address.data()) == 1 ||
-         inet_pton(AF_INET6, word.c_str(), address.data()) == 1;
-}
-
 bool IsAbsolute(std::string_view text) {
   return text.starts_with('/') || text.starts_with("{{");
 }

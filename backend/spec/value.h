@@ -117,7 +117,6 @@ void ReadMap(const Value& value, const Key<T> (&keys)[size], T& target) {
 [[nodiscard]] bool Consists(std::string_view text, std::string_view others);
 
 [[nodiscard]] bool IsArch(std::string_view text);
-[[nodiscard]] bool IsAddress(std::string_view text);
 // A path, or a template that will be one.
 [[nodiscard]] bool IsAbsolute(std::string_view text);
 // Whether a path has parts `.` or `..`.

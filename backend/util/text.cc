@@ -1,5 +1,6 @@
 #include "backend/util/text.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -100,6 +101,13 @@ std::vector<std::string_view> Split(std::string_view text, char separator) {
     if (end == std::string_view::npos) return parts;
     text.remove_prefix(end + 1);
   }
+}
+
+bool IsAddress(std::string_view text) {
+  std::array<unsigned char, sizeof(in6_addr)> address{};
+  const std::string word(text);
+  return inet_pton(AF_INET, word.c_str(), address.data()) == 1 ||
+         inet_pton(AF_INET6, word.c_str(), address.data()) == 1;
 }
 
 std::optional<std::uint64_t> ParseNumber(std::string_view text) {

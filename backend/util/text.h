@@ -24,6 +24,9 @@ namespace sbxfs {
 // A whole decimal number, digits alone; nullopt for anything else.
 [[nodiscard]] std::optional<std::uint64_t> ParseNumber(std::string_view text);
 
+// Whether it is an IPv4 or IPv6 address, without brackets.
+[[nodiscard]] bool IsAddress(std::string_view text);
+
 // Seconds out of "90", "90s", "15m", "2h", "1d" or a run of them ("1h30m").
 [[nodiscard]] std::optional<std::chrono::seconds> ParseDuration(
     std::string_view text);

@@ -1,5 +1,6 @@
 // Snapshots and clones of a Debian guest that was booted: files written before
 // and after, and what a clone knows itself by.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 
 #include "backend/util/text.h"
 #include "tests/support/debian_guests.h"
+#include "tests/support/reach.h"
 
 namespace sbxfs {
 namespace {
@@ -26,6 +28,10 @@ TEST_F(DiskLayersTest, FilesComeAndGoWithTheDiskAndAClonesSelfIsItsOwn) {
       << ReadText(Host() / "error");
   Do("golden/status", "start");
   In("golden", "echo first > mark");
+  {
+    const Answering here;
+    EXPECT_EQ(In("golden", here.Probe()), "tcp udp tcp6 udp6 raw");
+  }
   ASSERT_EQ(mkdir((Dir() / "golden/snapshots/clean").c_str(), 0777), 0)
       << ReadText(Dir() / "golden/error");
   EXPECT_EQ(ReadLine(Dir() / "golden/snapshots/clean/kind"), "disk quiesced");
@@ -81,6 +87,39 @@ TEST_F(DiskLayersTest, FilesComeAndGoWithTheDiskAndAClonesSelfIsItsOwn) {
   Do("golden/snapshot", ".undo");
   Do("golden/status", "start");
   EXPECT_EQ(In("golden", "cat mark"), "second");
+
+  // An image of it as it runs. Its user is there already, with the first uid,
+  // and the new sandbox's own has another.
+  In("golden", "echo fourth > mark");
+  const std::string first = In("golden", "echo $USER; id -u; pwd");
+  EXPECT_EQ(WriteText(Dir() / "golden/commit", "made\n"), Verdict{})
+      << ReadText(Dir() / "golden/error");
+  EXPECT_TRUE(
+      Eventually([&] { return stdfs::exists(Host() / "images/made"); }, 120s));
+  Do("golden/status", "kill");
+  ASSERT_EQ(WriteText(Dir() / "other.yaml", R"(images: [{location: made}]
+memory: 512MiB
+user: {name: ann}
+provision:
+- mode: system
+  script: |
+    #!/bin/sh
+    echo {{.UID}} >/told
+)",
+                      O_CREAT),
+            Verdict{})
+      << ReadText(Host() / "error");
+  Do("other/status", "start");
+  EXPECT_EQ(In("other", "id -un; id -u; cat /told"), "ann\n1001\n1001")
+      << first;
+  EXPECT_EQ(
+      In("other", "sudo cat " + first.substr(first.rfind('\n') + 1) + "/mark"),
+      "fourth");
+  Do("other/status", "kill");
+  EXPECT_EQ(Call([&] { return rmdir((Dir() / "other").c_str()); }), Verdict{});
+  EXPECT_EQ(Call([&] { return rmdir((Host() / "trash/other").c_str()); }),
+            Verdict{});
+  EXPECT_EQ(unlink((Host() / "images/made").c_str()), 0);
 }
 
 // Of one golden sandbox: a hundred that share its disk, of which five boot.

@@ -66,6 +66,8 @@ constexpr const char* kVocabulary[] = {
     "portForwards[].proto",
     "portForwards[].ignore",
     "portForwards[].reverse",
+    "network",
+    "egress[]",
     "networks[].lima",
     "dns[]",
     "hostResolver.hosts",

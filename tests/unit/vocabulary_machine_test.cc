@@ -52,6 +52,17 @@ TEST(VocabularyTest, Machine) {
        [](const Spec& s) {
          return s.memory == 1ULL << 30 && s.disk == 10ULL << 30;
        }},
+      {"egress: ['example.com:443', '*.debian.org', '[fd00::1]:22']\n",
+       {"egress"},
+       [](const Spec& s) {
+         return s.egress == std::vector<std::string>{"example.com:443",
+                                                     "*.debian.org",
+                                                     "[fd00::1]:22"};
+       }},
+      {"network: none\n",
+       {"network"},
+       [](const Spec& s) { return s.isolated; }},
+      {"network: user\n", {}, [](const Spec& s) { return !s.isolated; }},
       {"tpm: true\nnestedVirtualization: true\nplain: true\n",
        {"nestedVirtualization", "plain", "tpm"},
        [](const Spec& s) {
@@ -118,6 +129,15 @@ TEST(VocabularyTest, Machine) {
       {"additionalDisks: [{name: a, fsType: 'ext4 -x'}]",
        "line 1, column 37: additionalDisks[0].fsType is the text \"ext4 -x\"; "
        "it must be a file system, as in 'ext4'"},
+      {"egress: example.com",
+       "line 1, column 9: egress is 'example.com'; it must be a list of hosts "
+       "and ports, as in '- example.com:443'"},
+      {"egress: ['*']",
+       "line 1, column 10: egress[0] is the text \"*\"; it must be a host and "
+       "port, as in "
+       "'example.com:443', '*.debian.org' (80 and 443) or '10.0.0.7:*'"},
+      {"network: host",
+       "line 1, column 10: network is 'host'; it must be one of user, none"},
       {"networks: [{interface: eth0}]",
        "line 1, column 24: networks[0].interface is 'eth0'; it must be an "
        "interface's name, of 15 bytes at most, not eth0"},

@@ -30,7 +30,7 @@ TEST_F(DiskLayersTest, FilesComeAndGoWithTheDiskAndAClonesSelfIsItsOwn) {
   In("golden", "echo first > mark");
   {
     const Answering here;
-    EXPECT_EQ(In("golden", here.Probe()), "tcp udp tcp6 udp6 raw");
+    EXPECT_EQ(In("golden", here.Probe()), "reached: tcp udp tcp6 udp6 raw");
   }
   ASSERT_EQ(mkdir((Dir() / "golden/snapshots/clean").c_str(), 0777), 0)
       << ReadText(Dir() / "golden/error");

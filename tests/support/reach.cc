@@ -28,12 +28,14 @@ for family, host in ((socket.AF_INET, '127.0.0.1'), (socket.AF_INET6, '::1')):
 print(port, flush=True)
 while True:
     for one in select.select(streams + packets, [], [])[0]:
-        if one in streams:
-            peer = one.accept()[0]
-            peer.sendall(b'here')
-            peer.close()
-        else:
-            one.sendto(b'here', one.recvfrom(100)[1])
+        try:
+            if one in streams:
+                with one.accept()[0] as peer:
+                    peer.sendall(b'here')
+            else:
+                one.sendto(b'here', one.recvfrom(100)[1])
+        except OSError:  # it is the other's who went away
+            pass
 )py";
 
 // Raw: an IPv4 packet of root's own making, a UDP one, past the routing table's
@@ -41,30 +43,31 @@ while True:
 constexpr char kProbe[] = R"py(
 import socket, struct
 port = {}
-found = []
+found, said = [], []
 def attempt(name, ask):
     for _ in range(2):
         try:
             if ask():
                 found.append(name)
                 return
-        except OSError:
-            pass
+            said.append(name + ': something else answers')
+        except OSError as error:
+            said.append(name + ': ' + str(error))
 def tcp(family, host):
     with socket.socket(family, socket.SOCK_STREAM) as s:
-        s.settimeout(5)
+        s.settimeout(8)
         s.connect((host, port))
         return s.recv(10) == b'here'
 def udp(family, host):
     with socket.socket(family, socket.SOCK_DGRAM) as s:
-        s.settimeout(5)
+        s.settimeout(8)
         s.sendto(b'?', (host, port))
         return s.recv(10) == b'here'
 def raw():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear, \
          socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as s:
         ear.bind(('192.168.5.15', 0))
-        ear.settimeout(5)
+        ear.settimeout(8)
         udp = struct.pack('!HHHH', ear.getsockname()[1], port, 9, 0) + b'?'
         ip = struct.pack('!BBHHHBBH4s4s', 69, 0, 20 + len(udp), 1, 0, 64, 17, 0,
                          socket.inet_aton('192.168.5.15'),
@@ -76,7 +79,8 @@ attempt('udp', lambda: udp(socket.AF_INET, '192.168.5.2'))
 attempt('tcp6', lambda: tcp(socket.AF_INET6, 'fec0::2'))
 attempt('udp6', lambda: udp(socket.AF_INET6, 'fec0::2'))
 attempt('raw', raw)
-print(*found)
+print('reached:', *found)
+print(*said, sep='\n')
 )py";
 
 constexpr char kAsk[] = R"py(
@@ -95,14 +99,18 @@ print(head.splitlines()[0].removeprefix('HTTP/1.1 '), '|', body.strip())
 Answering::Answering() {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("no pipe");
-  const UniqueFd from(ends[0]);
+  said_ = UniqueFd(ends[0]);
   UniqueFd to(ends[1]);
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   pid_ = Spawn({"python3", "-c", kServer}, null.Get(), to.Get(), STDERR_FILENO);
   to.Reset();
-  char text[16] = "";
-  if (read(from.Get(), text, sizeof text - 1) <= 0) {
-    throw std::runtime_error("nobody answers on loopback");
+  std::string text;
+  while (!text.ends_with('\n')) {
+    char byte = 0;
+    if (read(said_.Get(), &byte, 1) <= 0) {
+      throw std::runtime_error("nobody answers on loopback");
+    }
+    text += byte;
   }
   port_ = std::stoi(text);
 }

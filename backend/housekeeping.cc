@@ -163,7 +163,15 @@ Housekeeping::Next Housekeeping::Sweep() {
   if (old(names).empty() && !uploads) return std::nullopt;
   Next next;
   auto remove = [&](const std::string& name) {
-    storage.Delete(name);
+    try {
+      storage.Delete(name);
+    } catch (const Error& error) {
+      if (error.Errno() == EHOSTDOWN) throw;
+      // libvirt deletes nothing that somebody reads just now.
+      spdlog::debug("{}", error.Sentence());
+      next = 2000ms;
+      return;
+    }
     spdlog::info("Removed the abandoned volume '{}'", name);
     core_.catalog.Report("abandoned", name);
   };
@@ -175,8 +183,8 @@ Housekeeping::Next Housekeeping::Sweep() {
       if (now - uses.Find(name)->modified >= core_.options.orphan_age) {
         remove(name);
       } else {
-        next = std::max<std::chrono::milliseconds>(core_.options.orphan_age,
-                                                   100ms);
+        next = next.value_or(std::max<std::chrono::milliseconds>(
+            core_.options.orphan_age, 100ms));
       }
     }
     for (const auto& name : images_.Abandoned(fresh, now)) remove(name);

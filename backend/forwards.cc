@@ -35,12 +35,6 @@ class Decided {
   throw Error(EINVAL, "Cannot accept 'config.yaml': portForwards: " + why);
 }
 
-std::optional<int> ParsePort(std::string_view text) {
-  const auto number = ParseNumber(text);
-  if (!number || *number < 1 || *number > kLastPort) return std::nullopt;
-  return static_cast<int>(*number);
-}
-
 bool HasSocket(const PortForward& rule) {
   return !rule.guest_socket.empty() || !rule.host_socket.empty();
 }

@@ -54,12 +54,6 @@ std::string LastLine(const stdfs::path& path) {
   return last.substr(0, 300);
 }
 
-std::set<std::string> TagsOf(const Sandbox& sandbox) {
-  return sandbox.domain_xml.find("<filesystem") == std::string::npos
-             ? std::set<std::string>()
-             : ParseDomain(sandbox.domain_xml).tags;
-}
-
 std::string What(const Sandbox& sandbox, const MountSpec& mount) {
   return fmt::format("Cannot mount '{}' in '{}'", mount.name, sandbox.name);
 }
@@ -175,7 +169,7 @@ Mounts::Failures Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
     }
   }
   Failures failures;
-  if (wanted.empty() && ended.empty() && TagsOf(sandbox).empty()) {
+  if (wanted.empty() && ended.empty() && Tags(sandbox.uuid).empty()) {
     return failures;
   }
   Guest guest = AwaitEnd(sandbox, ended);
@@ -206,12 +200,17 @@ Mounts::Failures Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
   return failures;
 }
 
+std::set<std::string> Mounts::Tags(const std::string& uuid) const {
+  const auto facts = core_.Facts(uuid);
+  return facts ? facts->tags : std::set<std::string>();
+}
+
 void Mounts::SettleNineP(const Sandbox& sandbox, const Guest& guest,
                          std::map<std::string, const MountSpec*>& wanted,
                          Failures& failures) const {
   // With another uid the files would not be the guest's user's.
   std::set<std::string> tags;
-  if (guest.uid == fmt::to_string(sandbox.uid)) tags = TagsOf(sandbox);
+  if (guest.uid == fmt::to_string(sandbox.uid)) tags = Tags(sandbox.uuid);
   std::map<std::string, std::string> stays;
   std::vector<const MountSpec*> missing;
   std::erase_if(wanted, [&](const auto& one) {
@@ -227,8 +226,7 @@ void Mounts::SettleNineP(const Sandbox& sandbox, const Guest& guest,
   for (const auto& [point, tag] : guest.nine_p) {
     const auto stay = stays.find(point);
     if (stay != stays.end() && stay->second == tag) continue;
-    (void)RunInGuest(core_, sandbox.uuid, NinePUnmountScript(point, true), "",
-                     30s);
+    (void)RunInGuest(core_, sandbox.uuid, UnmountScript(point, true), "", 30s);
   }
   for (const MountSpec* mount : missing) {
     const ShellResult result =
@@ -244,7 +242,7 @@ void Mounts::SettleNineP(const Sandbox& sandbox, const Guest& guest,
 void Mounts::CheckStart(const std::string& uuid, std::string_view what) const {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   if (sandbox == nullptr) return;
-  const std::set<std::string> tags = TagsOf(*sandbox);
+  const std::set<std::string> tags = Tags(uuid);
   if (tags.empty()) return;
   for (const auto& mount : Wanted(core_.SpecFor(*sandbox))) {
     if (tags.count(TagOf(mount)) == 0) continue;
@@ -258,10 +256,10 @@ Turns::Turn Mounts::Release(const std::string& uuid,
   Turns::Turn turn =
       core_.turns.Take("mounts " + uuid, "change the mounts", kPatience);
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (sandbox == nullptr || TagsOf(*sandbox).empty()) return turn;
+  if (sandbox == nullptr || Tags(uuid).empty()) return turn;
   for (const auto& [point, tag] : AskGuest(*sandbox).nine_p) {
     const ShellResult result =
-        RunInGuest(core_, uuid, NinePUnmountScript(point, false), "", 30s);
+        RunInGuest(core_, uuid, UnmountScript(point, false), "", 30s);
     if (result.status == 0) continue;
     throw Error(
         EBUSY,
@@ -277,15 +275,15 @@ Turns::Turn Mounts::Release(const std::string& uuid,
 void Mounts::InstallSshfs(const Sandbox& sandbox) const {
   (void)RunInGuest(
       core_, sandbox.uuid,
-      "s=; [ \"$(id -u)\" = 0 ] || s='sudo -n'; "
-      "has() { command -v \"$1\"; }; "
-      "exec >/dev/null 2>&1; "
-      "if has apt-get; then $s apt-get -q update; "
-      "$s env DEBIAN_FRONTEND=noninteractive apt-get -qy install sshfs; "
-      "elif has dnf; then $s dnf -qy install fuse-sshfs; "
-      "elif has zypper; then $s zypper -nq install sshfs; "
-      "elif has apk; then $s apk add -q sshfs; "
-      "elif has pacman; then $s pacman -Sy --noconfirm sshfs; fi",
+      std::string(kAsRoot) +
+          "has() { command -v \"$1\"; }; "
+          "exec >/dev/null 2>&1; "
+          "if has apt-get; then $s apt-get -q update; "
+          "$s env DEBIAN_FRONTEND=noninteractive apt-get -qy install sshfs; "
+          "elif has dnf; then $s dnf -qy install fuse-sshfs; "
+          "elif has zypper; then $s zypper -nq install sshfs; "
+          "elif has apk; then $s apk add -q sshfs; "
+          "elif has pacman; then $s pacman -Sy --noconfirm sshfs; fi",
       "", 300s);
 }
 
@@ -300,10 +298,7 @@ Mounts::Guest Mounts::AwaitEnd(const Sandbox& sandbox,
     if (still == guest.mounted.end() || round == 20) return guest;
     if (round == 10) {
       (void)RunInGuest(core_, sandbox.uuid,
-                       fmt::format("s=; [ \"$(id -u)\" = 0 ] || s='sudo -n'; "
-                                   "$s umount -l {}",
-                                   Quote(*still)),
-                       "", 30s);
+                       UnmountScript(*still, /*lazily=*/true), "", 30s);
     }
     std::this_thread::sleep_for(200ms);
   }
@@ -315,7 +310,7 @@ Mounts::Guest Mounts::AskGuest(const Sandbox& sandbox) const {
       fmt::format("id -u {0} && id -g {0} && "
                   "{{ command -v sshfs >/dev/null && echo yes || echo no; }} "
                   "&& cat /proc/mounts",
-                  Quote(sandbox.user)),
+                  ShellQuote(sandbox.user)),
       "", 30s);
   Guest guest;
   std::istringstream lines(result.output);

@@ -70,6 +70,8 @@ class Mounts {
                                const std::set<std::string>& ended) const;
   static void Forget(const std::string& uuid);
   void InstallSshfs(const Sandbox& sandbox) const;
+  // Of the directories that QEMU serves to that guest, or would.
+  [[nodiscard]] std::set<std::string> Tags(const std::string& uuid) const;
   // What QEMU serves: mounted, and unmounted where it is not wanted. The rest
   // of `wanted` is for sshfs.
   void SettleNineP(const Sandbox& sandbox, const Guest& guest,

@@ -9,6 +9,7 @@
 
 #include "backend/guest/boot.h"
 #include "backend/guest_shell.h"
+#include "backend/util/text.h"
 
 namespace sbxfs {
 namespace {

@@ -18,6 +18,7 @@
 #include "backend/mount/sshfs.h"
 #include "backend/run_dir.h"
 #include "backend/tunnel_process.h"
+#include "backend/util/socket.h"
 #include "backend/util/text.h"
 #include "backend/util/unique_fd.h"
 
@@ -57,9 +58,7 @@ std::string LastLine(const stdfs::path& path) {
 // Whether somebody listens on a socket's path.
 bool Listens(const std::string& path) {
   const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  const sockaddr_un address = UnixAddress(path);
   return connect(fd.Get(), reinterpret_cast<const sockaddr*>(&address),
                  sizeof address) == 0;
 }
@@ -209,12 +208,14 @@ void Tunnels::SettleTurn(const Sandbox& sandbox,
 void Tunnels::Begin(const Sandbox& sandbox, const Tunnel& tunnel,
                     const stdfs::path& slip, const std::string& digest) {
   const std::string what = What(sandbox, tunnel);
-  if (!tunnel.reverse && IsSocket(tunnel.host)) MakeRoom(tunnel.host, what);
+  // A socket that is ours to make: ssh's, or the proxy's behind it.
+  const bool makes = !tunnel.reverse || !tunnel.egress.empty();
+  if (makes && IsSocket(tunnel.host)) MakeRoom(tunnel.host, what);
   if (tunnel.reverse && IsSocket(tunnel.guest)) {
     // The guest's sshd takes no path at which there is something.
     (void)RunInGuest(core_, sandbox.uuid,
                      fmt::format("p={}; [ -S \"$p\" ] && rm -f \"$p\"; true",
-                                 Quote(tunnel.guest)),
+                                 ShellQuote(tunnel.guest)),
                      "", 30s);
   }
   auto words = SshWords({sandbox.ssh_port, sandbox.user, sandbox.host_key,

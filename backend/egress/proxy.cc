@@ -29,6 +29,7 @@
 
 #include "backend/util/error.h"
 #include "backend/util/slip.h"
+#include "backend/util/socket.h"
 #include "backend/util/spawn.h"
 #include "backend/util/text.h"
 
@@ -42,9 +43,11 @@ constexpr int kLock = 3;
 constexpr int kMostClients = 256;
 constexpr int kPatienceSeconds = 30;  // for a request, and for a connection
 
+constexpr char kWhat[] = "Cannot start the way out of a guest";
+
 [[noreturn]] void FailStart(std::string_view step, int error) {
-  throw Error(error, fmt::format("Cannot start the way out of a guest: {}: {}",
-                                 step, std::strerror(error)));
+  throw Error(error,
+              fmt::format("{}: {}: {}", kWhat, step, std::strerror(error)));
 }
 
 void Limit(int fd, int seconds) {
@@ -53,24 +56,14 @@ void Limit(int fd, int seconds) {
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);
 }
 
-bool SendAll(int fd, std::string_view data) {
-  while (!data.empty()) {
-    const ssize_t count = send(fd, data.data(), data.size(), MSG_NOSIGNAL);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return false;
-    data.remove_prefix(static_cast<size_t>(count));
-  }
-  return true;
-}
-
 // A refusal that a person may read: curl shows its first line, apt its status.
 std::string Refuse(int client, int status, std::string_view reason,
                    const std::string& sentence) {
   const std::string body = "sbxfs: " + sentence + "\n";
-  SendAll(client,
-          fmt::format("HTTP/1.1 {} {}\r\nContent-Type: text/plain\r\n"
-                      "Content-Length: {}\r\nConnection: close\r\n\r\n{}",
-                      status, reason, body.size(), body));
+  (void)SendAll(client,
+                fmt::format("HTTP/1.1 {} {}\r\nContent-Type: text/plain\r\n"
+                            "Content-Length: {}\r\nConnection: close\r\n\r\n{}",
+                            status, reason, body.size(), body));
   return sentence;
 }
 
@@ -233,7 +226,7 @@ void StartEgressProxy(const std::string& slip, const std::string& digest,
                       const std::string& path,
                       const std::vector<std::string>& rules,
                       const std::vector<std::string>& ssh) {
-  const SlipLock lock(slip, "Cannot start the way out of a guest");
+  const SlipLock lock(slip, kWhat);
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   const json told = {
       {"digest", digest}, {"path", path}, {"rules", rules}, {"ssh", ssh}};
@@ -258,26 +251,14 @@ int RunEgressProxy(int argc, char** argv) {
     }
     const UniqueFd ear(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const std::string path = told.at("path");
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    const sockaddr_un address = UnixAddress(path);
     umask(0077);
-    (void)unlink(path.c_str());
     if (bind(ear.Get(), reinterpret_cast<const sockaddr*>(&address),
              sizeof address) != 0 ||
         listen(ear.Get(), 64) != 0) {
       FailStart(path, errno);
     }
-    // The daemon waits for the first process alone.
-    const pid_t pid = fork();
-    if (pid < 0) FailStart("its process", errno);
-    if (pid > 0) {
-      const std::string slip =
-          fmt::format("{} {}\n", pid, std::string(told.at("digest")));
-      const bool written = pwrite(kLock, slip.data(), slip.size(), 0) > 0;
-      if (!written) kill(pid, SIGKILL);
-      _exit(written ? 0 : 1);
-    }
+    GoOnInSlip(kLock, told.at("digest"), kWhat);
     prctl(PR_SET_NAME, kEgressProxy);
     // Ended with ssh, by whichever end.
     static std::atomic<pid_t> ssh = 0;

@@ -23,14 +23,6 @@ bool IsName(std::string_view host) {
   return true;
 }
 
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
-}
-
 struct Parts {
   std::string host;
   std::optional<std::string_view> port;
@@ -59,12 +51,6 @@ std::optional<Parts> Take(std::string_view text) {
   return parts;
 }
 
-std::optional<int> PortOf(std::string_view text) {
-  const auto number = ParseNumber(text);
-  if (!number || *number == 0 || *number > 65535) return {};
-  return static_cast<int>(*number);
-}
-
 }  // namespace
 
 std::optional<EgressRule> ParseEgressRule(std::string_view text) {
@@ -79,7 +65,7 @@ std::optional<EgressRule> ParseEgressRule(std::string_view text) {
     rule.port = EgressRule::kAny;
     return rule;
   }
-  const auto port = PortOf(*parts->port);
+  const auto port = ParsePort(*parts->port);
   if (!port) return {};
   rule.port = *port;
   return rule;
@@ -89,7 +75,7 @@ std::optional<Destination> ParseDestination(std::string_view text,
                                             std::optional<int> port) {
   const auto parts = Take(text);
   if (!parts) return {};
-  if (parts->port) port = PortOf(*parts->port);
+  if (parts->port) port = ParsePort(*parts->port);
   if (!port || (!IsAddress(parts->host) && !IsName(parts->host))) return {};
   return Destination{parts->host, *port};
 }

@@ -300,18 +300,6 @@ std::string BootCommand() {
          "sh $d/boot.sh early";
 }
 
-std::string ShellQuote(std::string_view text) {
-  std::string quoted = "'";
-  for (const char c : text) {
-    if (c == '\'') {
-      quoted += "'\\''";
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + "'";
-}
-
 std::vector<std::pair<std::string, std::string>> BootDocuments(
     const BootInput& input) {
   Documents files = {

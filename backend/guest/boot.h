@@ -75,9 +75,6 @@ extern const char kProvisionLogScript[];
 [[nodiscard]] std::string ProbeCommand(const std::string& script,
                                        const std::string& user);
 
-// 'text' for sh.
-[[nodiscard]] std::string ShellQuote(std::string_view text);
-
 }  // namespace sbxfs
 
 #endif  // SBXFS_BACKEND_GUEST_BOOT_H_

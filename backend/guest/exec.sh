@@ -1,8 +1,9 @@
 # Runs jobs in a guest, apart from what began them, and tells how they go. Runs
 # as root, after lines that set id (of the job), and for Job: user, how (shell
 # or argv), cwd, most (bytes of a stream that are kept), deadline (seconds, or
-# empty), together (yes: both streams are one), asked (for Detached: whether the
-# agent was) and the function Variables, which exports the job's own. A call of Job, Detached, Report, End or Jobs follows.
+# empty), together (yes: both streams are one) and the function Variables, which
+# exports the job's own; for Detached asked, too (yes: the agent was, before). A
+# call of Job, Detached, Report, End or Jobs follows.
 #
 # A job has a directory of a tmpfs, with out, err, pid, status and late, and a
 # control group of its own, so that whatever it started can be ended.

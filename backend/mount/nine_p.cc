@@ -20,8 +20,6 @@ std::string AccessMode(std::string_view security) {
   return "squash";
 }
 
-constexpr char kAsRoot[] = "s=; [ \"$(id -u)\" = 0 ] || s='sudo -n'; ";
-
 }  // namespace
 
 std::string TagOf(const MountSpec& mount) {
@@ -54,16 +52,16 @@ std::string NinePMountScript(const MountSpec& mount) {
       "mkdir -p \"$p\" 2>/dev/null || $s mkdir -p \"$p\" || exit; "
       "$s mount -t 9p -o trans=virtio,version={},msize={},cache={},nosuid,"
       "nodev{} {} \"$p\"",
-      kAsRoot, Quote(mount.mount_point),
+      kAsRoot, ShellQuote(mount.mount_point),
       mount.ninep_version.empty() ? "9p2000.L" : mount.ninep_version,
       mount.msize == 0 ? 131072 : mount.msize,
       mount.ninep_cache.empty() ? "mmap" : mount.ninep_cache,
       mount.writable ? "" : ",ro", TagOf(mount));
 }
 
-std::string NinePUnmountScript(std::string_view mount_point, bool lazily) {
+std::string UnmountScript(std::string_view mount_point, bool lazily) {
   return fmt::format("{}exec 2>&1; $s umount {}{}", kAsRoot,
-                     lazily ? "-l " : "", Quote(mount_point));
+                     lazily ? "-l " : "", ShellQuote(mount_point));
 }
 
 MountWay ChooseMountWay(const Spec& spec, const MountEnds& ends) {

@@ -31,8 +31,8 @@ struct HostDirectory {
 // For a shell in the guest: mounts it where it belongs; unmounts it, and fails
 // with umount's words where it is in use and not to go `lazily`.
 [[nodiscard]] std::string NinePMountScript(const MountSpec& mount);
-[[nodiscard]] std::string NinePUnmountScript(std::string_view mount_point,
-                                             bool lazily);
+[[nodiscard]] std::string UnmountScript(std::string_view mount_point,
+                                        bool lazily);
 
 // Who is on the two ends of a mount.
 struct MountEnds {

@@ -24,6 +24,7 @@
 
 #include "backend/util/error.h"
 #include "backend/util/slip.h"
+#include "backend/util/socket.h"
 #include "backend/util/spawn.h"
 
 namespace sbxfs {
@@ -35,9 +36,11 @@ using nlohmann::json;
 // Where the process finds what it is given.
 constexpr int kRoot = 3, kLock = 4, kLog = 5;
 
+constexpr char kWhat[] = "Cannot start the server of a mount";
+
 [[noreturn]] void FailStart(std::string_view step, int error) {
-  throw Error(error, fmt::format("Cannot start the server of a mount: {}: {}",
-                                 step, std::strerror(error)));
+  throw Error(error,
+              fmt::format("{}: {}: {}", kWhat, step, std::strerror(error)));
 }
 
 // In the server's process.
@@ -82,16 +85,6 @@ bool ReadAll(int fd, char* data, size_t size) {
   return true;
 }
 
-bool WriteAll(int fd, std::string_view data) {
-  while (!data.empty()) {
-    const ssize_t count = send(fd, data.data(), data.size(), MSG_NOSIGNAL);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return false;
-    data.remove_prefix(static_cast<size_t>(count));
-  }
-  return true;
-}
-
 void Serve(int fd, SftpServer& server) {
   uint32_t size = 0;
   while (ReadAll(fd, reinterpret_cast<char*>(&size), sizeof size)) {
@@ -101,7 +94,7 @@ void Serve(int fd, SftpServer& server) {
     std::string reply = server.Answer(request);
     size = htobe32(static_cast<uint32_t>(reply.size()));
     reply.insert(0, reinterpret_cast<const char*>(&size), sizeof size);
-    if (!WriteAll(fd, reply)) return;
+    if (!SendAll(fd, reply)) return;
   }
 }
 
@@ -132,16 +125,7 @@ int ServeMount(int argc, char** argv) {
     for (const int fd : {kRoot, kLock, kLog}) fcntl(fd, F_SETFD, FD_CLOEXEC);
     close_range(kLog + 1, ~0U, 0);
     MountServer server = FromJson(json::parse(argv[2]));
-    // The daemon waits for the first process alone; what is left of the second
-    // is nobody's to take in.
-    const pid_t pid = fork();
-    if (pid < 0) FailStart("its process", errno);
-    if (pid > 0) {
-      const std::string slip = fmt::format("{} {}\n", pid, server.digest);
-      const bool written = pwrite(kLock, slip.data(), slip.size(), 0) > 0;
-      if (!written) kill(pid, SIGKILL);
-      _exit(written ? 0 : 1);
-    }
+    GoOnInSlip(kLock, server.digest, kWhat);
     prctl(PR_SET_NAME, kMountServer);
     RaiseFileLimit();
     const auto [connection, ssh] = StartSsh(server.ssh);
@@ -177,7 +161,7 @@ std::optional<MountSlip> ReadSlip(const std::filesystem::path& slip) {
 }
 
 void StartMountServer(const std::filesystem::path& slip, MountServer server) {
-  const SlipLock lock(slip, "Cannot start the server of a mount");
+  const SlipLock lock(slip, kWhat);
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   const int status = AwaitExit(Spawn(
       "/proc/self/exe", {kMountServer, server.label, ToJson(server).dump()},

@@ -46,18 +46,6 @@ std::string DigestOf(const MountSpec& mount) {
                          tri(mount.sshfs_follow_symlinks))));
 }
 
-std::string Quote(std::string_view text) {
-  std::string quoted = "'";
-  for (const char c : text) {
-    if (c == '\'') {
-      quoted += "'\\''";
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + '\'';
-}
-
 std::string Unescape(std::string_view text) {
   std::string plain;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -76,12 +64,12 @@ std::string Unescape(std::string_view text) {
 
 std::string GuestCommand(const MountSpec& mount) {
   const std::string script = fmt::format(
-      "p={}; s=; [ \"$(id -u)\" = 0 ] || s='sudo -n'; "
+      "{}p={}; "
       "[ -d \"$p\" ] || $s umount -l \"$p\" 2>/dev/null; "
       "mkdir -p \"$p\" 2>/dev/null || $s mkdir -p \"$p\" || exit; "
       "exec $s sshfs -f -o {} :/ \"$p\"",
-      Quote(mount.mount_point), Quote(SshfsOptions(mount)));
-  return "exec /bin/sh -c " + Quote(script);
+      kAsRoot, ShellQuote(mount.mount_point), ShellQuote(SshfsOptions(mount)));
+  return "exec /bin/sh -c " + ShellQuote(script);
 }
 
 std::vector<std::string> SshWords(const GuestLogin& login,

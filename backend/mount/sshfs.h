@@ -14,8 +14,8 @@ namespace sbxfs {
 // A short text for all of a mount but its name.
 [[nodiscard]] std::string DigestOf(const MountSpec& mount);
 
-// For a shell: in one pair of single quotes, whatever it holds.
-[[nodiscard]] std::string Quote(std::string_view text);
+// Begins a script in a guest: what $s precedes is done as root.
+inline constexpr char kAsRoot[] = "s=; [ \"$(id -u)\" = 0 ] || s='sudo -n'; ";
 // A path as /proc/mounts writes it.
 [[nodiscard]] std::string Unescape(std::string_view text);
 

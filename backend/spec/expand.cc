@@ -87,7 +87,7 @@ void Expand(const Placeholders& placeholders, Spec& spec) {
     }
   }
   guest.In(spec.message);
-  spec.egress_socket = places.dir + "/egress";
+  spec.egress_socket = places.dir + "/sock/.egress";
 }
 
 }  // namespace sbxfs

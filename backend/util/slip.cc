@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 #include "backend/util/error.h"
@@ -26,6 +28,21 @@ SlipLock::SlipLock(const std::filesystem::path& slip, std::string_view what) {
   log_ = UniqueFd(open((slip.native() + ".log").c_str(),
                        O_WRONLY | O_TRUNC | O_APPEND | flags, 0600));
   if (!log_.Valid()) fail(".log");
+}
+
+void GoOnInSlip(int lock, const std::string& digest, std::string_view what) {
+  // The daemon waits for the first process alone; what is left of the second
+  // is nobody's to take in.
+  const pid_t pid = fork();
+  if (pid < 0) {
+    throw Error(errno,
+                fmt::format("{}: its process: {}", what, std::strerror(errno)));
+  }
+  if (pid == 0) return;
+  const std::string slip = fmt::format("{} {}\n", pid, digest);
+  const bool written = pwrite(lock, slip.data(), slip.size(), 0) > 0;
+  if (!written) kill(pid, SIGKILL);
+  _exit(written ? 0 : 1);
 }
 
 }  // namespace sbxfs

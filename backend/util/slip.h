@@ -2,6 +2,7 @@
 #define SBXFS_BACKEND_UTIL_SLIP_H_
 
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 #include "backend/util/unique_fd.h"
@@ -23,6 +24,11 @@ class SlipLock {
  private:
   UniqueFd lock_, log_;
 };
+
+// In the process that was given the lock as `lock`: goes on in a child,
+// nobody's child once this one has written it into the slip and ended. Throws
+// Error, `what` first.
+void GoOnInSlip(int lock, const std::string& digest, std::string_view what);
 
 }  // namespace sbxfs
 

@@ -24,6 +24,15 @@ namespace sbxfs {
 // A whole decimal number, digits alone; nullopt for anything else.
 [[nodiscard]] std::optional<std::uint64_t> ParseNumber(std::string_view text);
 
+// A port: a whole decimal number from 1 to 65535.
+[[nodiscard]] std::optional<int> ParsePort(std::string_view text);
+
+// With the letters A to Z in lower case.
+[[nodiscard]] std::string Lower(std::string_view text);
+
+// For a shell: in one pair of single quotes, whatever it holds.
+[[nodiscard]] std::string ShellQuote(std::string_view text);
+
 // Whether it is an IPv4 or IPv6 address, without brackets.
 [[nodiscard]] bool IsAddress(std::string_view text);
 

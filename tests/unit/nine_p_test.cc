@@ -135,8 +135,8 @@ TEST(NinePTest, TheGuestIsToldWithoutASpaceForItsShell) {
       NinePMountScript(mount),
       HasSubstr("version=9p2000.u,msize=4096,cache=loose,nosuid,nodev " +
                 TagOf(mount)));
-  EXPECT_THAT(NinePUnmountScript("/a b", true), HasSubstr("umount -l '/a b'"));
-  EXPECT_THAT(NinePUnmountScript("/a b", false), HasSubstr("umount '/a b'"));
+  EXPECT_THAT(UnmountScript("/a b", true), HasSubstr("umount -l '/a b'"));
+  EXPECT_THAT(UnmountScript("/a b", false), HasSubstr("umount '/a b'"));
 }
 
 }  // namespace

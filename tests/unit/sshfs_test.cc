@@ -11,6 +11,8 @@
 #include <sstream>
 #include <utility>
 
+#include "backend/util/text.h"
+
 namespace sbxfs {
 namespace {
 
@@ -120,7 +122,7 @@ TEST(Sshfs, SshTakesItsWordsAndChecksTheHostKey) {
   std::string command;
   for (const auto& word :
        SshWords({2222, "lima", "ssh-ed25519 AAAAC3", "/k/a b/id"}, "true")) {
-    command += (command.empty() ? "" : " ") + Quote(word);
+    command += (command.empty() ? "" : " ") + ShellQuote(word);
     if (word == "none" && command.ends_with("'-F' 'none'")) command += " -G";
   }
   std::istringstream lines(Output(command));

@@ -13,6 +13,7 @@
 #include <string>
 #include <thread>
 
+#include "backend/run_dir.h"
 #include "backend/util/text.h"
 #include "tests/support/debian_guests.h"
 #include "tests/support/faults.h"
@@ -229,6 +230,7 @@ TEST_F(ForeignTest, AClonesDiskIsThatOfAGuestAtRest) {
   EXPECT_TRUE(Eventually([] {
     return RunProgram({"pgrep", "-x", "sbxfs-egress"}).out.empty();
   }));
+  EXPECT_TRUE(Eventually([&] { return !stdfs::exists(RunDirectory(uuid)); }));
 }
 
 }  // namespace

@@ -9,12 +9,13 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
 
 #include "tests/support/debian_guests.h"
+#include "tests/support/session_user.h"
 
 namespace sbxfs {
 namespace {
@@ -30,12 +31,10 @@ class NinePTest : public testing::Test {
  protected:
   void SetUp() override {
     if (const auto why = NoBootBecause(); !why.empty()) GTEST_SKIP() << why;
-    home_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "joe";
-    for (const auto& place : {home_, home_ / "run", home_ / "tree",
-                              home_ / "rw", home_ / "ro", home_ / "late"}) {
-      stdfs::create_directory(place);
-      ASSERT_EQ(chown(place.c_str(), kUser, kUser), 0);
-      ASSERT_EQ(chmod(place.c_str(), 0700), 0);
+    user_ = std::make_unique<SessionUser>(kUser, "joe");
+    home_ = user_->Home();
+    for (const char* name : {"rw", "ro", "late"}) {
+      (void)user_->MakeDirectory(name);
     }
     // libvirt serves nobody whom the machine does not know. This name space is
     // the tests' own.
@@ -48,50 +47,34 @@ class NinePTest : public testing::Test {
                 0);
       known_ = true;
     }
-    // What the build tree and the image lie in may be closed to joe.
-    stdfs::copy_file(std::string(SBXFS_BIN_DIR) + "/sbxfs", home_ / "sbxfs");
+    // What it lies in may be closed to joe.
     stdfs::copy_file(GuestImage(), home_ / "image");
     ASSERT_EQ(chmod((home_ / "image").c_str(), 0644), 0);
     before_ = World::Now();
   }
   void TearDown() override {
-    if (home_.empty()) return;
+    if (user_ == nullptr) return;
     (void)Sh(
         "echo kill >tree/box/status; rmdir tree/box tree/.host/trash/box;"
         "rm tree/.host/images/debian; fusermount3 -uz tree");
-    (void)RunProgram({"pkill", "-u", std::to_string(kUser)});
-    EXPECT_TRUE(Eventually([] { return Processes().empty(); })) << Processes();
+    user_.reset();
     if (known_) (void)umount("/etc/passwd");
     EXPECT_EQ(World::Now(), before_);
-    stdfs::remove_all(home_);
   }
 
-  [[nodiscard]] Ended Sh(const std::string& script,
-                         std::chrono::seconds limit = 60s) const {
-    const std::string home = home_.string();
-    return RunProgram(
-        {"setpriv", "--reuid", std::to_string(kUser), "--regid",
-         std::to_string(kUser), "--clear-groups", "env", "-i", "-C", home,
-         "HOME=" + home, "XDG_RUNTIME_DIR=" + home + "/run",
-         std::string("PATH=") + std::getenv("PATH"), "sh", "-c", script},
-        limit);
+  [[nodiscard]] Ended Sh(const std::string& script) const {
+    return user_->Sh(script);
   }
   [[nodiscard]] std::string Said(const std::string& script,
                                  std::chrono::seconds limit = 60s) const {
-    Ended ended = Sh(script, limit);
-    EXPECT_EQ(ended.status, 0)
-        << script << ": " << ended.err << Sh("cat tree/box/error").out;
-    return std::move(ended.out);
+    return user_->Said(script, limit, "cat tree/box/error");
   }
   // What the guest's user says.
   [[nodiscard]] std::string In(const std::string& command) const {
     return Said("exec 3<>tree/box/exec/new; cat >&3 <<'E'\n" + command +
                 "\nE\ncat <&3");
   }
-  [[nodiscard]] static std::string Processes() {
-    return RunProgram({"pgrep", "-l", "-u", std::to_string(kUser)}).out;
-  }
-
+  std::unique_ptr<SessionUser> user_;
   stdfs::path home_;
   World before_;
   bool known_ = false;

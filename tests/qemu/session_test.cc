@@ -4,22 +4,16 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "tests/support/guest_mount.h"
+#include "tests/support/session_user.h"
 
 namespace sbxfs {
 namespace {
-
-namespace stdfs = std::filesystem;
 
 // `nobody`: the one user every machine has, and without a home of its own.
 constexpr uid_t kUser = 65534;
@@ -28,48 +22,27 @@ class SessionTest : public testing::Test {
  protected:
   void SetUp() override {
     if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
-    home_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "session";
-    for (const auto& place : {home_, home_ / "run", home_ / "tree"}) {
-      stdfs::create_directory(place);
-      ASSERT_EQ(chown(place.c_str(), kUser, kUser), 0);
-      ASSERT_EQ(chmod(place.c_str(), 0700), 0);
-    }
-    // The build tree may lie where only root comes.
-    stdfs::copy_file(std::string(SBXFS_BIN_DIR) + "/sbxfs", home_ / "sbxfs");
-    std::ofstream(home_ / "blank") << BlankDisk();
-    ASSERT_EQ(chmod((home_ / "blank").c_str(), 0644), 0);
+    user_ = std::make_unique<SessionUser>(kUser, "session");
+    std::ofstream(user_->Home() / "blank") << BlankDisk();
+    ASSERT_EQ(chmod((user_->Home() / "blank").c_str(), 0644), 0);
     before_ = World::Now();
   }
   void TearDown() override {
-    if (home_.empty()) return;
+    if (user_ == nullptr) return;
     if (!ended_) (void)Sh("fusermount3 -uz tree");
-    // What is theirs: the session's libvirtd, which else ends after 2 min.
-    (void)RunProgram({"pkill", "-u", std::to_string(kUser)});
-    EXPECT_TRUE(Eventually([] { return Processes().empty(); })) << Processes();
+    user_.reset();
     EXPECT_EQ(World::Now(), before_);
-    stdfs::remove_all(home_);
   }
 
-  // A script of that user's, in its home.
   [[nodiscard]] Ended Sh(const std::string& script) const {
-    const std::string home = home_.string();
-    return RunProgram(
-        {"setpriv", "--reuid", std::to_string(kUser), "--regid",
-         std::to_string(kUser), "--clear-groups", "env", "-i", "-C", home,
-         "HOME=" + home, "XDG_RUNTIME_DIR=" + home + "/run",
-         std::string("PATH=") + std::getenv("PATH"), "sh", "-c", script});
+    return user_->Sh(script);
   }
-  // What it says when it succeeds.
   [[nodiscard]] std::string Said(const std::string& script) const {
-    Ended ended = Sh(script);
-    EXPECT_EQ(ended.status, 0) << script << ": " << ended.err;
-    return std::move(ended.out);
+    return user_->Said(script);
   }
-  [[nodiscard]] static std::string Processes() {
-    return RunProgram({"pgrep", "-l", "-u", std::to_string(kUser)}).out;
-  }
+  [[nodiscard]] std::string Processes() const { return user_->Processes(); }
 
-  stdfs::path home_;
+  std::unique_ptr<SessionUser> user_;
   World before_;
   bool ended_ = false;
 };

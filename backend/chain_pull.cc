@@ -5,17 +5,17 @@
 
 #include <algorithm>
 
+#include "backend/disk_names.h"
 #include "backend/libvirt_error.h"
 
 namespace sbxfs {
 namespace {
 
-constexpr char kDisk[] = "vda";
 // The guest has the rest of the hypervisor's disk; MiB/s.
 constexpr unsigned long kBandwidth = 100;
 
 int JobOf(virDomainPtr domain, virDomainBlockJobInfo& job) {
-  return virDomainGetBlockJobInfo(domain, kDisk, &job, 0);
+  return virDomainGetBlockJobInfo(domain, kRootDisk, &job, 0);
 }
 
 }  // namespace
@@ -40,8 +40,9 @@ std::optional<ChainCut> CutOf(const Uses& uses, const std::string& top) {
 
 void BeginPull(virDomainPtr domain, const std::string& base,
                std::string_view what) {
-  if (virDomainBlockRebase(domain, kDisk, base.empty() ? nullptr : base.c_str(),
-                           kBandwidth, 0) < 0) {
+  if (virDomainBlockRebase(domain, kRootDisk,
+                           base.empty() ? nullptr : base.c_str(), kBandwidth,
+                           0) < 0) {
     ThrowLibvirt(what);
   }
 }
@@ -56,7 +57,7 @@ bool IsPulling(virDomainPtr domain, std::string_view what) {
 void EndPull(virDomainPtr domain) {
   virDomainBlockJobInfo job;
   if (JobOf(domain, job) == 1 && job.type == VIR_DOMAIN_BLOCK_JOB_TYPE_PULL) {
-    virDomainBlockJobAbort(domain, kDisk, 0);
+    virDomainBlockJobAbort(domain, kRootDisk, 0);
   }
   virResetLastError();
 }

@@ -110,9 +110,9 @@ class Core {
   // How a sandbox's mounts come into its guest.
   [[nodiscard]] MountWay WayOfMounts(const Spec& spec,
                                      const Metadata& meta) const {
-    return ChooseMountWay(spec,
-                          {local && !test_driver, meta.uid, guest_uid,
-                           meta.guest_uid.value_or(spec.uid.value_or(1000))});
+    return ChooseMountWay(
+        spec, {local && !test_driver, meta.uid, guest_uid,
+               meta.guest_uid.value_or(spec.uid.value_or(1000)), no_virtiofs});
   }
 
   // Whether 127.0.0.1:PORT of this machine leads to guests.
@@ -172,6 +172,7 @@ class Core {
   bool kvm = false;             // works, not merely exists
   std::string arch = "x86_64";  // the hypervisor's own
   uid_t guest_uid = 0;          // whom QEMU runs as
+  std::string no_virtiofs;      // MountEnds has it
 
   Timer timer;
   Turns turns;

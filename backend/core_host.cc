@@ -3,6 +3,9 @@
 #include <libvirt/virterror.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <filesystem>
+
 #include "backend/core.h"
 #include "backend/libvirt_error.h"
 #include "backend/util/log.h"
@@ -13,6 +16,7 @@ namespace {
 
 // Debian 12's.
 constexpr unsigned long kOldest = 9000000;
+constexpr unsigned long kVirtiofs = 11000000;
 
 std::string Version(unsigned long number) {
   return fmt::format("{}.{}.{}", number / 1000000, number / 1000 % 1000,
@@ -72,6 +76,43 @@ Accelerator ProbeAccelerator(virConnectPtr conn, const std::string& caps) {
   return {true, "kvm", arch};
 }
 
+// A virtiofsd of a system's libvirt has root's rights, and then takes no
+// idmap. The others learned to serve users with libvirt 10, and to serve
+// read-only with 11.
+std::string WhyNoVirtiofs(virConnectPtr conn, const LibvirtUri& uri,
+                          unsigned long library, const std::string& arch) {
+  if (uri.path != "/session") {
+    return "a virtiofsd of this libvirt has root's rights; use "
+           "qemu:///session";
+  }
+  if (library < kVirtiofs) {
+    return fmt::format("libvirt {} has no read-only virtiofs of a user, {} has",
+                       Version(library), Version(kVirtiofs));
+  }
+  const std::string caps = TakeString(virConnectGetDomainCapabilities(
+      conn, nullptr, arch.c_str(), nullptr, "qemu", 0));
+  virResetLastError();
+  if (XmlText(caps, "//filesystem/enum[@name='driverType']/value[.='virtiofs']")
+          .empty()) {
+    return "this QEMU has no virtiofs";
+  }
+  // QEMU's own list of such servers, which libvirt reads.
+  std::error_code error;
+  const std::filesystem::directory_iterator servers(
+      "/usr/share/qemu/vhost-user", error);
+  const bool there =
+      std::any_of(begin(servers), end(servers), [](const auto& one) {
+        return one.path().filename().native().find("virtiofsd") !=
+               std::string::npos;
+      });
+  if (!there) return "virtiofsd is not installed";
+  if (access("/usr/bin/newuidmap", X_OK) != 0) {
+    return "newuidmap, which a virtiofsd without root's rights needs, is not "
+           "installed";
+  }
+  return "";
+}
+
 }  // namespace
 
 void Core::LearnHost() {
@@ -106,6 +147,7 @@ void Core::LearnHost() {
     const std::string caps = TakeString(virConnectGetCapabilities(conn));
     const Accelerator accelerator = ProbeAccelerator(conn, caps);
     guest_uid = GuestUid(caps);
+    no_virtiofs = WhyNoVirtiofs(conn, route.uri, library, accelerator.arch);
     kvm = accelerator.kvm;
     arch = accelerator.arch;
     learned.accelerator = accelerator.text;

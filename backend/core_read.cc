@@ -23,7 +23,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr char kWhat[] = "Cannot read a domain";
+constexpr char kCannotRead[] = "Cannot read a domain";
 
 // What libvirt itself says of it.
 void AddDomain(Sandbox& sandbox, const DomainFacts& facts) {
@@ -136,11 +136,11 @@ void Core::Read(const std::string& uuid) {
 }
 
 void Core::ReadNow(const std::string& uuid) {
-  const ConnPtr conn = connection.Get(kWhat);
+  const ConnPtr conn = connection.Get(kCannotRead);
   const DomainPtr domain(virDomainLookupByUUIDString(conn.get(), uuid.c_str()));
   if (domain == nullptr) {
     if (!LastLibvirtErrorIs(VIR_ERR_NO_DOMAIN)) {
-      ThrowLibvirt(kWhat);
+      ThrowLibvirt(kCannotRead);
     }
     {
       MutexLock lock(mutex_);
@@ -209,9 +209,10 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
                        std::vector<SnapshotFacts>& snapshots) {
   int state = 0;
   int reason = 0;
-  if (virDomainGetState(domain, &state, &reason, 0) < 0) ThrowLibvirt(kWhat);
+  if (virDomainGetState(domain, &state, &reason, 0) < 0)
+    ThrowLibvirt(kCannotRead);
   std::string xml = TakeString(virDomainGetXMLDesc(domain, 0));
-  if (xml.empty()) ThrowLibvirt(kWhat);
+  if (xml.empty()) ThrowLibvirt(kCannotRead);
   int autostart = 0;
   virDomainGetAutostart(domain, &autostart);
   const bool off = state == VIR_DOMAIN_SHUTOFF || state == VIR_DOMAIN_NOSTATE;
@@ -239,7 +240,7 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
     AddSpec(sandbox, spec);
     if (!spec.mounts.empty() && !test_driver) {
       const MountWay way = WayOfMounts(spec, meta);
-      sandbox.mount_way = way.nine_p ? "9p" : "reverse-sshfs";
+      sandbox.mount_way = WordFor(way.type);
       if (!way.why.empty()) sandbox.mount_way += ", since " + way.why;
     }
     std::optional<Spec> served;

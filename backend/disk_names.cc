@@ -7,18 +7,18 @@
 namespace sbxfs {
 namespace {
 
-constexpr std::string_view kDisk = "disk.";
+constexpr std::string_view kDiskPrefix = "disk.";
 constexpr std::size_t kSerial = 20;
 
 }  // namespace
 
 std::string DiskVolume(std::string_view name) {
-  return fmt::format("{}{}", kDisk, name);
+  return fmt::format("{}{}", kDiskPrefix, name);
 }
 
 std::string DiskOfVolume(std::string_view volume) {
-  if (!volume.starts_with(kDisk)) return "";
-  return std::string(volume.substr(kDisk.size()));
+  if (!volume.starts_with(kDiskPrefix)) return "";
+  return std::string(volume.substr(kDiskPrefix.size()));
 }
 
 std::set<std::string> DisksAmong(const std::vector<std::string>& volumes) {

@@ -8,6 +8,9 @@
 
 namespace sbxfs {
 
+// The target of a domain's own disk.
+inline constexpr char kRootDisk[] = "vda";
+
 // The volume of an additional disk.
 [[nodiscard]] std::string DiskVolume(std::string_view name);
 // The disk of a volume; empty for other volumes.

@@ -132,6 +132,11 @@ void AddMemory(xmlNode* domain, const DomainInput& input) {
   if (input.max_memory > input.memory) {
     AddXml(domain, "currentMemory", kib(input.memory), {{"unit", "KiB"}});
   }
+  if (input.shared_memory) {
+    xmlNode* backing = AddXml(domain, "memoryBacking");
+    AddXml(backing, "source", {{"type", "memfd"}});
+    AddXml(backing, "access", {{"mode", "shared"}});
+  }
 }
 
 // `type` as QEMU's -cpu takes it: a model, then features.
@@ -359,6 +364,9 @@ DomainFacts ParseDomain(std::string_view xml) {
   facts.max_memory = MemoryBytes(XmlChild(domain, "memory"));
   const xmlNode* memory = XmlChild(domain, "currentMemory");
   facts.memory = memory == nullptr ? facts.max_memory : MemoryBytes(memory);
+  facts.shared_memory =
+      XmlAttribute(XmlChild(XmlChild(domain, "memoryBacking"), "access"),
+                   "mode") == "shared";
   const xmlNode* os = XmlChild(domain, "os");
   facts.uefi = XmlAttribute(os, "firmware") == "efi" ||
                XmlAttribute(XmlChild(os, "loader"), "type") == "pflash";
@@ -368,6 +376,18 @@ DomainFacts ParseDomain(std::string_view xml) {
   ReadDevices(XmlChild(domain, "devices"), facts);
   facts.metadata = ParseMetadata(xml);
   return facts;
+}
+
+std::string FilesystemXml(std::string_view xml, std::string_view tag) {
+  const XmlDoc doc = ParseXml(xml);
+  const xmlNode* domain = doc ? xmlDocGetRootElement(doc.get()) : nullptr;
+  for (xmlNode* node : XmlChildren(XmlChild(domain, "devices"))) {
+    if (XmlName(node) == "filesystem" &&
+        XmlAttribute(XmlChild(node, "target"), "dir") == tag) {
+      return FormatXml(node);
+    }
+  }
+  return "";
 }
 
 void ReplaceMetadata(xmlNode* domain, const Metadata& metadata) {

@@ -10,7 +10,7 @@
 
 #include "backend/forwards.h"
 #include "backend/metadata.h"
-#include "backend/mount/nine_p.h"
+#include "backend/mount/host_directory.h"
 #include "backend/xml.h"
 
 namespace sbxfs {
@@ -42,6 +42,8 @@ struct DomainInput {
   std::vector<Forward> forwards;
   bool isolated = false;                   // its guest reaches nobody by itself
   std::vector<HostDirectory> directories;  // which QEMU serves by 9p
+  // A virtiofsd can have the guest's memory too.
+  bool shared_memory = false;
 };
 
 // The XML for virDomainDefineXML, built with libxml2.
@@ -63,7 +65,8 @@ struct DomainFacts {
   std::vector<std::string> interface_targets;  // host side, "vnet0"
   // Sorted: what a running guest forwards, what another will at its start.
   std::vector<Forward> forwards;
-  std::set<std::string> tags;  // of directories that QEMU serves for us
+  std::set<std::string> tags;  // of our directories, by 9p and virtiofs
+  bool shared_memory = false;  // virtiofs can be plugged in
   std::string disk;            // the volume or file that vda is, without a path
   std::string seed;            // the same of vdb
   std::string recorded_disk;   // what our metadata names, if that differs
@@ -78,6 +81,10 @@ struct DomainFacts {
 }
 // Throws Error(EIO) for text that is no domain.
 [[nodiscard]] DomainFacts ParseDomain(std::string_view xml);
+
+// The <filesystem> of that tag, whole; empty when there is none.
+[[nodiscard]] std::string FilesystemXml(std::string_view xml,
+                                        std::string_view tag);
 
 // Puts our element in place of an older one in a <domain>'s metadata.
 void ReplaceMetadata(xmlNode* domain, const Metadata& metadata);

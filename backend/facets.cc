@@ -13,7 +13,7 @@
 namespace sbxfs {
 namespace {
 
-constexpr char kWhat[] = "Cannot look at the sandbox";
+constexpr char kCannotLook[] = "Cannot look at the sandbox";
 
 // Sums the counters that the bulk call gives by name ("block.0.rd.bytes").
 void AddCounter(std::string_view field, uint64_t value, Usage& usage) {
@@ -34,7 +34,7 @@ void AddCounter(std::string_view field, uint64_t value, Usage& usage) {
 
 Usage ReadUsage(Core& core, const std::string& uuid) {
   Usage usage;
-  const DomainPtr domain = core.Domain(uuid, kWhat);
+  const DomainPtr domain = core.Domain(uuid, kCannotLook);
   if (!core.test_driver && virDomainIsActive(domain.get()) == 1) {
     virDomainPtr domains[] = {domain.get(), nullptr};
     virDomainStatsRecordPtr* records = nullptr;
@@ -44,7 +44,7 @@ Usage ReadUsage(Core& core, const std::string& uuid) {
         VIR_DOMAIN_STATS_CPU_TOTAL | VIR_DOMAIN_STATS_BALLOON |
             VIR_DOMAIN_STATS_BLOCK | VIR_DOMAIN_STATS_INTERFACE,
         &records, VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT);
-    if (count < 0) ThrowLibvirt(kWhat);
+    if (count < 0) ThrowLibvirt(kCannotLook);
     for (int i = 0; i < count; ++i) {
       for (int j = 0; j < records[i]->nparams; ++j) {
         const virTypedParameter& param = records[i]->params[j];
@@ -69,7 +69,7 @@ Usage ReadUsage(Core& core, const std::string& uuid) {
 // The agent knows all addresses, a lease those of libvirt's own networks.
 std::vector<std::string> ReadAddresses(Core& core, const std::string& uuid) {
   std::vector<std::string> addresses;
-  const DomainPtr domain = core.Domain(uuid, kWhat);
+  const DomainPtr domain = core.Domain(uuid, kCannotLook);
   if (virDomainIsActive(domain.get()) != 1) return addresses;
   for (const unsigned source : {VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
                                 VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE}) {
@@ -119,7 +119,7 @@ void ReadProvisionLog(Core& core, const std::string& uuid) {
 }  // namespace
 
 void RefreshFacet(Core& core, const std::string& uuid, Facet facet) {
-  (void)core.Reachable(uuid, kWhat);
+  (void)core.Reachable(uuid, kCannotLook);
   switch (facet) {
     case Facet::kUsage: {
       const Usage usage = ReadUsage(core, uuid);

@@ -12,28 +12,28 @@ namespace sbxfs {
 namespace {
 
 using namespace std::chrono_literals;
-using Clock = std::chrono::system_clock;
+using SystemClock = std::chrono::system_clock;
 
-constexpr char kNoteUri[] = "https://sbxfs.org/xmlns/frozen/1";
-constexpr char kNotePrefix[] = "sbxfs-frozen";
-constexpr int kFreezeSeconds = 2;
+constexpr char kFrozenUri[] = "https://sbxfs.org/xmlns/frozen/1";
+constexpr char kFrozenPrefix[] = "sbxfs-frozen";
+constexpr int kThawSeconds = 2;
 // Nobody who lives keeps a guest frozen for so long.
-constexpr auto kLongest = 20s;
+constexpr auto kLongestFreeze = 20s;
 
 // Null: takes it away.
 void Note(virDomainPtr domain, const char* xml) {
-  virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, xml, kNotePrefix,
-                       kNoteUri, VIR_DOMAIN_AFFECT_LIVE);
+  virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, xml, kFrozenPrefix,
+                       kFrozenUri, VIR_DOMAIN_AFFECT_LIVE);
 }
 
 }  // namespace
 
 GuestFreeze::GuestFreeze(virDomainPtr domain) : domain_(domain) {
-  Note(domain,
-       fmt::format("<frozen since='{}'/>", Clock::to_time_t(Clock::now()))
-           .c_str());
+  Note(domain, fmt::format("<frozen since='{}'/>",
+                           SystemClock::to_time_t(SystemClock::now()))
+                   .c_str());
   // libvirt's own patience has no end.
-  virDomainAgentSetResponseTimeout(domain, kFreezeSeconds, 0);
+  virDomainAgentSetResponseTimeout(domain, kThawSeconds, 0);
   holds_ = virDomainFSFreeze(domain, nullptr, 0, 0) >= 0;
   virResetLastError();
 }
@@ -47,13 +47,14 @@ GuestFreeze::~GuestFreeze() {
   virResetLastError();
 }
 
-std::optional<Clock::time_point> FrozenSince(std::string_view domain_xml) {
-  if (domain_xml.find(kNoteUri) == std::string_view::npos) return {};
+std::optional<SystemClock::time_point> FrozenSince(
+    std::string_view domain_xml) {
+  if (domain_xml.find(kFrozenUri) == std::string_view::npos) return {};
   const auto since = ParseNumber(
       XmlText(domain_xml, "/domain/metadata/*[local-name()='frozen']/@since"));
   // Anyone can write one.
-  if (!since || *since > 1ULL << 40) return Clock::time_point();
-  return Clock::from_time_t(static_cast<time_t>(*since));
+  if (!since || *since > 1ULL << 40) return SystemClock::time_point();
+  return SystemClock::from_time_t(static_cast<time_t>(*since));
 }
 
 void Thaw::Look(const std::string& uuid) {
@@ -63,7 +64,7 @@ void Thaw::Look(const std::string& uuid) {
     MutexLock lock(mutex_);
     if (!watched_.insert(uuid).second) return;
   }
-  core_.timer.After(kLongest, [this, uuid] {
+  core_.timer.After(kLongestFreeze, [this, uuid] {
     core_.workers.Run([this, uuid] { Try(uuid); });
   });
 }
@@ -78,7 +79,8 @@ void Thaw::Try(const std::string& uuid) {
     const SandboxPtr sandbox = core_.catalog.Get(uuid);
     const auto since =
         sandbox ? FrozenSince(sandbox->domain_xml) : std::nullopt;
-    if (!since || (Clock::now() > *since && Clock::now() - *since < kLongest)) {
+    if (!since || (SystemClock::now() > *since &&
+                   SystemClock::now() - *since < kLongestFreeze)) {
       return;
     }
     constexpr char kWhat[] = "Cannot thaw the guest";

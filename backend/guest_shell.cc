@@ -22,18 +22,19 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-constexpr char kWhat[] = "Cannot run a command in the guest";
+constexpr char kCannotRun[] = "Cannot run a command in the guest";
 constexpr int kAgentSeconds = 5;
 
 // The guest answers: whatever it says is checked, never trusted.
 json Ask(virDomainPtr domain, const json& command) {
   const std::string reply = TakeString(virDomainQemuAgentCommand(
       domain, command.dump().c_str(), kAgentSeconds, 0));
-  if (reply.empty()) ThrowLibvirt(kWhat);
+  if (reply.empty()) ThrowLibvirt(kCannotRun);
   json parsed = json::parse(reply, nullptr, /*allow_exceptions=*/false);
   if (!parsed.is_object() || !parsed.contains("return") ||
       !parsed["return"].is_object()) {
-    throw Error(EPROTO, fmt::format("{}: its agent answers nonsense", kWhat));
+    throw Error(EPROTO,
+                fmt::format("{}: its agent answers nonsense", kCannotRun));
   }
   return parsed["return"];
 }
@@ -47,7 +48,8 @@ int64_t Begin(virDomainPtr domain, json arguments, const std::string& input) {
       Ask(domain, {{"execute", "guest-exec"}, {"arguments", arguments}});
   const json pid = started.value("pid", json());
   if (!pid.is_number_integer()) {
-    throw Error(EPROTO, fmt::format("{}: its agent answers nonsense", kWhat));
+    throw Error(EPROTO,
+                fmt::format("{}: its agent answers nonsense", kCannotRun));
   }
   return pid.get<int64_t>();
 }
@@ -79,7 +81,7 @@ ShellResult Finish(virDomainPtr domain, int64_t pid,
     if (auto result = Ended(domain, pid)) return *result;
     if (std::chrono::steady_clock::now() > deadline) {
       throw Error(ETIMEDOUT, fmt::format("{}: it did not end within {} s",
-                                         kWhat, timeout.count()));
+                                         kCannotRun, timeout.count()));
     }
   }
 }
@@ -105,7 +107,7 @@ ShellResult BySsh(const SshTarget& target, const std::string& script,
 ShellResult RunInGuest(Core& core, const std::string& uuid,
                        const std::string& script, const std::string& input,
                        std::chrono::seconds timeout) {
-  const DomainPtr domain = core.Domain(uuid, kWhat);
+  const DomainPtr domain = core.Domain(uuid, kCannotRun);
   int64_t pid = 0;
   try {
     pid = Begin(domain.get(), script, input);
@@ -131,13 +133,13 @@ ShellResult RunInGuestPrivately(Core& core, const std::string& uuid,
 ShellResult RunByAgent(Core& core, const std::string& uuid,
                        const std::string& script, const std::string& input,
                        std::chrono::seconds timeout) {
-  const DomainPtr domain = core.Domain(uuid, kWhat);
+  const DomainPtr domain = core.Domain(uuid, kCannotRun);
   return Finish(domain.get(), Begin(domain.get(), script, input), timeout);
 }
 
 int64_t BeginByAgent(Core& core, const std::string& uuid,
                      const std::string& script, const std::string& input) {
-  const DomainPtr domain = core.Domain(uuid, kWhat);
+  const DomainPtr domain = core.Domain(uuid, kCannotRun);
   // Other users of the guest see a command line, but no environment.
   return Begin(domain.get(),
                json{{"arg", {"-c", "eval \"$SBXFS_JOB\""}},
@@ -150,7 +152,7 @@ int64_t BeginByAgent(Core& core, const std::string& uuid,
 
 std::optional<ShellResult> EndedByAgent(Core& core, const std::string& uuid,
                                         int64_t pid) {
-  return Ended(core.Domain(uuid, kWhat).get(), pid);
+  return Ended(core.Domain(uuid, kCannotRun).get(), pid);
 }
 
 ShellResult RunBySshAsRoot(Core& core, const std::string& uuid,
@@ -160,7 +162,7 @@ ShellResult RunBySshAsRoot(Core& core, const std::string& uuid,
   if (!target) {
     throw Error(EHOSTUNREACH, fmt::format("{}: no agent answers, and there is "
                                           "no way to it by ssh",
-                                          kWhat));
+                                          kCannotRun));
   }
   const std::string command = fmt::format(
       "exec sudo -n env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin /bin/sh -c {}",

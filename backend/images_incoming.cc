@@ -18,7 +18,7 @@ namespace {
 using namespace std::chrono_literals;
 
 // Enough to tell all formats by.
-constexpr size_t kHead = 4096;
+constexpr size_t kFormatHead = 4096;
 
 }  // namespace
 
@@ -107,11 +107,11 @@ void Images::Incoming::Take(std::string_view bytes) {
     return;
   }
   head_ += bytes;
-  if (head_.size() >= kHead) Begin();
+  if (head_.size() >= kFormatHead) Begin();
 }
 
 void Images::Incoming::Begin() {
-  format_ = FormatToConvert(std::string_view(head_).substr(0, kHead));
+  format_ = FormatToConvert(std::string_view(head_).substr(0, kFormatHead));
   // Of others the zeros take no room.
   if (Qcow2::Is(head_) && !unpacker_.Packed()) {
     storage_.CheckRoom(what_, expected_);

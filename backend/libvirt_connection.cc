@@ -28,7 +28,7 @@ constexpr std::chrono::milliseconds kLongestPause = 3000ms;
 // A burst of work may have opened many; this many are kept for the next.
 constexpr size_t kMostIdle = 8;
 // What is under way gets that long before another URI is refused.
-constexpr auto kPatience = 25s;
+constexpr auto kOpenPatience = 25s;
 
 // The closing of a connection is a call, too: a peer that hangs must hold up
 // nobody.
@@ -412,7 +412,7 @@ void Connection::Replace(const std::string& uri) {
   const std::string what = fmt::format("Cannot change to '{}'", uri);
   {
     MutexLock lock(state_->mutex);
-    const auto deadline = Clock::now() + kPatience;
+    const auto deadline = Clock::now() + kOpenPatience;
     while (state_->opening) {
       if (!state_->freed.WaitUntil(state_->mutex, deadline)) {
         throw Error(ETIMEDOUT, what +

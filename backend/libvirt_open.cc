@@ -23,24 +23,44 @@ constexpr auto kOpenLimit = 20s;
 // A daemon that was stopped for a day must not find thousands waiting.
 constexpr int kMostHung = 64;
 
-// The openings that are under way, by URI.
-class Openings {
+// One try, and whether it ended before it was left behind.
+class Try {
+ public:
+  // Whether it was left behind.
+  bool End() EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    ended_ = true;
+    return left_;
+  }
+  // Whether it goes on.
+  bool Leave() EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    left_ = true;
+    return !ended_;
+  }
+
+ private:
+  Mutex mutex_;
+  bool ended_ GUARDED_BY(mutex_) = false;
+  bool left_ GUARDED_BY(mutex_) = false;
+};
+
+// How many were left behind, by URI.
+class LeftBehind {
  public:
   // Never destroyed: threads that were left behind end when they like.
-  static Openings& The() {
-    static auto* openings = new Openings;
-    return *openings;
+  static LeftBehind& The() {
+    static auto* left = new LeftBehind;
+    return *left;
   }
-  bool Begin(const std::string& uri) EXCLUDES(mutex_) {
+  int Count(const std::string& uri) EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
-    int& count = count_[uri];
-    if (count >= kMostHung) return false;
-    ++count;
-    return true;
+    const auto found = count_.find(uri);
+    return found == count_.end() ? 0 : found->second;
   }
-  void End(const std::string& uri) EXCLUDES(mutex_) {
+  void Add(const std::string& uri, int more) EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
-    if (--count_[uri] == 0) count_.erase(uri);
+    if ((count_[uri] += more) == 0) count_.erase(uri);
   }
 
  private:
@@ -70,20 +90,24 @@ ConnPtr OpenLibvirtConnection(const Route& route) {
                     "hangs, or a firewall drops the packets",
                     route.given.empty() ? "libvirt" : route.given, reason));
   };
-  if (!Openings::The().Begin(uri)) {
+  if (LeftBehind::The().Count(uri) >= kMostHung) {
     fail(fmt::format("{} earlier tries still wait for an answer", kMostHung));
   }
+  auto attempt = std::make_shared<Try>();
   auto promise = std::make_shared<std::promise<ConnPtr>>();
   auto future = promise->get_future();
-  std::thread([uri, given = route.given, promise] {
+  std::thread([uri, given = route.given, promise, attempt] {
     try {
       promise->set_value(OpenNow(uri, given));
     } catch (...) {
       promise->set_exception(std::current_exception());
     }
-    Openings::The().End(uri);
+    if (attempt->End()) LeftBehind::The().Add(uri, -1);
   }).detach();
   if (future.wait_for(kOpenLimit) != std::future_status::ready) {
+    // Counted first: it may end, and be taken off, at once.
+    LeftBehind::The().Add(uri, 1);
+    if (!attempt->Leave()) LeftBehind::The().Add(uri, -1);
     fail(fmt::format("no answer within {} s", kOpenLimit.count()));
   }
   return future.get();

@@ -16,14 +16,14 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr char kWhat[] = "Cannot change the running guest";
+constexpr char kCannotChange[] = "Cannot change the running guest";
 // For a guest to follow.
-constexpr auto kPatience = 10s;
+constexpr auto kPlugPatience = 10s;
 
 // What the hypervisor or the guest refuses waits for the next start.
 bool Took(int result) {
   if (result >= 0) return true;
-  const Error error = LibvirtError(kWhat);
+  const Error error = LibvirtError(kCannotChange);
   if (error.Errno() == EHOSTDOWN) throw error;
   spdlog::debug("{}", error.Sentence());
   return false;
@@ -40,7 +40,7 @@ void BringOnline(Core& core, const std::string& uuid, unsigned count) {
                   "for cpu in /sys/devices/system/cpu/cpu*/online; do "
                   "grep -q 1 $cpu || echo 1 >$cpu; done; sleep 0.1; done'",
                   count),
-      "", 2 * kPatience);
+      "", 2 * kPlugPatience);
   if (result.status != 0) {
     spdlog::debug("the guest takes no processors into use: status {}",
                   result.status);
@@ -112,14 +112,15 @@ void GrowDisk(Core& core, virDomainPtr domain, const Sandbox& sandbox,
     return;
   }
   if (wanted > info.capacity) {
-    const Turns::Turn turn = core.Turn(uuid, kWhat);
+    const Turns::Turn turn = core.Turn(uuid, kCannotChange);
     EndPull(domain);
     if (!Took(virDomainBlockResize(domain, "vda", wanted,
                                    VIR_DOMAIN_BLOCK_RESIZE_BYTES))) {
       return;
     }
   }
-  const ShellResult result = RunInGuest(core, uuid, kGrow, "", 6 * kPatience);
+  const ShellResult result =
+      RunInGuest(core, uuid, kGrow, "", 6 * kPlugPatience);
   if (result.status != 0) {
     spdlog::debug("the guest does not grow its file system: status {}",
                   result.status);
@@ -131,8 +132,8 @@ void GrowDisk(Core& core, virDomainPtr domain, const Sandbox& sandbox,
 }  // namespace
 
 void ChangeMachine(Core& core, const std::string& uuid) {
-  const Turns::Turn turn =
-      core.turns.Take("machine " + uuid, "change the machine", 2 * kPatience);
+  const Turns::Turn turn = core.turns.Take(
+      "machine " + uuid, "change the machine", 2 * kPlugPatience);
   core.Read(uuid);
   const SandboxPtr sandbox = core.catalog.Get(uuid);
   const auto facts = core.Facts(uuid);
@@ -141,12 +142,12 @@ void ChangeMachine(Core& core, const std::string& uuid) {
     return;
   }
   const Spec spec = core.SpecOf(*sandbox);
-  const DomainPtr domain = core.Domain(uuid, kWhat);
+  const DomainPtr domain = core.Domain(uuid, kCannotChange);
   const bool memory = SetMemory(domain.get(), *facts, spec.memory);
   const bool cpus = SetCpus(domain.get(), *sandbox, *facts, spec.cpus);
   if (cpus || memory) {
-    const Turns::Turn definition = core.Turn(uuid, kWhat);
-    core.RenewDefined(uuid, kWhat, {"cpus", "memory"});
+    const Turns::Turn definition = core.Turn(uuid, kCannotChange);
+    core.RenewDefined(uuid, kCannotChange, {"cpus", "memory"});
   }
   if (cpus && spec.cpus > facts->cpus) BringOnline(core, uuid, spec.cpus);
   GrowDisk(core, domain.get(), *sandbox, spec.disk);
@@ -161,7 +162,7 @@ void ChangeMachine(Core& core, const std::string& uuid) {
         return now == nullptr || now->state != State::kRunning || !at ||
                SameMemory(at->memory, spec.memory);
       },
-      std::chrono::steady_clock::now() + kPatience, never);
+      std::chrono::steady_clock::now() + kPlugPatience, never);
 }
 
 }  // namespace sbxfs

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <fstream>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -15,11 +14,11 @@
 #include "backend/guest/boot.h"
 #include "backend/guest_shell.h"
 #include "backend/libvirt_error.h"
-#include "backend/mount/nine_p.h"
 #include "backend/mount/server.h"
 #include "backend/mount/sshfs.h"
 #include "backend/run_dir.h"
 #include "backend/util/log.h"
+#include "backend/util/slip.h"
 #include "backend/util/text.h"
 
 namespace sbxfs {
@@ -30,45 +29,41 @@ namespace stdfs = std::filesystem;
 
 // An element of ours in the live definition alone: it goes with the guest, and
 // every mount of the tree sees it.
-constexpr char kNoteUri[] = "https://sbxfs.org/xmlns/mounts/1";
-constexpr char kNotePrefix[] = "sbxfs-mounts";
+constexpr char kMountsUri[] = "https://sbxfs.org/xmlns/mounts/1";
+constexpr char kMountsPrefix[] = "sbxfs-mounts";
 
-constexpr char kSlipPrefix[] = "mount.";
-constexpr auto kPatience = 60s;  // for a mount to show in the guest
+constexpr char kMountPrefix[] = "mount.";
+constexpr auto kMountPatience = 60s;  // for a mount to show in the guest
 
-std::string SlipName(std::string_view mount_point) {
-  return fmt::format("{}{:08x}", kSlipPrefix, Hash32(mount_point));
-}
-
-const std::vector<MountSpec>& Wanted(const Spec& spec) {
-  static const std::vector<MountSpec> kNone;
-  return spec.plain ? kNone : spec.mounts;
-}
-
-std::string LastLine(const stdfs::path& path) {
-  std::ifstream file(path);
-  std::string last;
-  for (std::string line; std::getline(file, line);) {
-    if (!Trim(line).empty()) last = Trim(line);
-  }
-  return last.substr(0, 300);
-}
-
-std::string What(const Sandbox& sandbox, const MountSpec& mount) {
-  return fmt::format("Cannot mount '{}' in '{}'", mount.name, sandbox.name);
+std::string MountSlipName(std::string_view mount_point) {
+  return fmt::format("{}{:08x}", kMountPrefix, Hash32(mount_point));
 }
 
 }  // namespace
 
 std::string MountsDigest(const Spec& spec) {
   std::string all;
-  for (const auto& mount : Wanted(spec)) all += DigestOf(mount) + '\n';
+  for (const auto& mount : MountsOf(spec)) all += DigestOf(mount) + '\n';
   return all.empty() ? "" : fmt::format("{:08x}", Hash32(all));
+}
+
+const std::vector<MountSpec>& MountsOf(const Spec& spec) {
+  static const std::vector<MountSpec> kNone;
+  return spec.plain ? kNone : spec.mounts;
 }
 
 std::string NotedMounts(std::string_view domain_xml) {
   return XmlText(domain_xml,
                  "/domain/metadata/*[local-name()='mounts']/@digest");
+}
+
+std::string Mounts::What(const Sandbox& sandbox, const MountSpec& mount) {
+  return fmt::format("Cannot mount '{}' in '{}'", mount.name, sandbox.name);
+}
+
+Turns::Turn Mounts::TakeTurn(const std::string& uuid) const {
+  return core_.turns.Take("mounts " + uuid, "change the mounts",
+                          kMountPatience);
 }
 
 void Mounts::Note(const std::string& uuid, const std::string& digest) {
@@ -78,7 +73,7 @@ void Mounts::Note(const std::string& uuid, const std::string& digest) {
   const DomainPtr domain = core_.Domain(uuid, kWhat);
   const std::string xml = fmt::format("<mounts digest='{}'/>", digest);
   if (virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
-                           xml.c_str(), kNotePrefix, kNoteUri,
+                           xml.c_str(), kMountsPrefix, kMountsUri,
                            VIR_DOMAIN_AFFECT_LIVE) < 0) {
     ThrowLibvirt(kWhat);
   }
@@ -99,8 +94,8 @@ void Mounts::Check(const Caller& caller, const Owned& sandbox,
   place.name = sandbox.name;
   const Spec was = core_.Expanded(before, place);
   const Spec will = core_.Expanded(wanted, place);
-  const auto& old = Wanted(was);
-  for (const auto& mount : Wanted(will)) {
+  const auto& old = MountsOf(was);
+  for (const auto& mount : MountsOf(will)) {
     // Its name is no one's business but the tree's.
     const bool had =
         std::any_of(old.begin(), old.end(), [&mount](const MountSpec& one) {
@@ -129,8 +124,7 @@ void Mounts::Check(const Caller& caller, const Owned& sandbox,
 }
 
 void Mounts::Settle(const std::string& uuid, const std::string* name) {
-  const Turns::Turn turn =
-      core_.turns.Take("mounts " + uuid, "change the mounts", kPatience);
+  const Turns::Turn turn = TakeTurn(uuid);
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   if (!Serves(sandbox.get()) || sandbox->state != State::kRunning) return;
   const Spec spec = core_.SpecFor(*sandbox);
@@ -153,11 +147,11 @@ Mounts::Failures Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
       ".{:x}",
       sandbox.usage.started.value_or(Time()).time_since_epoch().count());
   std::map<std::string, const MountSpec*> wanted;  // by their slips' names
-  for (const auto& mount : Wanted(spec)) {
-    wanted.emplace(SlipName(mount.mount_point), &mount);
+  for (const auto& mount : MountsOf(spec)) {
+    wanted.emplace(MountSlipName(mount.mount_point), &mount);
   }
   std::set<std::string> ended;
-  for (const std::string& name : SlipsIn(dir, kSlipPrefix)) {
+  for (const std::string& name : SlipsIn(dir, kMountPrefix)) {
     const auto found = wanted.find(name);
     const auto slip = ReadSlip(dir / name);
     if (slip && found != wanted.end() &&
@@ -173,7 +167,7 @@ Mounts::Failures Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
     return failures;
   }
   Guest guest = AwaitEnd(sandbox, ended);
-  SettleNineP(sandbox, guest, wanted, failures);
+  SettleDirectories(sandbox, guest, wanted, failures);
   if (!wanted.empty() && !guest.has_sshfs) {
     InstallSshfs(sandbox);
     guest = AskGuest(sandbox);
@@ -200,77 +194,6 @@ Mounts::Failures Mounts::SettleTurn(const Sandbox& sandbox, const Spec& spec) {
   return failures;
 }
 
-std::set<std::string> Mounts::Tags(const std::string& uuid) const {
-  const auto facts = core_.Facts(uuid);
-  return facts ? facts->tags : std::set<std::string>();
-}
-
-void Mounts::SettleNineP(const Sandbox& sandbox, const Guest& guest,
-                         std::map<std::string, const MountSpec*>& wanted,
-                         Failures& failures) const {
-  // With another uid the files would not be the guest's user's.
-  std::set<std::string> tags;
-  if (guest.uid == fmt::to_string(sandbox.uid)) tags = Tags(sandbox.uuid);
-  std::map<std::string, std::string> stays;
-  std::vector<const MountSpec*> missing;
-  std::erase_if(wanted, [&](const auto& one) {
-    const std::string tag = TagOf(*one.second);
-    if (tags.count(tag) == 0) return false;
-    stays.emplace(one.second->mount_point, tag);
-    const auto there = guest.nine_p.find(one.second->mount_point);
-    if (there == guest.nine_p.end() || there->second != tag) {
-      missing.push_back(one.second);
-    }
-    return true;
-  });
-  for (const auto& [point, tag] : guest.nine_p) {
-    const auto stay = stays.find(point);
-    if (stay != stays.end() && stay->second == tag) continue;
-    (void)RunInGuest(core_, sandbox.uuid, UnmountScript(point, true), "", 30s);
-  }
-  for (const MountSpec* mount : missing) {
-    const ShellResult result =
-        RunInGuest(core_, sandbox.uuid, NinePMountScript(*mount), "", 30s);
-    if (result.status == 0) continue;
-    failures.emplace(mount->name,
-                     Error(EIO, fmt::format("{}: by 9p, mount said '{}'",
-                                            What(sandbox, *mount),
-                                            LastWords(result.output))));
-  }
-}
-
-void Mounts::CheckStart(const std::string& uuid, std::string_view what) const {
-  const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (sandbox == nullptr) return;
-  const std::set<std::string> tags = Tags(uuid);
-  if (tags.empty()) return;
-  for (const auto& mount : Wanted(core_.SpecFor(*sandbox))) {
-    if (tags.count(TagOf(mount)) == 0) continue;
-    (void)OpenLocation(mount.location, mount.writable,
-                       RightsOfProcess(getpid(), geteuid(), getegid()), what);
-  }
-}
-
-Turns::Turn Mounts::Release(const std::string& uuid,
-                            std::string_view what) const {
-  Turns::Turn turn =
-      core_.turns.Take("mounts " + uuid, "change the mounts", kPatience);
-  const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (sandbox == nullptr || Tags(uuid).empty()) return turn;
-  for (const auto& [point, tag] : AskGuest(*sandbox).nine_p) {
-    const ShellResult result =
-        RunInGuest(core_, uuid, UnmountScript(point, false), "", 30s);
-    if (result.status == 0) continue;
-    throw Error(
-        EBUSY,
-        fmt::format("{}: QEMU saves no guest that has a directory by 9p, and "
-                    "'{}' could not be unmounted: '{}'; end what uses it, or "
-                    "set mountType to reverse-sshfs",
-                    what, point, LastWords(result.output)));
-  }
-  return turn;
-}
-
 // As Lima does: images that know nothing of us have none.
 void Mounts::InstallSshfs(const Sandbox& sandbox) const {
   (void)RunInGuest(
@@ -293,8 +216,9 @@ Mounts::Guest Mounts::AwaitEnd(const Sandbox& sandbox,
   for (int round = 0;; ++round) {
     Guest guest = AskGuest(sandbox);
     const auto still = std::find_if(
-        guest.mounted.begin(), guest.mounted.end(),
-        [&](const auto& point) { return ended.count(SlipName(point)) != 0; });
+        guest.mounted.begin(), guest.mounted.end(), [&](const auto& point) {
+          return ended.count(MountSlipName(point)) != 0;
+        });
     if (still == guest.mounted.end() || round == 20) return guest;
     if (round == 10) {
       (void)RunInGuest(core_, sandbox.uuid,
@@ -324,8 +248,8 @@ Mounts::Guest Mounts::AskGuest(const Sandbox& sandbox) const {
     std::string source, point, type;
     words >> source >> point >> type;
     if (type == "fuse.sshfs") guest.mounted.insert(Unescape(point));
-    if (type == "9p" && IsTag(source)) {
-      guest.nine_p.emplace(Unescape(point), source);
+    if ((type == "9p" || type == "virtiofs") && IsTag(source)) {
+      guest.tags.emplace(Unescape(point), source);
     }
   }
   return guest;
@@ -366,11 +290,11 @@ void Mounts::Start(const Sandbox& sandbox, const MountSpec& mount,
 
 void Mounts::Await(const Sandbox& sandbox, const MountSpec& mount,
                    const stdfs::path& slip) const {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
+  const auto until = std::chrono::steady_clock::now() + kMountPatience;
   for (auto pause = 100ms;; pause = std::min(pause * 2, 1000ms)) {
     std::this_thread::sleep_for(pause);
     if (!ReadSlip(slip)) {
-      const std::string said = LastLine(slip.native() + ".log");
+      const std::string said = LastLogLine(slip);
       throw Error(
           EIO, fmt::format("{}: {}", What(sandbox, mount),
                            said.empty() ? "sshfs ended in the guest" : said));
@@ -380,7 +304,7 @@ void Mounts::Await(const Sandbox& sandbox, const MountSpec& mount,
     if (std::chrono::steady_clock::now() > until) {
       throw Error(ETIMEDOUT,
                   fmt::format("{}: it did not appear in the guest within {} s",
-                              What(sandbox, mount), kPatience.count()));
+                              What(sandbox, mount), kMountPatience.count()));
     }
   }
 }
@@ -389,7 +313,7 @@ void Mounts::Await(const Sandbox& sandbox, const MountSpec& mount,
 bool Mounts::IsIdle(const Sandbox& sandbox) const {
   if (!NotedMounts(sandbox.domain_xml).empty()) return false;
   try {
-    return Wanted(core_.SpecOf(sandbox)).empty();
+    return MountsOf(core_.SpecOf(sandbox)).empty();
   } catch (const Error&) {
     return true;
   }
@@ -411,7 +335,7 @@ void Mounts::Look(const std::string& uuid) {
 // The servers ended with the connections to their guest.
 void Mounts::Forget(const std::string& uuid) {
   const stdfs::path dir = RunDirectory(uuid);
-  StopServersIn(dir, kSlipPrefix);
+  StopServersIn(dir, kMountPrefix);
   std::error_code error;
   stdfs::remove(dir, error);  // empty or not at all
 }

@@ -3,11 +3,14 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "backend/core.h"
+#include "backend/mount/host_directory.h"
 
 namespace sbxfs {
 
@@ -38,7 +41,7 @@ class Mounts {
   void Settle(const std::string& uuid, const std::string* name = nullptr);
   // Blocks: throws Error where QEMU could not open what it is to serve by 9p.
   void CheckStart(const std::string& uuid, std::string_view what) const;
-  // Blocks: QEMU saves no guest that has one of these mounted. Until the turn
+  // Blocks: QEMU saves no guest that has one mounted by 9p. Until the turn
   // ends they stay unmounted. Throws Error(EBUSY) where one is in use.
   [[nodiscard]] Turns::Turn Release(const std::string& uuid,
                                     std::string_view what) const;
@@ -54,10 +57,14 @@ class Mounts {
   struct Guest {
     std::string uid, gid;
     bool has_sshfs = false;
-    std::set<std::string> mounted;              // mount points of sshfs
-    std::map<std::string, std::string> nine_p;  // mount points to our tags
+    std::set<std::string> mounted;            // mount points of sshfs
+    std::map<std::string, std::string> tags;  // by mount points, of ours
   };
 
+  // Begins a sentence.
+  [[nodiscard]] static std::string What(const Sandbox& sandbox,
+                                        const MountSpec& mount);
+  [[nodiscard]] Turns::Turn TakeTurn(const std::string& uuid) const;
   [[nodiscard]] bool Serves(const Sandbox* sandbox) const;
   [[nodiscard]] bool IsIdle(const Sandbox& sandbox) const;
   void Watch(const std::string& uuid) EXCLUDES(mutex_);
@@ -70,13 +77,21 @@ class Mounts {
                                const std::set<std::string>& ended) const;
   static void Forget(const std::string& uuid);
   void InstallSshfs(const Sandbox& sandbox) const;
-  // Of the directories that QEMU serves to that guest, or would.
+  // Of the directories that the hypervisor serves to that guest, or would.
   [[nodiscard]] std::set<std::string> Tags(const std::string& uuid) const;
-  // What QEMU serves: mounted, and unmounted where it is not wanted. The rest
-  // of `wanted` is for sshfs.
-  void SettleNineP(const Sandbox& sandbox, const Guest& guest,
-                   std::map<std::string, const MountSpec*>& wanted,
-                   Failures& failures) const;
+  // What the hypervisor serves: plugged in, mounted, and undone where it is
+  // not wanted. The rest of `wanted` is for sshfs.
+  void SettleDirectories(const Sandbox& sandbox, const Guest& guest,
+                         std::map<std::string, const MountSpec*>& wanted,
+                         Failures& failures) const;
+  // Whose files are whose by virtiofs; none where the guest has no other way.
+  [[nodiscard]] std::optional<IdMap> VirtiofsIds(const Sandbox& sandbox,
+                                                 const Guest& guest) const;
+  void PlugIn(const Sandbox& sandbox, const MountSpec& mount,
+              const IdMap& ids) const;
+  void MountDirectory(const Sandbox& sandbox, const MountSpec& mount,
+                      const std::string& tag) const;
+  void Unplug(const Sandbox& sandbox, const std::string& tag) const;
   void Start(const Sandbox& sandbox, const MountSpec& mount, const Guest& guest,
              const std::filesystem::path& slip, const std::string& digest);
   void Await(const Sandbox& sandbox, const MountSpec& mount,
@@ -88,6 +103,8 @@ class Mounts {
   std::map<std::string, Watched> watched_ GUARDED_BY(mutex_);
 };
 
+// Those that a guest is to have.
+[[nodiscard]] const std::vector<MountSpec>& MountsOf(const Spec& spec);
 // A short text for all that a spec's mounts are; empty for none.
 [[nodiscard]] std::string MountsDigest(const Spec& spec);
 // The digest of what a running guest has, as noted in its definition.

@@ -31,14 +31,20 @@ void AddPendingPorts(Keys& keys, const DomainFacts& facts, const Spec& now) {
 
 // What QEMU serves by 9p it serves from the guest's start to its end: a mount
 // that came since is by sshfs, and one that went is out of sight, but root in
-// the guest can have it back.
+// the guest can have it back. For virtiofs its memory was to be shared then.
 void AddPendingDirectories(Keys& keys, const DomainFacts& facts,
                            const MountWay& way, const Spec& served) {
   Keys wanted;
-  for (const auto& directory : DirectoriesOf(served)) {
-    if (way.nine_p) wanted.insert(directory.tag);
+  if (way.type == MountType::k9p) {
+    for (const auto& directory : DirectoriesOf(served)) {
+      wanted.insert(directory.tag);
+    }
+  } else if (way.type == MountType::kVirtiofs && !facts.shared_memory &&
+             !served.plain && !served.mounts.empty()) {
+    keys.emplace("mountType");
   }
-  const Keys& has = facts.tags;
+  Keys has = facts.tags;
+  std::erase_if(has, IsVirtiofsTag);
   if (!std::includes(wanted.begin(), wanted.end(), has.begin(), has.end())) {
     keys.emplace("mounts");
   }

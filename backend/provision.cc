@@ -17,7 +17,7 @@
 namespace sbxfs {
 namespace {
 
-using Clock = std::chrono::system_clock;
+using SystemClock = std::chrono::system_clock;
 
 // A random (version 4) UUID: our volumes are named after it, before libvirt
 // could give one.
@@ -140,7 +140,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
   meta.gid = caller.gid;
   meta.mode = mode;
   meta.machine = core_.machine;
-  meta.created = meta.used = meta.config_time = Clock::now();
+  meta.created = meta.used = meta.config_time = SystemClock::now();
   meta.pool = core_.options.pool;
 
   const std::string uuid = NewUuid();
@@ -255,9 +255,11 @@ void Provision::Define(const std::string& uuid, const std::string& name,
   for (const auto& disk : spec.additional_disks) {
     input.extra_disks.push_back(disk.name);
   }
-  if (core_.WayOfMounts(spec, meta).nine_p) {
+  const MountType way = core_.WayOfMounts(spec, meta).type;
+  if (way == MountType::k9p) {
     input.directories = DirectoriesOf(ExpandedFor(meta, uuid, name, spec));
   }
+  input.shared_memory = way == MountType::kVirtiofs;
   input.mac = MacFor(uuid);
   input.forwards = ForwardsOf(spec, meta.ssh_port);
   input.isolated = spec.isolated || !spec.egress.empty();

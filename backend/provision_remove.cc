@@ -14,7 +14,7 @@ namespace sbxfs {
 namespace {
 
 using namespace std::chrono_literals;
-using Clock = std::chrono::system_clock;
+using SystemClock = std::chrono::system_clock;
 
 void MustBeOff(const Sandbox& sandbox, std::string_view what) {
   if (IsOff(sandbox.state)) return;
@@ -74,7 +74,7 @@ void Provision::RemoveNow(const std::string& uuid, const Reply<Done>& reply) {
   const std::string trashed = core_.catalog.FreeInTrash(name);
   core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
     meta.trashed_name = trashed;
-    meta.trashed = Clock::now();
+    meta.trashed = SystemClock::now();
   });
   // The name is free from now on, whatever becomes of the rest; '~' is in no
   // sandbox's name.

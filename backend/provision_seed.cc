@@ -13,7 +13,7 @@
 namespace sbxfs {
 namespace {
 
-std::string Digest(const SeedInput& seed) {
+std::string SeedDigest(const SeedInput& seed) {
   std::string all;
   for (const auto& [name, text] : SeedDocuments(seed)) {
     all.append(name).append(1, '\0').append(text).append(1, '\0');
@@ -90,7 +90,7 @@ bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
        .user = seed.user,
        .spec = spec,
        .env = GuestEnv(spec, [](const char* var) { return getenv(var); })});
-  const std::string digest = Digest(seed);
+  const std::string digest = SeedDigest(seed);
   // Writing another that found no room may have taken it away.
   if (digest == meta.seed_digest && core_.storage.Has(meta.seed_volume)) {
     return false;

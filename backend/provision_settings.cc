@@ -13,7 +13,7 @@
 namespace sbxfs {
 namespace {
 
-using Clock = std::chrono::system_clock;
+using SystemClock = std::chrono::system_clock;
 
 // Whether its disk is the user's, and rebuilt by no change of config.yaml: it
 // was started, or came from a clone or a snapshot.
@@ -98,7 +98,7 @@ void Provision::Set(const Caller& caller, const std::string& uuid,
         CheckAuthorizedKeys(value);
         core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
           meta.authorized_keys = value;
-          meta.used = Clock::now();
+          meta.used = SystemClock::now();
         });
         core_.Read(uuid);
         if (on_keys) on_keys(uuid);
@@ -271,7 +271,7 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
   core_.ChangeMeta(uuid, what, [&](Metadata& meta) {
     meta.config = text;
     meta.bases = after.bases;
-    meta.config_time = meta.used = Clock::now();
+    meta.config_time = meta.used = SystemClock::now();
     if (!off) meta.ssh_port = SshPortOf(spec, meta);
     if (changed) meta.defined.clear();
     if (keep_rejected) {
@@ -327,9 +327,13 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
     // The seed depends on more: the name, keys, proxies.
     const std::string volume = meta.seed_volume;
     if (core_.test_driver) return;
-    // Where the guest told its user's uid, 9p may not serve it any more.
+    // Where the guest told its user's uid, 9p may not serve it any more; and
+    // the libvirt may be another.
+    const MountType way = core_.WayOfMounts(spec, meta).type;
     const bool other_way =
-        facts && facts->tags.empty() == core_.WayOfMounts(spec, meta).nine_p &&
+        facts &&
+        (facts->tags.empty() == (way == MountType::k9p) ||
+         facts->shared_memory != (way == MountType::kVirtiofs)) &&
         !spec.mounts.empty() && !spec.plain;
     if (!FreshenSeed(meta, uuid, name, spec) && !other_way) return;
     if (meta.seed_volume == volume && !other_way) {
@@ -431,7 +435,7 @@ void Provision::Reset(const std::string& uuid, const Images::Base* base,
   FreshenSeed(meta, uuid, facts->name, spec);
   made(meta.seed_volume);
   meta.applied = core_.StackOf(meta);
-  meta.used = Clock::now();
+  meta.used = SystemClock::now();
   const bool uefi =
       base != nullptr ? NeedsUefi(spec, &base->facts) : facts->uefi;
   Define(uuid, facts->name, meta, spec, uefi, what);

@@ -14,7 +14,7 @@
 namespace sbxfs {
 namespace {
 
-constexpr char kElement[] = "run";
+constexpr char kRunElement[] = "run";
 
 }  // namespace
 
@@ -27,7 +27,7 @@ bool IsSecretName(std::string_view name) {
 }
 
 std::string FormatRun(const RunInfo& run) {
-  const XmlDoc doc = NewXml(kElement);
+  const XmlDoc doc = NewXml(kRunElement);
   xmlNode* node = xmlDocGetRootElement(doc.get());
   const auto set = [node](const char* name, const std::string& value) {
     xmlNewProp(node, reinterpret_cast<const xmlChar*>(name),
@@ -53,7 +53,7 @@ RunInfo ParseRun(std::string_view xml) {
   const XmlDoc doc = ParseXml(xml);
   const xmlNode* node = doc ? xmlDocGetRootElement(doc.get()) : nullptr;
   if (node != nullptr && XmlName(node) == "domain") {
-    node = XmlChild(XmlChild(node, "metadata"), kElement);
+    node = XmlChild(XmlChild(node, "metadata"), kRunElement);
   }
   if (node == nullptr) return run;
   const std::string ready = XmlAttribute(node, "ready");

@@ -10,7 +10,7 @@
 namespace sbxfs {
 namespace {
 
-constexpr std::string_view kMagic = "LibvirtQemudSave";
+constexpr std::string_view kSaveMagic = "LibvirtQemudSave";
 // Where the words of the header are.
 constexpr size_t kLength = 20;  // of XML and cookie, with what is left free
 constexpr size_t kCookie = 32;  // where it begins, behind the header; 0: none
@@ -46,7 +46,7 @@ std::string_view Cookie(std::string_view head) {
 }  // namespace
 
 uint64_t SaveHeadSize(std::string_view header) {
-  if (header.size() < kSaveHeader || !header.starts_with(kMagic)) Refuse();
+  if (header.size() < kSaveHeader || !header.starts_with(kSaveMagic)) Refuse();
   return kSaveHeader + Word(header, kLength);
 }
 

@@ -16,7 +16,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr size_t kLongest = 65536;
+constexpr size_t kLongestSecret = 65536;
 
 // Bytes that are in no swap space, where that is allowed, and gone when
 // nobody needs them any more.
@@ -46,9 +46,9 @@ void Secrets::Set(const std::string& uuid, const std::string& name,
                                     "{} bytes at most",
                                     what, kLongestSecretName));
   }
-  if (value.size() > kLongest) {
+  if (value.size() > kLongestSecret) {
     throw Error(E2BIG, fmt::format("{}: a secret has {} bytes at most", what,
-                                   kLongest));
+                                   kLongestSecret));
   }
   if (value.find('\0') != std::string::npos) {
     throw Error(EINVAL, fmt::format("{}: there is a NUL in it, which no "

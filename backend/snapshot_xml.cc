@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "backend/disk_names.h"
 #include "backend/domain_xml.h"
 #include "backend/util/text.h"
 #include "backend/xml.h"
@@ -13,13 +14,12 @@ namespace sbxfs {
 namespace {
 
 constexpr std::string_view kUndo = "~undo.";
-constexpr char kDisk[] = "vda";
 constexpr char kSeed[] = "vdb";
 constexpr char kNoOverlay[] = "/none";
 // What we note of a snapshot, in its copy of the domain's metadata: libvirt
 // has no room for it elsewhere.
-constexpr char kNoteUri[] = "https://sbxfs.org/xmlns/snapshot/1";
-constexpr char kNotePrefix[] = "sbxfs-snapshot";
+constexpr char kSnapshotUri[] = "https://sbxfs.org/xmlns/snapshot/1";
+constexpr char kSnapshotPrefix[] = "sbxfs-snapshot";
 constexpr char kNote[] = "snapshot";
 
 const xmlChar* Raw(const char* text) {
@@ -52,7 +52,7 @@ void ReplaceChild(xmlNode* parent, const char* name, std::string_view text) {
 xmlNode* NoteIn(const xmlNode* domain) {
   for (xmlNode* node : XmlChildren(XmlChild(domain, "metadata"))) {
     if (XmlName(node) == kNote && node->ns != nullptr &&
-        xmlStrEqual(node->ns->href, Raw(kNoteUri)) != 0) {
+        xmlStrEqual(node->ns->href, Raw(kSnapshotUri)) != 0) {
       return node;
     }
   }
@@ -64,7 +64,7 @@ void AddNote(xmlNode* domain) {
   if (metadata == nullptr) metadata = AddXml(domain, "metadata");
   if (NoteIn(domain) != nullptr) return;
   xmlNode* note = AddXml(metadata, kNote, {{"quiesced", "yes"}});
-  xmlNs* ns = xmlNewNs(note, Raw(kNoteUri), Raw(kNotePrefix));
+  xmlNs* ns = xmlNewNs(note, Raw(kSnapshotUri), Raw(kSnapshotPrefix));
   if (ns == nullptr) throw std::bad_alloc();
   xmlSetNs(note, ns);
 }
@@ -137,7 +137,7 @@ std::string SnapshotXml(std::string_view name, std::string_view description,
   }
   xmlNode* disks = AddXml(root, "disks");
   for (const auto& target : targets) {
-    if (target != kDisk) {
+    if (target != kRootDisk) {
       AddXml(disks, "disk", {{"name", target}, {"snapshot", "no"}});
       continue;
     }
@@ -177,7 +177,7 @@ std::string EditSnapshot(std::string_view xml, const SnapshotEdit& edit) {
 std::string DomainOnLayer(std::string_view xml, const Metadata& metadata) {
   const XmlDoc doc = Parse(xml, "domain");
   xmlNode* domain = xmlDocGetRootElement(doc.get());
-  SetVolume(domain, kDisk, metadata.pool, metadata.disk_volume);
+  SetVolume(domain, kRootDisk, metadata.pool, metadata.disk_volume);
   SetVolume(domain, kSeed, metadata.pool, metadata.seed_volume);
   ReplaceMetadata(domain, metadata);
   return FormatXml(domain);

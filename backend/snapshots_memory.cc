@@ -18,7 +18,7 @@ namespace {
 using namespace std::chrono_literals;
 
 // While a mkdir waits the kernel holds the directory, two seconds at most.
-constexpr auto kPatience = 1500ms;
+constexpr auto kMemoryPatience = 1500ms;
 
 // Who answers a mkdir: the one that took the snapshot, or the clock.
 class Answer {
@@ -78,7 +78,7 @@ void Snapshots::TakeLong(const SandboxPtr& sandbox, const std::string& tag,
     overlay.progress = fmt::format("taking snapshot '{}' with its memory", tag);
   });
   const auto answer = std::make_shared<Answer>();
-  core_.timer.After(kPatience, [this, uuid, taking, answer, reply] {
+  core_.timer.After(kMemoryPatience, [this, uuid, taking, answer, reply] {
     if (!answer->TimeIsUp()) return;
     core_.catalog.Change(uuid, [&](Catalog::Overlay& overlay) {
       if (!answer->Ended()) overlay.taking = taking;

@@ -15,7 +15,7 @@
 namespace sbxfs {
 namespace {
 
-constexpr char kNobody[] = "~none";
+constexpr char kNoSnapshot[] = "~none";
 
 }  // namespace
 
@@ -45,10 +45,10 @@ void Snapshots::MakeCurrent(const std::string& uuid, const std::string& name,
   }
   // libvirt has no call for it, but forgetting a root leaves none current.
   SnapshotEdit edit;
-  edit.name = kNobody;
+  edit.name = kNoSnapshot;
   edit.parent = "";
   RecordSnapshot(domain.get(), EditSnapshot(text, edit), true, what);
-  ForgetSnapshot(domain.get(), kNobody, what);
+  ForgetSnapshot(domain.get(), kNoSnapshot, what);
 }
 
 void Snapshots::CheckStart(const std::string& uuid, const std::string& what) {
@@ -82,7 +82,7 @@ std::string Snapshots::StandsOn(const std::string& uuid, bool& directly) {
     const std::string backing = core_.storage.Get(at).backing;
     at = backing.substr(backing.rfind('/') + 1);
     for (const auto& one : all) {
-      if (one.layer == at && one.name != kNobody) return one.name;
+      if (one.layer == at && one.name != kNoSnapshot) return one.name;
     }
     directly = false;
   }
@@ -104,7 +104,7 @@ bool Snapshots::RepairRecords(const std::string& uuid,
     if (one.internal || one.layer.empty()) continue;
     const bool left = IsMarkOfTheDead(one.description);
     const bool hidden = TagOf(one.name).empty();
-    if (one.name == kNobody) {
+    if (one.name == kNoSnapshot) {
       ForgetSnapshot(domain.get(), one.name, what);
     } else if (left && (hidden ||
                         (&one == undo && directly && stands_on == one.name))) {

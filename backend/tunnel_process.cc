@@ -18,18 +18,19 @@ namespace {
 constexpr char kScript[] =
     "exec 3<&0; \"$@\" <&3 3<&- & printf '%s %s\\n' $! \"$0\" >&0";
 
-constexpr char kWhat[] = "Cannot start the ssh of a socket";
+constexpr char kCannotTunnel[] = "Cannot start the ssh of a socket";
 
 }  // namespace
 
 void StartTunnelProcess(const std::filesystem::path& slip,
                         const std::string& digest,
                         std::vector<std::string> words) {
-  const SlipLock lock(slip, kWhat);
+  const SlipLock lock(slip, kCannotTunnel);
   words.insert(words.begin(), {"/bin/sh", "-c", kScript, digest});
   const int status =
       AwaitExit(Spawn(std::move(words), lock.Lock(), -1, lock.Log()));
-  if (status != 0) throw Error(ECHILD, fmt::format("{}: its shell", kWhat));
+  if (status != 0)
+    throw Error(ECHILD, fmt::format("{}: its shell", kCannotTunnel));
 }
 
 }  // namespace sbxfs

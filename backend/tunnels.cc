@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <fstream>
 #include <thread>
 
 #include "backend/egress/proxy.h"
@@ -18,6 +17,7 @@
 #include "backend/mount/sshfs.h"
 #include "backend/run_dir.h"
 #include "backend/tunnel_process.h"
+#include "backend/util/slip.h"
 #include "backend/util/socket.h"
 #include "backend/util/text.h"
 #include "backend/util/unique_fd.h"
@@ -28,14 +28,14 @@ namespace {
 using namespace std::chrono_literals;
 namespace stdfs = std::filesystem;
 
-constexpr char kNoteUri[] = "https://sbxfs.org/xmlns/tunnels/1";
-constexpr char kNotePrefix[] = "sbxfs-tunnels";
-constexpr char kSlipPrefix[] = "tunnel.";
-constexpr auto kPatience = 30s;  // for a socket to be there
+constexpr char kTunnelsUri[] = "https://sbxfs.org/xmlns/tunnels/1";
+constexpr char kTunnelsPrefix[] = "sbxfs-tunnels";
+constexpr char kTunnelPrefix[] = "tunnel.";
+constexpr auto kTunnelPatience = 30s;  // for a socket to be there
 
 std::string SlipName(const Tunnel& tunnel) {
   return fmt::format(
-      "{}{:08x}", kSlipPrefix,
+      "{}{:08x}", kTunnelPrefix,
       Hash32(fmt::format("{}\n{}\n{}\n{}", tunnel.reverse, tunnel.host,
                          tunnel.guest, fmt::join(tunnel.egress, "\n"))));
 }
@@ -44,15 +44,6 @@ std::string What(const Sandbox& sandbox, const Tunnel& tunnel) {
   return fmt::format("Cannot forward '{}' of '{}' to '{}'",
                      tunnel.reverse ? tunnel.host : tunnel.guest, sandbox.name,
                      tunnel.reverse ? tunnel.guest : tunnel.host);
-}
-
-std::string LastLine(const stdfs::path& path) {
-  std::ifstream file(path);
-  std::string last;
-  for (std::string line; std::getline(file, line);) {
-    if (!Trim(line).empty()) last = Trim(line);
-  }
-  return last.substr(0, 300);
 }
 
 // Whether somebody listens on a socket's path.
@@ -91,7 +82,7 @@ void MakeRoom(const std::string& path, std::string_view what) {
 
 void Forget(const std::string& uuid) {
   const stdfs::path dir = RunDirectory(uuid);
-  StopServersIn(dir, kSlipPrefix);
+  StopServersIn(dir, kTunnelPrefix);
   std::error_code error;
   stdfs::remove_all(dir / "sock", error);
   stdfs::remove(dir, error);  // empty or not at all
@@ -154,7 +145,7 @@ void Tunnels::Note(const Sandbox& sandbox, const std::string& digest) {
   const DomainPtr domain = core_.Domain(sandbox.uuid, kWhat);
   const std::string xml = fmt::format("<tunnels digest='{}'/>", digest);
   if (virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
-                           xml.c_str(), kNotePrefix, kNoteUri,
+                           xml.c_str(), kTunnelsPrefix, kTunnelsUri,
                            VIR_DOMAIN_AFFECT_LIVE) < 0) {
     ThrowLibvirt(kWhat);
   }
@@ -162,8 +153,8 @@ void Tunnels::Note(const Sandbox& sandbox, const std::string& digest) {
 }
 
 void Tunnels::Settle(const Sandbox& sandbox) {
-  const Turns::Turn turn = core_.turns.Take("tunnels " + sandbox.uuid,
-                                            "change the sockets", kPatience);
+  const Turns::Turn turn = core_.turns.Take(
+      "tunnels " + sandbox.uuid, "change the sockets", kTunnelPatience);
   const auto tunnels = TunnelsOf(core_.SpecFor(sandbox));
   try {
     SettleTurn(sandbox, tunnels);
@@ -184,7 +175,7 @@ void Tunnels::SettleTurn(const Sandbox& sandbox,
       sandbox.usage.started.value_or(Time()).time_since_epoch().count());
   std::map<std::string, Tunnel> wanted;  // by their slips' names
   for (const Tunnel& tunnel : tunnels) wanted.emplace(SlipName(tunnel), tunnel);
-  for (const std::string& name : SlipsIn(dir, kSlipPrefix)) {
+  for (const std::string& name : SlipsIn(dir, kTunnelPrefix)) {
     const auto slip = ReadSlip(dir / name);
     if (slip && wanted.count(name) != 0 && slip->digest == run) {
       wanted.erase(name);
@@ -234,7 +225,7 @@ void Tunnels::Begin(const Sandbox& sandbox, const Tunnel& tunnel,
 
 void Tunnels::Await(const Sandbox& sandbox, const Tunnel& tunnel,
                     const stdfs::path& slip) {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
+  const auto until = std::chrono::steady_clock::now() + kTunnelPatience;
   // A port, or a socket in the guest, is there when ssh still lives after what
   // it takes to be refused one.
   const bool visible = !tunnel.reverse && IsSocket(tunnel.host);
@@ -242,7 +233,7 @@ void Tunnels::Await(const Sandbox& sandbox, const Tunnel& tunnel,
   for (;;) {
     std::this_thread::sleep_for(100ms);
     if (!ReadSlip(slip)) {
-      const std::string said = LastLine(slip.native() + ".log");
+      const std::string said = LastLogLine(slip);
       throw Error(EIO, fmt::format("{}: {}", What(sandbox, tunnel),
                                    said.empty() ? "ssh ended" : said));
     }
@@ -251,7 +242,7 @@ void Tunnels::Await(const Sandbox& sandbox, const Tunnel& tunnel,
     if (now > until) {
       throw Error(ETIMEDOUT,
                   fmt::format("{}: it was not there within {} s",
-                              What(sandbox, tunnel), kPatience.count()));
+                              What(sandbox, tunnel), kTunnelPatience.count()));
     }
   }
 }

@@ -82,6 +82,12 @@ bool IsOurDevice(const xmlNode* device) {
   return name == "memballoon" || name == "rng";
 }
 
+// What AddMemory makes the guest's memory for virtiofs.
+bool IsOurMemory(const xmlNode* backing) {
+  return XmlAttribute(backing, "type") == "memfd" ||
+         XmlAttribute(backing, "mode") == "shared";
+}
+
 // --- The note ---
 
 std::string CpuText(const xmlNode* cpu) {
@@ -206,14 +212,14 @@ std::map<std::string, std::string> TextsOf(std::string_view xml) {
   return texts;
 }
 
-using Note = std::map<std::string, std::string>;  // hashes, by key
+using NoteHashes = std::map<std::string, std::string>;  // hashes, by key
 
 std::string Hash(const std::string& text) {
   return fmt::format("{:08x}", Hash32(text));
 }
 
-Note ParseNote(std::string_view text) {
-  Note note;
+NoteHashes ParseNote(std::string_view text) {
+  NoteHashes note;
   for (const std::string_view part : Split(text, ' ')) {
     const auto equals = part.find('=');
     if (equals == part.npos) continue;
@@ -222,7 +228,7 @@ Note ParseNote(std::string_view text) {
   return note;
 }
 
-std::string FormatNote(const Note& note) {
+std::string FormatNote(const NoteHashes& note) {
   std::string text;
   for (const auto& [key, hash] : note) {
     text += fmt::format("{}{}={}", text.empty() ? "" : " ", key, hash);
@@ -259,14 +265,14 @@ bool IsOurMetadata(const xmlNode* element) {
 }  // namespace
 
 std::string NoteDefinition(std::string_view xml) {
-  Note note;
+  NoteHashes note;
   for (const auto& [key, text] : TextsOf(xml)) note.emplace(key, Hash(text));
   return FormatNote(note);
 }
 
 std::string RenewNote(std::string_view note, std::string_view xml,
                       const std::vector<std::string>& keys) {
-  Note renewed = ParseNote(note);
+  NoteHashes renewed = ParseNote(note);
   const auto texts = TextsOf(xml);
   for (const auto& key : keys) {
     const auto found = texts.find(key);
@@ -305,16 +311,20 @@ std::string KeepForeign(const std::string& fresh, std::string_view old) {
   };
   if (arch(before) != arch(domain)) return fresh;
   static const std::set<std::string_view> kOurs = {
-      "name",     "uuid",    "genid",      "description", "metadata",
-      "memory",   "vcpu",    "vcpus",      "os",          "currentMemory",
-      "features", "cpu",     "clock",      "on_poweroff", "on_reboot",
-      "on_crash", "devices", "commandline"};
+      "name",     "uuid",    "genid",       "description",  "metadata",
+      "memory",   "vcpu",    "vcpus",       "os",           "currentMemory",
+      "features", "cpu",     "clock",       "on_poweroff",  "on_reboot",
+      "on_crash", "devices", "commandline", "memoryBacking"};
   for (const xmlNode* child : XmlChildren(before)) {
     if (kOurs.count(XmlName(child)) == 0) Copy(child, domain);
   }
   KeepIn(before, domain, "metadata", IsOurMetadata);
   KeepIn(before, domain, "features", [](const xmlNode* child) {
     return Contains(kFeatures, XmlName(child));
+  });
+  const xmlNode* backing = XmlChild(domain, "memoryBacking");
+  KeepIn(before, domain, "memoryBacking", [backing](const xmlNode* child) {
+    return IsOurMemory(child) || XmlChild(backing, XmlName(child)) != nullptr;
   });
   std::set<std::string> targets;
   for (const xmlNode* device : XmlChildren(XmlChild(domain, "devices"))) {

@@ -19,8 +19,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds kFresh{1000};
-constexpr milliseconds kEvery{200};
+constexpr milliseconds kJobFresh{1000};
+constexpr milliseconds kJobPause{200};
 constexpr milliseconds kEnding{1500};
 
 std::string KeyOf(const Job& job, std::string_view file) {
@@ -145,7 +145,7 @@ class StreamReader : public std::enable_shared_from_this<StreamReader> {
     const JobPtr job = Now();
     if (!job) throw Error(ENOENT, "Cannot read on: the job is gone");
     if (offset < SizeOf(*job) || job->state != JobState::kRunning ||
-        !tree_->Due(id_, kEvery)) {
+        !tree_->Due(id_, kJobPause)) {
       Take(offset, size, reply);
       return;
     }
@@ -153,7 +153,7 @@ class StreamReader : public std::enable_shared_from_this<StreamReader> {
         [self = shared_from_this(), offset, size, reply](Outcome<Done>) {
           reply.Guard([&] { self->Take(offset, size, reply); });
         });
-    tree_->After(kFresh, [fresh] { fresh.Ok(); });
+    tree_->After(kJobFresh, [fresh] { fresh.Ok(); });
     tree_->backend.GetJobs().Refresh(id_, fresh);
   }
 
@@ -244,7 +244,7 @@ class StreamFile : public File {
   }
   void FreshStat(const Caller& reader, Reply<struct stat> reply) override {
     const View view = JobView(*tree_, reader, subject, id_);
-    if (view.job->state != JobState::kRunning || !tree_->Due(id_, kEvery)) {
+    if (view.job->state != JobState::kRunning || !tree_->Due(id_, kJobPause)) {
       reply.Ok(Stat(reader));
       return;
     }
@@ -252,7 +252,7 @@ class StreamFile : public File {
     Reply<Done> fresh([self, reader, reply](Outcome<Done>) {
       reply.Guard([&] { reply.Ok(self->Stat(reader)); });
     });
-    tree_->After(kFresh, [fresh] { fresh.Ok(); });
+    tree_->After(kJobFresh, [fresh] { fresh.Ok(); });
     tree_->backend.GetJobs().Refresh(id_, fresh);
   }
   void Change(const Caller&, const Changes& changes,

@@ -33,14 +33,6 @@ void Prepare(const Change& change, const Reply<Done>& reply,
   reply.Ok();
 }
 
-bool IsVariable(std::string_view name) {
-  return !name.empty() &&
-         std::isdigit(static_cast<unsigned char>(name[0])) == 0 &&
-         std::all_of(name.begin(), name.end(), [](unsigned char c) {
-           return std::isalnum(c) != 0 || c == '_';
-         });
-}
-
 bool IsLogin(std::string_view name) {
   return !name.empty() && name.size() <= 32 && name[0] != '-' &&
          std::all_of(name.begin(), name.end(), [](unsigned char c) {

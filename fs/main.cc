@@ -130,7 +130,7 @@ int Run(const Options& options) {
 int Main(int argc, char** argv) {
   const Options options = ParseOptions(argc, argv);
   if (options.help) {
-    std::fputs(Usage().c_str(), stdout);
+    std::fputs(CommandUsage().c_str(), stdout);
     return 0;
   }
   if (options.version) {

@@ -9,8 +9,6 @@
 namespace sbxfs {
 namespace {
 
-constexpr std::string_view kYaml = ".yaml";
-
 bool IsAlnum(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
          (c >= '0' && c <= '9');

@@ -7,6 +7,9 @@
 
 namespace sbxfs {
 
+// Ends the names of texts that make something of them.
+inline constexpr std::string_view kYaml = ".yaml";
+
 // The name of a sandbox or an image: one path component that is fit to be a
 // host name and a volume's name too. The only way to get one is Parse.
 class Name {

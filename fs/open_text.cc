@@ -6,12 +6,10 @@
 #include <optional>
 #include <utility>
 
+#include "backend/util/text.h"
+
 namespace sbxfs {
 namespace {
-
-std::string Part(const std::string& text, uint64_t offset, size_t size) {
-  return offset >= text.size() ? std::string() : text.substr(offset, size);
-}
 
 // A log: the lines there were at open that the opener may see, and what comes.
 class OpenLog : public OpenFile {

@@ -21,7 +21,7 @@ enum Key : int {
   kConnect,
   kForeground,
   kDebug,
-  kLog,
+  kLogFile,
   kLogLevel,
   kTrash,
   kStopTimeout,
@@ -51,7 +51,7 @@ constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("-f", kForeground), FUSE_OPT_KEY("-d", kDebug),
     FUSE_OPT_KEY("--debug", kDebug),
 
-    FUSE_OPT_KEY("log=", kLog), FUSE_OPT_KEY("loglevel=", kLogLevel),
+    FUSE_OPT_KEY("log=", kLogFile), FUSE_OPT_KEY("loglevel=", kLogLevel),
     FUSE_OPT_KEY("trash=", kTrash), FUSE_OPT_KEY("stop_timeout=", kStopTimeout),
     FUSE_OPT_KEY("start_timeout=", kStartTimeout),
     FUSE_OPT_KEY("start", kStart), FUSE_OPT_KEY("all", kAll),
@@ -185,7 +185,7 @@ void Take(Parser& parser, int key, std::string_view word) {
       options.foreground = true;
       options.debug = true;
       break;
-    case kLog:
+    case kLogFile:
       SetText(parser, word, options.log.emplace());
       break;
     case kLogLevel:
@@ -380,7 +380,7 @@ std::vector<std::string> FuseArguments(const Options& options,
   return {"sbxfs", "-o", joined};
 }
 
-std::string Usage() {
+std::string CommandUsage() {
   return R"(Usage: sbxfs [-f] [-d] [-o OPTION,...] [URI] DIR
 Shows the sandboxes of a libvirt hypervisor as directories below DIR.
 

@@ -66,7 +66,7 @@ struct Options {
                                                      std::string_view source);
 
 // What --help prints.
-[[nodiscard]] std::string Usage();
+[[nodiscard]] std::string CommandUsage();
 
 }  // namespace sbxfs
 

@@ -135,7 +135,13 @@ class Session::Impl {
  private:
   void Attach() {
     if (options_.fd >= 0) {
-      static constexpr fuse_custom_io kIo = {Writev, ReadFd, nullptr, nullptr};
+      // Later versions have more members.
+      static const fuse_custom_io kIo = [] {
+        fuse_custom_io io{};
+        io.writev = Writev;
+        io.read = ReadFd;
+        return io;
+      }();
       if (fuse_session_custom_io(session_.get(), &kIo, options_.fd) != 0) {
         throw Error(EINVAL, "Cannot serve the descriptor given");
       }

@@ -7,12 +7,10 @@
 #include <optional>
 #include <utility>
 
+#include "backend/util/text.h"
+
 namespace sbxfs {
 namespace {
-
-std::string Part(const std::string& text, uint64_t offset, size_t size) {
-  return offset >= text.size() ? std::string() : text.substr(offset, size);
-}
 
 // A value: the text of one moment. Read again from the start it is the text of
 // a new one, which is what poll(2) asks its users to do.

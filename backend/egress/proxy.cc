@@ -39,15 +39,15 @@ namespace {
 namespace http = boost::beast::http;
 using nlohmann::json;
 
-constexpr int kLock = 3;
+constexpr int kProxyLock = 3;
 constexpr int kMostClients = 256;
 constexpr int kPatienceSeconds = 30;  // for a request, and for a connection
 
-constexpr char kWhat[] = "Cannot start the way out of a guest";
+constexpr char kCannotProxy[] = "Cannot start the way out of a guest";
 
-[[noreturn]] void FailStart(std::string_view step, int error) {
-  throw Error(error,
-              fmt::format("{}: {}: {}", kWhat, step, std::strerror(error)));
+[[noreturn]] void FailProxy(std::string_view step, int error) {
+  throw Error(error, fmt::format("{}: {}: {}", kCannotProxy, step,
+                                 std::strerror(error)));
 }
 
 void Limit(int fd, int seconds) {
@@ -226,7 +226,7 @@ void StartEgressProxy(const std::string& slip, const std::string& digest,
                       const std::string& path,
                       const std::vector<std::string>& rules,
                       const std::vector<std::string>& ssh) {
-  const SlipLock lock(slip, kWhat);
+  const SlipLock lock(slip, kCannotProxy);
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   const json told = {
       {"digest", digest}, {"path", path}, {"rules", rules}, {"ssh", ssh}};
@@ -235,15 +235,15 @@ void StartEgressProxy(const std::string& slip, const std::string& digest,
                       {{null.Get(), STDIN_FILENO},
                        {null.Get(), STDOUT_FILENO},
                        {lock.Log(), STDERR_FILENO},
-                       {lock.Lock(), kLock}}));
-  if (status != 0) FailStart("its process", ECHILD);
+                       {lock.Lock(), kProxyLock}}));
+  if (status != 0) FailProxy("its process", ECHILD);
 }
 
 int RunEgressProxy(int argc, char** argv) {
   try {
-    if (argc != 2) FailStart("its arguments", EINVAL);
-    fcntl(kLock, F_SETFD, FD_CLOEXEC);
-    close_range(kLock + 1, ~0U, 0);
+    if (argc != 2) FailProxy("its arguments", EINVAL);
+    fcntl(kProxyLock, F_SETFD, FD_CLOEXEC);
+    close_range(kProxyLock + 1, ~0U, 0);
     const json told = json::parse(argv[1]);
     std::vector<EgressRule> rules;
     for (const std::string text : told.at("rules")) {
@@ -256,9 +256,9 @@ int RunEgressProxy(int argc, char** argv) {
     if (bind(ear.Get(), reinterpret_cast<const sockaddr*>(&address),
              sizeof address) != 0 ||
         listen(ear.Get(), 64) != 0) {
-      FailStart(path, errno);
+      FailProxy(path, errno);
     }
-    GoOnInSlip(kLock, told.at("digest"), kWhat);
+    GoOnInSlip(kProxyLock, told.at("digest"), kCannotProxy);
     prctl(PR_SET_NAME, kEgressProxy);
     // Ended with ssh, by whichever end.
     static std::atomic<pid_t> ssh = 0;

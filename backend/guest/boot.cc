@@ -16,7 +16,7 @@ namespace sbxfs {
 namespace {
 
 using Mode = ProvisionStep::Mode;
-using Documents = std::vector<std::pair<std::string, std::string>>;
+using BootFiles = std::vector<std::pair<std::string, std::string>>;
 
 constexpr char kHost[] = "192.168.5.2";  // as the guest sees it
 constexpr char kHostName[] = "host.lima.internal";
@@ -46,15 +46,6 @@ const char* ModeName(Mode mode) {
       return "user";
   }
   return "system";
-}
-
-// Of a variable, by which a text is made that a shell reads.
-bool IsVariable(std::string_view name) {
-  return !name.empty() &&
-         std::isdigit(static_cast<unsigned char>(name[0])) == 0 &&
-         std::all_of(name.begin(), name.end(), [](unsigned char c) {
-           return std::isalnum(c) != 0 || c == '_';
-         });
 }
 
 bool IsWord(std::string_view text) {
@@ -124,7 +115,7 @@ std::string Follow(const std::map<std::string, std::string>& hosts,
   return target;
 }
 
-void AddHosts(const BootInput& input, Documents& files) {
+void AddHosts(const BootInput& input, BootFiles& files) {
   std::map<std::string, std::string> hosts = input.spec.hosts;
   hosts.emplace(kHostName, kHost);
   std::map<std::string, std::string> known = hosts;
@@ -145,7 +136,7 @@ void AddHosts(const BootInput& input, Documents& files) {
   files.emplace_back("aliases", aliases);
 }
 
-void AddDns(const std::vector<std::string>& servers, Documents& files) {
+void AddDns(const std::vector<std::string>& servers, BootFiles& files) {
   if (servers.empty()) return;
   std::string line;
   std::string plain;
@@ -160,7 +151,7 @@ void AddDns(const std::vector<std::string>& servers, Documents& files) {
 }
 
 // A certificate a file: that is what the tools in the guest want.
-void AddCaCerts(const std::vector<std::string>& texts, Documents& files) {
+void AddCaCerts(const std::vector<std::string>& texts, BootFiles& files) {
   constexpr std::string_view kEnd = "-----END CERTIFICATE-----";
   int number = 0;
   for (const auto& text : texts) {
@@ -179,7 +170,7 @@ void AddCaCerts(const std::vector<std::string>& texts, Documents& files) {
 // The plan: two functions of boot.sh's words, and the steps' files.
 class Planner {
  public:
-  Planner(const Spec& spec, Documents& files) : spec_(spec), files_(files) {}
+  Planner(const Spec& spec, BootFiles& files) : spec_(spec), files_(files) {}
 
   void Write() {
     Disks();
@@ -253,7 +244,7 @@ class Planner {
   }
 
   const Spec& spec_;
-  Documents& files_;
+  BootFiles& files_;
   std::string text_;
   int count_ = 0;
 };
@@ -302,7 +293,7 @@ std::string BootCommand() {
 
 std::vector<std::pair<std::string, std::string>> BootDocuments(
     const BootInput& input) {
-  Documents files = {
+  BootFiles files = {
       {"boot.sh", kBootScript},
       {"lima.env", LimaEnv(input)},
       {"env.sh", EnvScript(input.env)},

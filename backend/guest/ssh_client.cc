@@ -63,6 +63,21 @@ UniqueFd Connect(int port, Clock::time_point deadline, int& error) {
   return fd;
 }
 
+// What the command left, or -1 where nothing was told of it.
+int ExitStatus(ssh_channel channel) {
+#if LIBSSH_VERSION_INT >= SSH_VERSION_INT(0, 11, 0)
+  // The older call is deprecated there.
+  uint32_t code = 0;
+  char* signal = nullptr;
+  const int told = ssh_channel_get_exit_state(channel, &code, &signal, nullptr);
+  const bool killed = signal != nullptr;
+  ssh_string_free_char(signal);
+  return told == SSH_OK && !killed ? static_cast<int>(code) : -1;
+#else
+  return ssh_channel_get_exit_status(channel);
+#endif
+}
+
 // One connection, used for one command. libssh's own timeouts are per call, so
 // it is kept non-blocking and every wait is ours.
 class Client {
@@ -204,7 +219,7 @@ void Client::LogIn() {
 bool Client::Ended() {
   // Asking for the status also reads packets; polling a channel at its end of
   // file would not, and the status comes behind that.
-  const int status = ssh_channel_get_exit_status(channel_.get());
+  const int status = ExitStatus(channel_.get());
   return ssh_channel_is_closed(channel_.get()) != 0 ||
          (status >= 0 && ssh_channel_is_eof(channel_.get()) != 0);
 }
@@ -257,7 +272,7 @@ SshResult Client::Run(std::string_view input) {
     if (!busy && !Ended()) Wait();
   }
   Drain(result, false);
-  const int status = ssh_channel_get_exit_status(channel);
+  const int status = ExitStatus(channel);
   // A channel without status is one that was killed, or whose sshd was.
   if (status < 0 && ssh_is_connected(session_.get()) == 0) {
     FailBroken("it hung up");

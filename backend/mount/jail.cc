@@ -22,12 +22,12 @@
 namespace sbxfs {
 namespace {
 
-[[noreturn]] void Fail(int error) {
+[[noreturn]] void FailJail(int error) {
   throw std::system_error(error, std::generic_category());
 }
 
-void Check(int result) {
-  if (result != 0) Fail(errno);
+void CheckJail(int result) {
+  if (result != 0) FailJail(errno);
 }
 
 int OpenBeneath(int root, const char* path, int flags, mode_t mode) {
@@ -40,7 +40,7 @@ int OpenBeneath(int root, const char* path, int flags, mode_t mode) {
 
 // A peer's absolute path is one from the root it is shown.
 std::string Relative(std::string_view path) {
-  if (path.find('\0') != path.npos) Fail(EINVAL);
+  if (path.find('\0') != path.npos) FailJail(EINVAL);
   const auto first = path.find_first_not_of('/');
   if (first == path.npos) return ".";
   const auto last = path.find_last_not_of('/');
@@ -56,19 +56,19 @@ std::string ProcPath(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
 Jail::Jail(UniqueFd root, bool writable)
     : root_(std::move(root)), writable_(writable) {
   struct stat status {};
-  Check(fstat(root_.Get(), &status));
+  CheckJail(fstat(root_.Get(), &status));
   device_ = status.st_dev;
 }
 
 UniqueFd Jail::Resolve(std::string_view path, int flags, mode_t mode) const {
   UniqueFd fd(OpenBeneath(root_.Get(), Relative(path).c_str(), flags, mode));
-  if (!fd.Valid()) Fail(errno);
+  if (!fd.Valid()) FailJail(errno);
   struct stat status {};
-  Check(fstat(fd.Get(), &status));
+  CheckJail(fstat(fd.Get(), &status));
   if (status.st_dev != device_) {
     struct statfs system {};
-    Check(fstatfs(fd.Get(), &system));
-    if (system.f_type == FUSE_SUPER_MAGIC) Fail(EACCES);
+    CheckJail(fstatfs(fd.Get(), &system));
+    if (system.f_type == FUSE_SUPER_MAGIC) FailJail(EACCES);
   }
   return fd;
 }
@@ -78,20 +78,20 @@ Jail::Place Jail::PlaceOf(std::string_view path) const {
   const auto slash = whole.rfind('/');
   std::string name =
       slash == std::string::npos ? whole : whole.substr(slash + 1);
-  if (name == "." || name == "..") Fail(EINVAL);
+  if (name == "." || name == "..") FailJail(EINVAL);
   return {Resolve(slash == std::string::npos ? "." : whole.substr(0, slash),
                   O_PATH | O_DIRECTORY),
           std::move(name)};
 }
 
 void Jail::MustBeWritable() const {
-  if (!writable_) Fail(EROFS);
+  if (!writable_) FailJail(EROFS);
 }
 
 struct stat Jail::Stat(std::string_view path, bool follow) const {
   const UniqueFd fd = Resolve(path, O_PATH | (follow ? 0 : O_NOFOLLOW));
   struct stat status {};
-  Check(fstat(fd.Get(), &status));
+  CheckJail(fstat(fd.Get(), &status));
   return status;
 }
 
@@ -105,8 +105,8 @@ UniqueFd Jail::OpenFile(std::string_view path, int flags, mode_t mode) const {
   // not hold us up.
   UniqueFd fd = Resolve(path, flags | O_NONBLOCK | O_NOCTTY, mode);
   struct stat status {};
-  Check(fstat(fd.Get(), &status));
-  if (!S_ISREG(status.st_mode)) Fail(EACCES);
+  CheckJail(fstat(fd.Get(), &status));
+  if (!S_ISREG(status.st_mode)) FailJail(EACCES);
   return fd;
 }
 
@@ -122,21 +122,21 @@ std::string Jail::ReadLink(std::string_view path) const {
   const UniqueFd fd = Resolve(path, O_PATH | O_NOFOLLOW);
   char target[PATH_MAX];
   const ssize_t size = readlinkat(fd.Get(), "", target, sizeof target);
-  if (size < 0) Fail(errno == ENOENT ? EINVAL : errno);
+  if (size < 0) FailJail(errno == ENOENT ? EINVAL : errno);
   return {target, static_cast<size_t>(size)};
 }
 
 void Jail::MakeDir(std::string_view path, mode_t mode) const {
   MustBeWritable();
   const Place place = PlaceOf(path);
-  Check(mkdirat(place.dir.Get(), place.name.c_str(), mode));
+  CheckJail(mkdirat(place.dir.Get(), place.name.c_str(), mode));
 }
 
 void Jail::Remove(std::string_view path, bool directory) const {
   MustBeWritable();
   const Place place = PlaceOf(path);
-  Check(unlinkat(place.dir.Get(), place.name.c_str(),
-                 directory ? AT_REMOVEDIR : 0));
+  CheckJail(unlinkat(place.dir.Get(), place.name.c_str(),
+                     directory ? AT_REMOVEDIR : 0));
 }
 
 void Jail::Rename(std::string_view from, std::string_view to,
@@ -144,44 +144,44 @@ void Jail::Rename(std::string_view from, std::string_view to,
   MustBeWritable();
   const Place old = PlaceOf(from);
   const Place fresh = PlaceOf(to);
-  Check(renameat2(old.dir.Get(), old.name.c_str(), fresh.dir.Get(),
-                  fresh.name.c_str(), replace ? 0 : RENAME_NOREPLACE));
+  CheckJail(renameat2(old.dir.Get(), old.name.c_str(), fresh.dir.Get(),
+                      fresh.name.c_str(), replace ? 0 : RENAME_NOREPLACE));
 }
 
 void Jail::Link(std::string_view from, std::string_view to) const {
   MustBeWritable();
   const Place old = PlaceOf(from);
   const Place fresh = PlaceOf(to);
-  Check(linkat(old.dir.Get(), old.name.c_str(), fresh.dir.Get(),
-               fresh.name.c_str(), 0));
+  CheckJail(linkat(old.dir.Get(), old.name.c_str(), fresh.dir.Get(),
+                   fresh.name.c_str(), 0));
 }
 
 void Jail::Symlink(const std::string& target, std::string_view path) const {
   MustBeWritable();
   const Place place = PlaceOf(path);
-  Check(symlinkat(target.c_str(), place.dir.Get(), place.name.c_str()));
+  CheckJail(symlinkat(target.c_str(), place.dir.Get(), place.name.c_str()));
 }
 
 void Jail::Truncate(int fd, off_t size) const {
   MustBeWritable();
   struct stat status {};
-  Check(fstat(fd, &status));
-  if (!S_ISREG(status.st_mode)) Fail(EINVAL);
-  Check(truncate(ProcPath(fd).c_str(), size));
+  CheckJail(fstat(fd, &status));
+  if (!S_ISREG(status.st_mode)) FailJail(EINVAL);
+  CheckJail(truncate(ProcPath(fd).c_str(), size));
 }
 
 void Jail::Chmod(int fd, mode_t mode) const {
   MustBeWritable();
   struct stat status {};
-  Check(fstat(fd, &status));
+  CheckJail(fstat(fd, &status));
   // A guest's root must not make programs that run as the host's user.
   const mode_t allowed = S_ISDIR(status.st_mode) ? 03777 : 01777;
-  Check(chmod(ProcPath(fd).c_str(), mode & allowed));
+  CheckJail(chmod(ProcPath(fd).c_str(), mode & allowed));
 }
 
 void Jail::SetTimes(int fd, const timespec times[2]) const {
   MustBeWritable();
-  Check(utimensat(AT_FDCWD, ProcPath(fd).c_str(), times, 0));
+  CheckJail(utimensat(AT_FDCWD, ProcPath(fd).c_str(), times, 0));
 }
 
 int JailError(int root) {

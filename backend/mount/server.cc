@@ -36,11 +36,11 @@ using nlohmann::json;
 // Where the process finds what it is given.
 constexpr int kRoot = 3, kLock = 4, kLog = 5;
 
-constexpr char kWhat[] = "Cannot start the server of a mount";
+constexpr char kCannotServe[] = "Cannot start the server of a mount";
 
-[[noreturn]] void FailStart(std::string_view step, int error) {
-  throw Error(error,
-              fmt::format("{}: {}: {}", kWhat, step, std::strerror(error)));
+[[noreturn]] void FailServer(std::string_view step, int error) {
+  throw Error(error, fmt::format("{}: {}: {}", kCannotServe, step,
+                                 std::strerror(error)));
 }
 
 // In the server's process.
@@ -50,7 +50,7 @@ constexpr char kWhat[] = "Cannot start the server of a mount";
 std::pair<UniqueFd, pid_t> StartSsh(const std::vector<std::string>& words) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
-    FailStart("a socket", errno);
+    FailServer("a socket", errno);
   }
   UniqueFd ours(ends[0]);
   const UniqueFd theirs(ends[1]);
@@ -62,7 +62,7 @@ void BecomeUser(const Rights& rights) {
   if (setgroups(rights.groups.size(), rights.groups.data()) != 0 ||
       setresgid(rights.gid, rights.gid, rights.gid) != 0 ||
       setresuid(rights.uid, rights.uid, rights.uid) != 0) {
-    FailStart("its user's rights", errno);
+    FailServer("its user's rights", errno);
   }
 }
 
@@ -125,7 +125,7 @@ int ServeMount(int argc, char** argv) {
     for (const int fd : {kRoot, kLock, kLog}) fcntl(fd, F_SETFD, FD_CLOEXEC);
     close_range(kLog + 1, ~0U, 0);
     MountServer server = FromJson(json::parse(argv[2]));
-    GoOnInSlip(kLock, server.digest, kWhat);
+    GoOnInSlip(kLock, server.digest, kCannotServe);
     prctl(PR_SET_NAME, kMountServer);
     RaiseFileLimit();
     const auto [connection, ssh] = StartSsh(server.ssh);
@@ -161,7 +161,7 @@ std::optional<MountSlip> ReadSlip(const std::filesystem::path& slip) {
 }
 
 void StartMountServer(const std::filesystem::path& slip, MountServer server) {
-  const SlipLock lock(slip, kWhat);
+  const SlipLock lock(slip, kCannotServe);
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   const int status = AwaitExit(Spawn(
       "/proc/self/exe", {kMountServer, server.label, ToJson(server).dump()},
@@ -171,7 +171,7 @@ void StartMountServer(const std::filesystem::path& slip, MountServer server) {
        {server.root.Get(), kRoot},
        {lock.Lock(), kLock},
        {lock.Log(), kLog}}));
-  if (status != 0) FailStart("its process", ECHILD);
+  if (status != 0) FailServer("its process", ECHILD);
 }
 
 void StopMountServer(const std::filesystem::path& slip) {

@@ -31,7 +31,7 @@ bool IsBlock(std::string_view text) {
          !text.ends_with("\n\n");
 }
 
-class Writer {
+class YamlWriter {
  public:
   std::string Take() { return std::move(text_); }
 
@@ -134,7 +134,7 @@ std::string EffectiveText(const std::vector<Layer>& layers,
   // Its text is in the layers.
   std::erase_if(merged.entries,
                 [](const YamlEntry& e) { return e.key.value == "base"; });
-  Writer writer;
+  YamlWriter writer;
   writer.Map(merged, "", 0, false);
   std::string text = writer.Take();
   if (!facts.empty()) text += "\n# Chosen by sbxfs, or found out:\n";

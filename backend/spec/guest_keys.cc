@@ -174,11 +174,6 @@ constexpr Key<Probe> kProbeKeys[] = {
      }},
 };
 
-bool IsVariable(std::string_view name) {
-  return !name.empty() && Consists(name, "_") &&
-         std::isdigit(static_cast<unsigned char>(name[0])) == 0;
-}
-
 bool IsHostName(std::string_view name) {
   return !name.empty() && name.size() <= 253 && Consists(name, ".-_") &&
          Consists(name.substr(0, 1), "_");

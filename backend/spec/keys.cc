@@ -216,7 +216,6 @@ constexpr Idle kIdle[] = {
     {"minimumLimaVersion", "this is not Lima"},
     {"mountInotify", "changes on the host are not told to the guest's inotify"},
     {"mounts[].sshfs.sftpDriver", "sbxfs serves the files itself"},
-    {"mounts[].virtiofs", "virtiofs is not used: virtiofsd has root's rights"},
     {"nestedVirtualization", "the CPU is as cpuType says"},
     {"networks[].socket", kMac},
     {"networks[].vzNAT", kMac},

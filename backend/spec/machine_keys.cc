@@ -145,7 +145,7 @@ constexpr Key<Spec> kQemuKeys[] = {
      [](const Value& v, Spec&) { (void)v.Line("a version, as in '7.2.0'"); }},
 };
 
-constexpr Key<Spec> kRosettaKeys[] = {
+constexpr Key<Spec> kRosettaReaders[] = {
     {"binfmt", kPlain, [](const Value& v, Spec&) { (void)v.Bool(); }},
     {"enabled", kPlain, [](const Value& v, Spec&) { (void)v.Bool(); }},
 };
@@ -155,7 +155,7 @@ constexpr Key<Spec> kVzKeys[] = {
     {"memoryBalloonTargetPercent", kPlain,
      [](const Value& v, Spec&) { (void)v.Text("a number"); }},
     {"rosetta", kText,
-     [](const Value& v, Spec& spec) { ReadMap(v, kRosettaKeys, spec); }},
+     [](const Value& v, Spec& spec) { ReadMap(v, kRosettaReaders, spec); }},
 };
 constexpr Key<Spec> kVmKeys[] = {
     {"qemu", kText,

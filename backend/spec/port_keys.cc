@@ -12,7 +12,7 @@ namespace {
 using enum ValueType;
 
 // What is written in a rule; Lima's defaults are filled in afterwards.
-struct Rule {
+struct PortRule {
   PortForward forward;
   int guest_port = 0, host_port = 0;
   bool guest_range = false, host_range = false;
@@ -58,43 +58,45 @@ std::string ReadSocket(const Value& value, TemplateSide side) {
   return path;
 }
 
-constexpr Key<Rule> kRuleKeys[] = {
+constexpr Key<PortRule> kRuleKeys[] = {
     {"guestIP", kText,
-     [](const Value& v, Rule& rule) {
+     [](const Value& v, PortRule& rule) {
        rule.forward.guest_ip = ReadAddress(v);
      }},
     {"guestIPMustBeZero", kPlain,
-     [](const Value& v, Rule& rule) {
+     [](const Value& v, PortRule& rule) {
        rule.forward.guest_ip_must_be_zero = v.Bool();
      }},
     {"guestPort", kPlain,
-     [](const Value& v, Rule& rule) { rule.guest_port = ReadPort(v); }},
+     [](const Value& v, PortRule& rule) { rule.guest_port = ReadPort(v); }},
     {"guestPortRange", kText,
-     [](const Value& v, Rule& rule) {
+     [](const Value& v, PortRule& rule) {
        rule.guest_range = true;
        ReadPortRange(v, rule.forward.guest_first, rule.forward.guest_last);
      }},
     {"guestSocket", kText,
-     [](const Value& v, Rule& rule) {
+     [](const Value& v, PortRule& rule) {
        rule.forward.guest_socket = ReadSocket(v, TemplateSide::kGuest);
      }},
     {"hostIP", kText,
-     [](const Value& v, Rule& rule) { rule.forward.host_ip = ReadAddress(v); }},
+     [](const Value& v, PortRule& rule) {
+       rule.forward.host_ip = ReadAddress(v);
+     }},
     {"hostPort", kPlain,
-     [](const Value& v, Rule& rule) { rule.host_port = ReadPort(v); }},
+     [](const Value& v, PortRule& rule) { rule.host_port = ReadPort(v); }},
     {"hostPortRange", kText,
-     [](const Value& v, Rule& rule) {
+     [](const Value& v, PortRule& rule) {
        rule.host_range = true;
        ReadPortRange(v, rule.forward.host_first, rule.forward.host_last);
      }},
     {"hostSocket", kText,
-     [](const Value& v, Rule& rule) {
+     [](const Value& v, PortRule& rule) {
        rule.forward.host_socket = ReadSocket(v, TemplateSide::kHost);
      }},
     {"ignore", kPlain,
-     [](const Value& v, Rule& rule) { rule.forward.ignore = v.Bool(); }},
+     [](const Value& v, PortRule& rule) { rule.forward.ignore = v.Bool(); }},
     {"proto", kText,
-     [](const Value& v, Rule& rule) {
+     [](const Value& v, PortRule& rule) {
        constexpr std::string_view kProtos[] = {"tcp", "udp", "any"};
        const std::string proto = v.OneOf(kProtos);
        using Proto = PortForward::Proto;
@@ -103,13 +105,13 @@ constexpr Key<Rule> kRuleKeys[] = {
                                              : Proto::kAny;
      }},
     {"reverse", kPlain,
-     [](const Value& v, Rule& rule) { rule.forward.reverse = v.Bool(); }},
-    {"static", kPlain, [](const Value& v, Rule&) { (void)v.Bool(); }},
+     [](const Value& v, PortRule& rule) { rule.forward.reverse = v.Bool(); }},
+    {"static", kPlain, [](const Value& v, PortRule&) { (void)v.Bool(); }},
 };
 
 // Lima's defaults: a port is its own range, all ports where none is given, and
 // the host's are the guest's.
-void FillPorts(Rule& rule) {
+void FillPorts(PortRule& rule) {
   PortForward& forward = rule.forward;
   if (rule.guest_port != 0) {
     forward.guest_first = forward.guest_last = rule.guest_port;
@@ -122,7 +124,7 @@ void FillPorts(Rule& rule) {
   }
 }
 
-void CheckRule(const Value& value, const Rule& rule) {
+void CheckRule(const Value& value, const PortRule& rule) {
   const PortForward& forward = rule.forward;
   const int guest_count = forward.guest_last - forward.guest_first;
   const int host_count = forward.host_last - forward.host_first;
@@ -153,7 +155,7 @@ void CheckRule(const Value& value, const Rule& rule) {
 }
 
 PortForward ReadRule(const Value& value) {
-  Rule rule;
+  PortRule rule;
   // Lima's default; `any` is what has to be asked for.
   rule.forward.proto = PortForward::Proto::kTcp;
   rule.forward.origin.layer = value.Node().document;

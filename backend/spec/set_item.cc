@@ -92,7 +92,7 @@ std::string PortsText(int first, int last) {
                        : fmt::format("{}-{}", first, last);
 }
 
-std::string HostText(const PortForward& rule) {
+std::string HostPortText(const PortForward& rule) {
   const std::string ports = PortsText(rule.host_first, rule.host_last);
   if (rule.host_ip == "127.0.0.1") return ports;
   return rule.host_ip.find(':') == std::string::npos
@@ -167,7 +167,7 @@ std::map<std::string, ListEntry> ForwardEntries(const Spec& spec) {
       if (rules[i].proto != proto && rules[i].proto != Proto::kAny) continue;
       if (IsCovered(rules, i, proto)) continue;
       entries.emplace(proto == Proto::kUdp ? ports + ".udp" : ports,
-                      ListEntry{HostText(rules[i]), rules[i].origin.layer});
+                      ListEntry{HostPortText(rules[i]), rules[i].origin.layer});
     }
   }
   return entries;

@@ -24,18 +24,18 @@ std::string OwnArch() {
 }
 
 // A text as YAML, empty for an empty one.
-std::string Word(std::string_view text) {
+std::string PlainWord(std::string_view text) {
   return text.empty() ? "" : FormatScalar(text, ValueType::kText, false, '\0');
 }
 
 std::string ImagesSkeleton(const Spec& defaults) {
   std::string text = "# images:\n";
   for (const ImageSource& image : defaults.images) {
-    text += fmt::format("#   - location: {}\n", Word(image.location));
+    text += fmt::format("#   - location: {}\n", PlainWord(image.location));
     if (!image.arch.empty())
       text += fmt::format("#     arch: {}\n", image.arch);
     if (!image.digest.empty()) {
-      text += fmt::format("#     digest: {}\n", Word(image.digest));
+      text += fmt::format("#     digest: {}\n", PlainWord(image.digest));
     }
   }
   return text;
@@ -48,10 +48,10 @@ std::string Shown(std::string_view key, std::string_view value) {
 }
 
 std::string UserSkeleton(const Spec& d) {
-  return "# user:\n" + Shown("name", Word(d.user)) +
+  return "# user:\n" + Shown("name", PlainWord(d.user)) +
          Shown("uid", d.uid ? fmt::to_string(*d.uid) : "") +
          Shown("home", d.home) + Shown("shell", d.shell) +
-         Shown("comment", Word(d.comment));
+         Shown("comment", PlainWord(d.comment));
 }
 
 std::string CpuTypeSkeleton(const Spec& defaults) {
@@ -100,7 +100,7 @@ upgradePackages: false
 video:
   display: none
 )",
-                     kImageUrl, Word(IsLogin(user) ? user : "sandbox"));
+                     kImageUrl, PlainWord(IsLogin(user) ? user : "sandbox"));
 }
 
 Spec ParseSpec(const std::vector<Layer>& layers) {
@@ -248,7 +248,7 @@ std::string Skeleton(const Spec& d) {
                d.max_memory == 0 ? "null" : FormatSize(d.max_memory)),
       fmt::arg("arch", d.arch.empty() ? "default" : d.arch),
       fmt::arg("description",
-               d.description.empty() ? "\"\"" : Word(d.description)),
+               d.description.empty() ? "\"\"" : PlainWord(d.description)),
       fmt::arg("autostart", flag(d.autostart)),
       fmt::arg("user", UserSkeleton(d)), fmt::arg("port", d.ssh_port),
       fmt::arg("load", flag(d.load_dot_ssh_pub_keys)),

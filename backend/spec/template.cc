@@ -11,8 +11,8 @@
 namespace sbxfs {
 namespace {
 
-constexpr std::string_view kOpen = "{{";
-constexpr std::string_view kClose = "}}";
+constexpr std::string_view kTemplateOpen = "{{";
+constexpr std::string_view kTemplateClose = "}}";
 constexpr std::string_view kParam = "Param.";
 
 struct Action {
@@ -22,7 +22,7 @@ struct Action {
   bool trim_before = false, trim_after = false;
 };
 
-bool IsName(std::string_view text) {
+bool IsTemplateName(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
            (c >= '0' && c <= '9') || c == '_' || c == '.';
@@ -50,7 +50,7 @@ Action Read(std::string_view inside) {
     action.text = inside.substr(1, inside.size() - 2);
   } else if (inside.starts_with("/*") && inside.ends_with("*/")) {
     action.kind = Kind::kText;
-  } else if (first == '.' && IsName(inside.substr(1))) {
+  } else if (first == '.' && IsTemplateName(inside.substr(1))) {
     action.kind = Kind::kValue;
     action.text = inside.substr(1);
   } else {
@@ -74,7 +74,7 @@ Action Read(std::string_view inside) {
 // Where the action that begins at `open` ends, past its braces.
 std::size_t EndOf(std::string_view text, std::size_t open) {
   char quote = '\0';
-  for (std::size_t at = open + kOpen.size(); at < text.size(); ++at) {
+  for (std::size_t at = open + kTemplateOpen.size(); at < text.size(); ++at) {
     const char c = text[at];
     if (quote != '\0') {
       if (c == quote) quote = '\0';
@@ -82,28 +82,29 @@ std::size_t EndOf(std::string_view text, std::size_t open) {
       quote = c;
     } else if (c == '\n') {
       break;
-    } else if (text.substr(at).starts_with(kClose)) {
-      return at + kClose.size();
+    } else if (text.substr(at).starts_with(kTemplateClose)) {
+      return at + kTemplateClose.size();
     }
   }
   // No quotes then.
-  const std::size_t close = text.find(kClose, open);
+  const std::size_t close = text.find(kTemplateClose, open);
   const std::size_t line = text.find('\n', open);
-  return close == text.npos || line < close ? text.npos : close + kClose.size();
+  return close == text.npos || line < close ? text.npos
+                                            : close + kTemplateClose.size();
 }
 
 // Calls `plain` with what is no template and `action` with each that is one.
 template <typename Plain, typename Act>
 void Walk(std::string_view text, Plain plain, Act act) {
   while (!text.empty()) {
-    const std::size_t open = std::min(text.find(kOpen), text.size());
+    const std::size_t open = std::min(text.find(kTemplateOpen), text.size());
     plain(text.substr(0, open));
     text.remove_prefix(open);
     if (text.empty()) return;
     const std::size_t end = EndOf(text, 0);
     if (end == text.npos) {
-      plain(text.substr(0, kOpen.size()));
-      text.remove_prefix(kOpen.size());
+      plain(text.substr(0, kTemplateOpen.size()));
+      text.remove_prefix(kTemplateOpen.size());
       continue;
     }
     const std::string_view whole = text.substr(0, end);

@@ -8,8 +8,10 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 
 #include "backend/util/error.h"
+#include "backend/util/text.h"
 
 namespace sbxfs {
 
@@ -43,6 +45,15 @@ void GoOnInSlip(int lock, const std::string& digest, std::string_view what) {
   const bool written = pwrite(lock, slip.data(), slip.size(), 0) > 0;
   if (!written) kill(pid, SIGKILL);
   _exit(written ? 0 : 1);
+}
+
+std::string LastLogLine(const std::filesystem::path& slip) {
+  std::ifstream file(slip.native() + ".log");
+  std::string last;
+  for (std::string line; std::getline(file, line);) {
+    if (!Trim(line).empty()) last = Trim(line);
+  }
+  return last.substr(0, 300);
 }
 
 }  // namespace sbxfs

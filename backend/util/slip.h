@@ -30,6 +30,9 @@ class SlipLock {
 // Error, `what` first.
 void GoOnInSlip(int lock, const std::string& digest, std::string_view what);
 
+// The last line of a slip's log, of 300 bytes at most; empty for none.
+[[nodiscard]] std::string LastLogLine(const std::filesystem::path& slip);
+
 }  // namespace sbxfs
 
 #endif  // SBXFS_BACKEND_UTIL_SLIP_H_

@@ -76,7 +76,7 @@ std::size_t EditDistance(std::string_view a, std::string_view b) {
   return above[b.size()];
 }
 
-constexpr std::string_view kBase64 =
+constexpr std::string_view kBase64Digits =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 }  // namespace
@@ -237,7 +237,7 @@ std::string Base64Encode(std::string_view bytes) {
       group = group << 8 | byte;
     }
     for (std::size_t k = 0; k < 4; ++k) {
-      text += k > count ? '=' : kBase64[group >> (18 - 6 * k) & 63];
+      text += k > count ? '=' : kBase64Digits[group >> (18 - 6 * k) & 63];
     }
   }
   return text;
@@ -250,7 +250,7 @@ std::optional<std::string> Base64Decode(std::string_view text) {
   std::size_t padding = 0;  // of them '='
   for (const char c : text) {
     if (kBlanks.find(c) != std::string_view::npos) continue;
-    const auto value = kBase64.find(c);
+    const auto value = kBase64Digits.find(c);
     if (c == '=') {
       ++padding;
     } else if (value == std::string_view::npos || padding > 0) {
@@ -266,6 +266,20 @@ std::optional<std::string> Base64Decode(std::string_view text) {
   }
   if (count % 4 != 0 || padding > 2) return std::nullopt;
   return bytes;
+}
+
+std::string Part(std::string_view text, std::uint64_t offset,
+                 std::size_t size) {
+  return offset >= text.size() ? std::string()
+                               : std::string(text.substr(offset, size));
+}
+
+bool IsVariable(std::string_view name) {
+  return !name.empty() &&
+         std::isdigit(static_cast<unsigned char>(name[0])) == 0 &&
+         std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return std::isalnum(c) != 0 || c == '_';
+         });
 }
 
 std::uint32_t Hash32(std::string_view text) {

@@ -56,10 +56,17 @@ namespace sbxfs {
 [[nodiscard]] std::string NearestName(
     std::string_view word, const std::vector<std::string_view>& candidates);
 
+// Of a text, what a read at that offset gets.
+[[nodiscard]] std::string Part(std::string_view text, std::uint64_t offset,
+                               std::size_t size);
+
 // RFC 4648, with padding, in one line.
 [[nodiscard]] std::string Base64Encode(std::string_view bytes);
 // White space is skipped; nullopt for any other stranger or a wrong length.
 [[nodiscard]] std::optional<std::string> Base64Decode(std::string_view text);
+
+// Whether a shell takes it for a variable's.
+[[nodiscard]] bool IsVariable(std::string_view name);
 
 // FNV-1a: a short, stable name for a text; no protection against anyone.
 [[nodiscard]] std::uint32_t Hash32(std::string_view text);

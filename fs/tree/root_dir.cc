@@ -16,7 +16,6 @@ namespace sbxfs {
 namespace {
 
 constexpr mode_t kSandboxMode = 0700;
-constexpr std::string_view kYaml = ".yaml";
 
 std::string NextKey() {
   static std::atomic<uint64_t> last{0};

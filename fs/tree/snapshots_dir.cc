@@ -15,8 +15,8 @@
 namespace sbxfs {
 namespace {
 
-constexpr std::chrono::milliseconds kFresh{500};
-constexpr std::chrono::milliseconds kEvery{300};
+constexpr std::chrono::milliseconds kSizesFresh{500};
+constexpr std::chrono::milliseconds kSizesPause{300};
 
 // What a snapshot is known by for its life: tags change. Those of others have
 // no layer of their own.
@@ -40,12 +40,12 @@ View SnapshotView(Tree& tree, const Caller& reader, const std::string& uuid,
 // Sizes, and what virsh did, of which libvirt does not tell.
 void Refreshed(const TreePtr& tree, const std::string& uuid,
                Reply<struct stat> reply, std::function<struct stat()> stat) {
-  if (!tree->Due(uuid + "/snapshots", kEvery)) {
+  if (!tree->Due(uuid + "/snapshots", kSizesPause)) {
     reply.Ok(stat());
     return;
   }
   tree->Refresh(
-      uuid, Facet::kSnapshots, kFresh,
+      uuid, Facet::kSnapshots, kSizesFresh,
       reply.Then<Done>([stat = std::move(stat)](Done) { return stat(); }));
 }
 
@@ -88,7 +88,7 @@ class SnapshotFile : public ValueFile {
       return OpenValueFile(self, caller, flags);
     };
     if (row_.fresh) {
-      tree_->Refresh(subject, *row_.fresh, kFresh, reply.Then<Done>(open));
+      tree_->Refresh(subject, *row_.fresh, kSizesFresh, reply.Then<Done>(open));
     } else {
       reply.Ok(open({}));
     }

@@ -13,7 +13,6 @@
 namespace sbxfs {
 namespace {
 
-constexpr std::string_view kYaml = ".yaml";
 constexpr std::size_t kDeepest = 4;  // folders in each other
 
 // A template: what is in the backend, or nothing yet.

@@ -30,7 +30,7 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 namespace stdfs = std::filesystem;
 
-constexpr int kSandboxes = 20;
+constexpr int kBoxes = 20;
 constexpr int kProcesses = 8;
 
 // What may be answered last, on a machine that has other things to do. Verbs
@@ -71,7 +71,7 @@ class Walker {
   const char* Pick(const char* const (&from)[size]) {
     return from[Random(static_cast<int>(size))];
   }
-  std::string Name() { return fmt::format("s{:02}", Random(kSandboxes)); }
+  std::string Name() { return fmt::format("s{:02}", Random(kBoxes)); }
 
   void Timed(const Kind& kind, const std::string& what,
              const std::function<Verdict()>& work);
@@ -383,7 +383,7 @@ void RandomTest::ExpectAgreement() {
 
 TEST_F(RandomTest, ManyProcessesAndVirshAtRandom) {
   mount_->ExpectLoggedErrors();
-  for (int i = 0; i < kSandboxes; ++i) Mkdir(fmt::format("s{:02}", i));
+  for (int i = 0; i < kBoxes; ++i) Mkdir(fmt::format("s{:02}", i));
   const char* given = std::getenv("SBXFS_SEED");
   const unsigned seed = given == nullptr
                             ? std::random_device()()

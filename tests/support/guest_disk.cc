@@ -27,7 +27,7 @@ void Tell(const std::string& domain, const std::string& command) {
             "");
 }
 
-bool Done(const std::string& said) {
+bool SaidDone(const std::string& said) {
   return said.find(fmt::format("{}/{} bytes", kBlock, kBlock)) !=
              std::string::npos &&
          said.find("verification failed") == std::string::npos;
@@ -64,7 +64,7 @@ void Fill(const std::string& domain, int block, int byte) {
   }
   const Ended ended =
       RunProgram({"qemu-io", "-f", "qcow2", "-c", command, DiskPath(domain)});
-  EXPECT_TRUE(Done(ended.out)) << ended.out << ended.err;
+  EXPECT_TRUE(SaidDone(ended.out)) << ended.out << ended.err;
 }
 
 bool Holds(const std::string& domain, int block, int byte) {
@@ -75,7 +75,7 @@ bool Holds(const std::string& domain, int block, int byte) {
 bool FileHolds(const std::string& path, int block, int byte) {
   const Ended ended = RunProgram(
       {"qemu-io", "-r", "-U", "-c", Command("read", block, byte), path});
-  return Done(ended.out);
+  return SaidDone(ended.out);
 }
 
 }  // namespace sbxfs

@@ -18,7 +18,7 @@ using testing::Not;
 using Env = std::map<std::string, std::string>;
 using Mode = ProvisionStep::Mode;
 
-BootInput Input() {
+BootInput SomeBoot() {
   BootInput input;
   input.name = "box";
   input.hostname = "lima-box";
@@ -60,7 +60,7 @@ std::string Shell(const std::string& script) {
 }
 
 TEST(Boot, StepsRunInLimasOrder) {
-  BootInput input = Input();
+  BootInput input = SomeBoot();
   ProvisionStep data = Step(Mode::kData, "");
   data.path = "/etc/it's";
   data.content = "data\n";
@@ -95,7 +95,7 @@ TEST(Boot, StepsRunInLimasOrder) {
 }
 
 TEST(Boot, SettingsAreSteps) {
-  BootInput input = Input();
+  BootInput input = SomeBoot();
   input.spec.timezone = "Europe/Berlin";
   input.spec.upgrade_packages = true;
   input.spec.remove_default_ca_certs = true;
@@ -124,7 +124,7 @@ TEST(Boot, SettingsAreSteps) {
 }
 
 TEST(Boot, DisksComeFirst) {
-  BootInput input = Input();
+  BootInput input = SomeBoot();
   input.spec.additional_disks = {
       {"data", true, "", {}},
       {"one-with-a-name-that-is-long", false, "xfs", {"-m", "it's=1"}}};
@@ -138,7 +138,7 @@ TEST(Boot, DisksComeFirst) {
 }
 
 TEST(Boot, HostsFollowNames) {
-  BootInput input = Input();
+  BootInput input = SomeBoot();
   input.spec.hosts = {{"docker", "host.lima.internal"},
                       {"alias", "docker"},
                       {"self", "lima-box"},
@@ -155,7 +155,7 @@ TEST(Boot, HostsFollowNames) {
 }
 
 TEST(Boot, VariablesReachAShellAsTheyAre) {
-  BootInput input = Input();
+  BootInput input = SomeBoot();
   input.spec.param = {{"x", "it's \"$HOME\""}};
   input.env = {{"PLAIN", "a b"},  {"HASH", "a#b"},
                {"LINES", "a\nb"}, {"QUOTED", "\"a\""},
@@ -299,7 +299,7 @@ class BootScript : public testing::Test {
 };
 
 TEST_F(BootScript, AFailingStepStopsNothing) {
-  BootInput input = Input();
+  BootInput input = SomeBoot();
   input.env = {{"GREETING", "it's"}};
   input.spec.param = {{"who", "world"}};
   ProvisionStep data = Step(Mode::kData, "");
@@ -344,7 +344,7 @@ TEST_F(BootScript, AFailingStepStopsNothing) {
 }
 
 TEST_F(BootScript, TheUidIsTheGuests) {
-  BootInput input = Input();
+  BootInput input = SomeBoot();
   ProvisionStep data = Step(Mode::kData, "");
   data.path = (dir_ / "made-{{.UID}}").string();
   data.content = "'{{.UID}}' & {{.UID}}";

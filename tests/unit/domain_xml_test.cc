@@ -26,7 +26,7 @@ const std::filesystem::path& GoldenDir() {
   return dir;
 }
 
-DomainInput Input() {
+DomainInput SomeDomain() {
   DomainInput input;
   input.name = "sbx-box";
   input.uuid = kUuid;
@@ -52,15 +52,15 @@ std::vector<Forward> Sorted(std::vector<Forward> forwards) {
   return forwards;
 }
 
-struct Case {
+struct XmlCase {
   const char* file;
   DomainInput input;
 };
 
-std::vector<Case> Cases() {
-  std::vector<Case> cases;
+std::vector<XmlCase> Cases() {
+  std::vector<XmlCase> cases;
   const auto add = [&](const char* file, auto change) {
-    DomainInput input = Input();
+    DomainInput input = SomeDomain();
     change(input);
     cases.push_back({file, std::move(input)});
   };
@@ -154,7 +154,7 @@ TEST(DomainXmlTest, ReadsBack) {
 }
 
 TEST(DomainXmlTest, AdditionalDisksFollowTheSeed) {
-  DomainInput input = Input();
+  DomainInput input = SomeDomain();
   input.extra_disks = {"data", "one-with-a-name-that-is-long"};
   const std::string xml = DomainXml(input);
   const DomainFacts facts = ParseDomain(xml);
@@ -169,7 +169,7 @@ TEST(DomainXmlTest, AdditionalDisksFollowTheSeed) {
 }
 
 TEST(DomainXmlTest, ForwardsAreReplacedAlone) {
-  DomainInput input = Input();
+  DomainInput input = SomeDomain();
   const std::string before = DomainXml(input);
   input.forwards = {{false, "0.0.0.0", 8080, 3000},
                     {false, "127.0.0.1", 2222, 22}};
@@ -195,7 +195,7 @@ TEST(DomainXmlTest, ANoteCountsForItsOwnQemu) {
 
 TEST(DomainXmlTest, RefusesWhatXmlCannotHold) {
   for (const char* bad : {"a\x1b", "a\xff", "a\r\nb", "\xed\xa0\x80", "\x7f"}) {
-    DomainInput input = Input();
+    DomainInput input = SomeDomain();
     input.description = bad;
     try {
       (void)DomainXml(input);
@@ -210,7 +210,7 @@ TEST(DomainXmlTest, RefusesWhatXmlCannotHold) {
 }
 
 TEST(DomainXmlTest, RefusesAnArchitectureWithoutMachine) {
-  DomainInput input = Input();
+  DomainInput input = SomeDomain();
   input.arch = "vax";
   try {
     (void)DomainXml(input);
@@ -224,7 +224,7 @@ TEST(DomainXmlTest, RefusesAnArchitectureWithoutMachine) {
 }
 
 TEST(DomainXmlTest, MemoryIsRoundedUpToKibibytes) {
-  DomainInput input = Input();
+  DomainInput input = SomeDomain();
   input.memory = 1000001;
   EXPECT_EQ(ParseDomain(DomainXml(input)).memory, 977U * 1024);
 }
@@ -356,7 +356,7 @@ TEST(XmlTextTest, FirstMatchOrNothing) {
   EXPECT_EQ(XmlText(kXml, "/a/x"), "");
   EXPECT_EQ(XmlText(kXml, "count(/a/b)"), "");
   EXPECT_EQ(XmlText("<a>", "/a"), "");
-  EXPECT_EQ(XmlText(DomainXml(Input()),
+  EXPECT_EQ(XmlText(DomainXml(SomeDomain()),
                     "/domain/metadata/sbxfs:sandbox/sbxfs:sshPort"),
             "60022");
 }

@@ -21,7 +21,7 @@ using namespace std::chrono_literals;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
-using Clock = std::chrono::steady_clock;
+using Steady = std::chrono::steady_clock;
 
 constexpr char kBody[] = "the image";
 
@@ -196,16 +196,16 @@ TEST(Download, BrokenTransfers) {
 TEST(Download, CancelEndsItSoon) {
   const Server server;
   for (const char* path : {"/slow", "/silent"}) {
-    const auto begin = Clock::now();
+    const auto begin = Steady::now();
     try {
       Download(
           server.Url(path), [](std::string_view) {},
-          [&](uint64_t, uint64_t) { return Clock::now() - begin < 300ms; });
+          [&](uint64_t, uint64_t) { return Steady::now() - begin < 300ms; });
       ADD_FAILURE();
     } catch (const Error& error) {
       EXPECT_EQ(error.Errno(), ECANCELED);
     }
-    EXPECT_LT(Clock::now() - begin, 3s) << path;
+    EXPECT_LT(Steady::now() - begin, 3s) << path;
   }
 }
 

@@ -95,9 +95,9 @@ TEST(EgressRules, AllowWhatTheyNameAlone) {
 }
 
 // On 127.0.0.1: takes one client, answers what it was sent up to its end.
-class Server {
+class FarServer {
  public:
-  Server() : ear_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  FarServer() : ear_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -117,12 +117,12 @@ class Server {
       (void)send(peer.Get(), all.data(), all.size(), MSG_NOSIGNAL);
     });
   }
-  ~Server() {
+  ~FarServer() {
     shutdown(ear_.Get(), SHUT_RDWR);
     thread_.join();
   }
-  Server(const Server&) = delete;
-  Server& operator=(const Server&) = delete;
+  FarServer(const FarServer&) = delete;
+  FarServer& operator=(const FarServer&) = delete;
   [[nodiscard]] int Port() const { return port_; }
 
  private:
@@ -157,7 +157,7 @@ std::string Answer(const std::string& request,
 }
 
 TEST(EgressProxy, CarriesATunnel) {
-  const Server server;
+  const FarServer server;
   const std::string to = fmt::format("127.0.0.1:{}", server.Port());
   EXPECT_EQ(Answer(fmt::format("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n"
                                "early bytes",
@@ -167,7 +167,7 @@ TEST(EgressProxy, CarriesATunnel) {
 }
 
 TEST(EgressProxy, AsksAServerAsItsClientWould) {
-  const Server server;
+  const FarServer server;
   EXPECT_EQ(
       Answer(fmt::format("POST http://host.lima.internal:{0}/a?b HTTP/1.1\r\n"
                          "Host: host.lima.internal:{0}\r\n"

@@ -17,13 +17,13 @@ namespace sbxfs {
 namespace {
 
 namespace fs = std::filesystem;
-using std::string_literals::operator""s;
+using namespace std::string_literals;  // NOLINT: texts with NUL
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-constexpr size_t kMiB = 1 << 20;
+constexpr size_t kMebi = 1 << 20;
 
 void Put(std::string& bytes, uint64_t offset, const std::string& what) {
   if (bytes.size() < offset + what.size()) bytes.resize(offset + what.size());
@@ -67,7 +67,7 @@ std::string GptDisk(size_t size, bool efi, bool code, size_t sector = 512) {
 // Noise behind the first MiB, so that neither zlib nor zero detection bites.
 void AddNoise(std::string& disk, unsigned seed = 1) {
   std::mt19937_64 random(seed);
-  for (size_t at = kMiB; at + 8 <= disk.size(); at += 8) {
+  for (size_t at = kMebi; at + 8 <= disk.size(); at += 8) {
     const uint64_t value = random();
     memcpy(disk.data() + at, &value, 8);
   }
@@ -156,14 +156,14 @@ class Qcow2File : public testing::Test {
 };
 
 TEST(ImageFile, Raw) {
-  EXPECT_EQ(Describe(Inspect(MbrDisk(kMiB, 0x83))), "raw 1048576 bios");
-  EXPECT_EQ(Describe(Inspect(MbrDisk(kMiB, 0x83, false))), "raw 1048576");
-  EXPECT_EQ(Describe(Inspect(MbrDisk(kMiB, 0xef))), "raw 1048576 bios uefi");
-  EXPECT_EQ(Describe(Inspect(GptDisk(kMiB, true, true))),
+  EXPECT_EQ(Describe(Inspect(MbrDisk(kMebi, 0x83))), "raw 1048576 bios");
+  EXPECT_EQ(Describe(Inspect(MbrDisk(kMebi, 0x83, false))), "raw 1048576");
+  EXPECT_EQ(Describe(Inspect(MbrDisk(kMebi, 0xef))), "raw 1048576 bios uefi");
+  EXPECT_EQ(Describe(Inspect(GptDisk(kMebi, true, true))),
             "raw 1048576 bios uefi");
-  EXPECT_EQ(Describe(Inspect(GptDisk(kMiB, true, false))), "raw 1048576 uefi");
-  EXPECT_EQ(Describe(Inspect(GptDisk(kMiB, false, true))), "raw 1048576 bios");
-  EXPECT_EQ(Describe(Inspect(GptDisk(kMiB, true, false, 4096))),
+  EXPECT_EQ(Describe(Inspect(GptDisk(kMebi, true, false))), "raw 1048576 uefi");
+  EXPECT_EQ(Describe(Inspect(GptDisk(kMebi, false, true))), "raw 1048576 bios");
+  EXPECT_EQ(Describe(Inspect(GptDisk(kMebi, true, false, 4096))),
             "raw 1048576 uefi");
   // A boot sector without partitions, and a size in no whole sectors.
   std::string sector(700, '\0');
@@ -174,11 +174,11 @@ TEST(ImageFile, Raw) {
 
 TEST(ImageFile, RawCutShort) {
   for (const std::string& disk :
-       {MbrDisk(kMiB, 0x83), GptDisk(kMiB, true, true)}) {
+       {MbrDisk(kMebi, 0x83), GptDisk(kMebi, true, true)}) {
     EXPECT_THAT(Refusal(disk.substr(0, disk.size() - 33 * 512 - 1)),
                 HasSubstr("it is cut short"));
   }
-  EXPECT_THAT(Refusal(MbrDisk(kMiB, 0x83).substr(0, 511)),
+  EXPECT_THAT(Refusal(MbrDisk(kMebi, 0x83).substr(0, 511)),
               HasSubstr("no disk image"));
 }
 
@@ -214,7 +214,7 @@ TEST(ImageFile, OtherFormatsAreNamed) {
       {fat, "a bare FAT file system"},
       {"LUKS\xba\xbe", "LUKS"},
       {"hello", "it is no disk image"},
-      {std::string(kMiB, '\0'), "it is no disk image"},
+      {std::string(kMebi, '\0'), "it is no disk image"},
   };
   for (const auto& [bytes, reason] : kCases) {
     EXPECT_THAT(Refusal(bytes), HasSubstr(reason)) << bytes.substr(0, 40);
@@ -222,7 +222,7 @@ TEST(ImageFile, OtherFormatsAreNamed) {
 }
 
 TEST(ImageFile, AFixedVhdIsARawDisk) {
-  EXPECT_EQ(Describe(Inspect(MbrDisk(kMiB, 0x83) + "conectix" +
+  EXPECT_EQ(Describe(Inspect(MbrDisk(kMebi, 0x83) + "conectix" +
                              std::string(504, '\0'))),
             "raw 1049088 bios");
 }
@@ -307,15 +307,15 @@ TEST(ImageFile, Iso) {
 
 TEST_F(Qcow2File, FactsHoweverItIsWritten) {
   // A size that is no multiple of any cluster.
-  std::string disk = GptDisk(3 * kMiB + 512 * 7, true, true);
+  std::string disk = GptDisk(3 * kMebi + 512 * 7, true, true);
   AddNoise(disk);
   const std::string facts = fmt::format("qcow2 {} bios uefi", disk.size());
   for (const char* options : kOptions) {
     EXPECT_EQ(Describe(Inspect(Convert(disk, options))), facts) << options;
   }
-  EXPECT_EQ(Describe(Inspect(Convert(MbrDisk(kMiB, 0x83), "-c"))),
+  EXPECT_EQ(Describe(Inspect(Convert(MbrDisk(kMebi, 0x83), "-c"))),
             "qcow2 1048576 bios");
-  EXPECT_EQ(Describe(Inspect(Convert(std::string(kMiB, '\0'), ""))),
+  EXPECT_EQ(Describe(Inspect(Convert(std::string(kMebi, '\0'), ""))),
             "qcow2 1048576");
 }
 
@@ -338,7 +338,7 @@ TEST_F(Qcow2File, AsQemuLeavesThem) {
 }
 
 TEST_F(Qcow2File, ReadsOnlyTheTables) {
-  std::string disk = GptDisk(64 * kMiB, true, true);
+  std::string disk = GptDisk(64 * kMebi, true, true);
   AddNoise(disk);
   const std::string image = Convert(disk, "");
   uint64_t read = 0;
@@ -348,7 +348,7 @@ TEST_F(Qcow2File, ReadsOnlyTheTables) {
 
 // Wherever it is cut: either a refusal, or nothing of the disk was lost.
 TEST_F(Qcow2File, CutShort) {
-  std::string disk = GptDisk(2 * kMiB + 512 * 3, true, true);
+  std::string disk = GptDisk(2 * kMebi + 512 * 3, true, true);
   AddNoise(disk);
   std::mt19937 random(2);
   for (const char* options : kOptions) {
@@ -371,7 +371,7 @@ TEST_F(Qcow2File, CutShort) {
 // An image is a stranger's: damage gives a refusal or facts, never a crash, a
 // hang or endless reading.
 TEST_F(Qcow2File, Damaged) {
-  std::string disk = GptDisk(kMiB + 64 * 1024, true, true);
+  std::string disk = GptDisk(kMebi + 64 * 1024, true, true);
   AddNoise(disk);
   std::mt19937 random(3);
   for (const char* options : kOptions) {
@@ -391,13 +391,13 @@ TEST_F(Qcow2File, Damaged) {
       } catch (const Error& error) {
         EXPECT_EQ(error.Errno(), EINVAL) << error.Sentence();
       }
-      EXPECT_LE(read, 4 * damaged.size() + 8 * kMiB) << options << i;
+      EXPECT_LE(read, 4 * damaged.size() + 8 * kMebi) << options << i;
     }
   }
 }
 
 TEST_F(Qcow2File, RefusedFeatures) {
-  const std::string good = Convert(MbrDisk(kMiB, 0x83), "");
+  const std::string good = Convert(MbrDisk(kMebi, 0x83), "");
   const struct {
     uint64_t offset;
     std::string bytes;
@@ -431,7 +431,7 @@ TEST_F(Qcow2File, RefusedFeatures) {
     EXPECT_THAT(Refusal(image), HasSubstr(c.reason)) << c.offset;
   }
   // Two L1 entries for one table.
-  std::string twice = Convert(MbrDisk(kMiB, 0x83), "-o cluster_size=512");
+  std::string twice = Convert(MbrDisk(kMebi, 0x83), "-o cluster_size=512");
   uint64_t l1 = 0;
   for (const char byte : twice.substr(40, 8)) {
     l1 = l1 << 8 | static_cast<unsigned char>(byte);
@@ -451,7 +451,7 @@ TEST_F(Qcow2File, BackingAndDataFilesAsQemuMakesThem) {
 }
 
 TEST(ImageFile, AFileThatEndsEarly) {
-  const std::string disk = MbrDisk(kMiB, 0x83);
+  const std::string disk = MbrDisk(kMebi, 0x83);
   try {
     (void)InspectImage("x", disk.size(), [&](uint64_t offset, size_t size) {
       return disk.substr(offset, size / 2);

@@ -21,7 +21,7 @@ FindTemplate In(const Templates& templates) {
   };
 }
 
-std::string Names(const std::string& text, const Templates& templates) {
+std::string KeyNames(const std::string& text, const Templates& templates) {
   std::string names;
   try {
     for (const Layer& layer : TakeBases(text, In(templates))) {
@@ -56,15 +56,15 @@ TEST(LayersTest, BasesWeakestFirst) {
       {"_images/debian-12.yaml", "images: [{location: debian-12}]"},
       {"_default/m.yaml", "base: ../_images/debian-12.yaml"},
       {"other.yaml", ""}};
-  EXPECT_EQ(Names("", templates), "");
-  EXPECT_EQ(Names("base:\n", templates), "");
-  EXPECT_EQ(Names("base: template:other", templates), "template:other");
-  EXPECT_EQ(Names("base: [{url: template:other}]", templates),
+  EXPECT_EQ(KeyNames("", templates), "");
+  EXPECT_EQ(KeyNames("base:\n", templates), "");
+  EXPECT_EQ(KeyNames("base: template:other", templates), "template:other");
+  EXPECT_EQ(KeyNames("base: [{url: template:other}]", templates),
             "template:other");
-  EXPECT_EQ(Names("base: _images/debian.yaml", templates),
+  EXPECT_EQ(KeyNames("base: _images/debian.yaml", templates),
             "template:_images/debian-12 template:_images/debian");
   // The first is the strongest; what two stand on is there once.
-  EXPECT_EQ(Names("base: [template:docker, other]", templates),
+  EXPECT_EQ(KeyNames("base: [template:docker, other]", templates),
             "template:other template:_default/m template:_images/debian-12 "
             "template:_images/debian template:docker");
 }
@@ -76,44 +76,44 @@ TEST(LayersTest, BasesThatAreRefused) {
                                {"bad.yaml", "cpus: ["},
                                {"_x/up.yaml", "base: ../../a"}};
   const std::string config = "Cannot accept 'config.yaml': line 1, column 7: ";
-  EXPECT_EQ(Names("base: template:none", templates),
+  EXPECT_EQ(KeyNames("base: template:none", templates),
             config +
                 "base 'template:none': there is no "
                 ".host/templates/none.yaml; cp it there");
-  EXPECT_EQ(Names("base: /etc/a.yaml", templates),
+  EXPECT_EQ(KeyNames("base: /etc/a.yaml", templates),
             config +
                 "base '/etc/a.yaml': files of the host are not read; cp "
                 "it to .host/templates/ and write template:NAME");
-  EXPECT_EQ(Names("base: ~/a.yaml", templates),
+  EXPECT_EQ(KeyNames("base: ~/a.yaml", templates),
             config +
                 "base '~/a.yaml': files of the host are not read; cp it "
                 "to .host/templates/ and write template:NAME");
-  EXPECT_EQ(Names("base: https://example.org/a.yaml", templates),
+  EXPECT_EQ(KeyNames("base: https://example.org/a.yaml", templates),
             config +
                 "base 'https://example.org/a.yaml': nothing is fetched; "
                 "cp the text to .host/templates/ and write "
                 "template:NAME");
-  EXPECT_EQ(Names("base: template:../a", templates),
+  EXPECT_EQ(KeyNames("base: template:../a", templates),
             config + "base 'template:../a': it leads out of .host/templates");
-  EXPECT_EQ(Names("base: template:_x/up", templates),
+  EXPECT_EQ(KeyNames("base: template:_x/up", templates),
             "Cannot accept 'template:_x/up': line 1, column 7: base "
             "'../../a': it leads out of .host/templates");
-  EXPECT_EQ(Names("base: 3\ncpus: 2", templates),
+  EXPECT_EQ(KeyNames("base: 3\ncpus: 2", templates),
             config +
                 "base '3': there is no .host/templates/3.yaml; cp it "
                 "there");
-  EXPECT_EQ(Names("base: {a: b}", templates),
+  EXPECT_EQ(KeyNames("base: {a: b}", templates),
             config +
                 "base is a map; it must be a template of "
                 ".host/templates, as in 'template:NAME', or a list of "
                 "such");
-  EXPECT_EQ(Names("base: a", templates),
+  EXPECT_EQ(KeyNames("base: a", templates),
             "Cannot accept 'template:b': line 3, column 3: base "
             "'template:a': it stands on itself; remove one of the bases");
-  EXPECT_EQ(Names("base: self", templates),
+  EXPECT_EQ(KeyNames("base: self", templates),
             "Cannot accept 'template:self': line 1, column 7: base 'self': "
             "it stands on itself; remove one of the bases");
-  EXPECT_EQ(Names("base: bad", templates),
+  EXPECT_EQ(KeyNames("base: bad", templates),
             "Cannot accept 'template:bad': line 1, column 7: a bracket that "
             "is opened here never closes");
 }
@@ -124,7 +124,7 @@ TEST(LayersTest, BasesAreBounded) {
     chain["t" + std::to_string(i) + ".yaml"] =
         "base: t" + std::to_string(i + 1) + "\n";
   }
-  EXPECT_EQ(Names("base: t0", chain),
+  EXPECT_EQ(KeyNames("base: t0", chain),
             "Cannot accept 'template:t49': line 1, column 7: base 't50': more "
             "than 50 bases, or 262144 bytes of them; take fewer");
 }

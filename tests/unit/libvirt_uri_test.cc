@@ -26,14 +26,14 @@ TEST(LibvirtUri, IsTakenApart) {
   EXPECT_EQ(uri.Parameter("known_hosts"), "");
 }
 
-struct Row {
+struct UriRow {
   const char* text;
   const char* transport;
   bool local;
   bool ssh;
 };
 
-class UriTable : public testing::TestWithParam<Row> {};
+class UriTable : public testing::TestWithParam<UriRow> {};
 TEST_P(UriTable, HasItsTransportAndSurvivesBeingPutTogether) {
   const LibvirtUri uri = LibvirtUri::Parse(GetParam().text);
   EXPECT_EQ(uri.transport, GetParam().transport);
@@ -44,24 +44,25 @@ TEST_P(UriTable, HasItsTransportAndSurvivesBeingPutTogether) {
 INSTANTIATE_TEST_SUITE_P(
     Uris, UriTable,
     testing::Values(
-        Row{"qemu:///session", "unix", true, false},
-        Row{"qemu:///system", "unix", true, false},
-        Row{"test:///default", "unix", true, false},
-        Row{"qemu:///system?socket=/run/docker/libvirt-sock", "unix", true,
-            false},
-        Row{"qemu:///system?mode=direct", "unix", true, false},
-        Row{"qemu+ssh://hv/system", "ssh", false, true},
-        Row{"qemu+ssh://me@hv:22/session?keyfile=/k&known_hosts=/kh", "ssh",
-            false, true},
+        UriRow{"qemu:///session", "unix", true, false},
+        UriRow{"qemu:///system", "unix", true, false},
+        UriRow{"test:///default", "unix", true, false},
+        UriRow{"qemu:///system?socket=/run/docker/libvirt-sock", "unix", true,
+               false},
+        UriRow{"qemu:///system?mode=direct", "unix", true, false},
+        UriRow{"qemu+ssh://hv/system", "ssh", false, true},
+        UriRow{"qemu+ssh://me@hv:22/session?keyfile=/k&known_hosts=/kh", "ssh",
+               false, true},
         // A port that something forwards.
-        Row{"qemu+ssh://me@127.0.0.1:60022/system", "ssh", false, true},
-        Row{"qemu+libssh2://hv/system?sshauth=agent,privkey", "libssh2", false,
-            true},
-        Row{"qemu+tcp://hv:16509/system", "tcp", false, false},
-        Row{"qemu+tcp://127.0.0.1/system", "tcp", true, false},
-        Row{"qemu://hv/system", "tls", false, false},
-        Row{"qemu://[fe80::1]:16514/system?pkipath=/pki", "tls", false, false},
-        Row{"qemu://[::1]/system", "tls", true, false}));
+        UriRow{"qemu+ssh://me@127.0.0.1:60022/system", "ssh", false, true},
+        UriRow{"qemu+libssh2://hv/system?sshauth=agent,privkey", "libssh2",
+               false, true},
+        UriRow{"qemu+tcp://hv:16509/system", "tcp", false, false},
+        UriRow{"qemu+tcp://127.0.0.1/system", "tcp", true, false},
+        UriRow{"qemu://hv/system", "tls", false, false},
+        UriRow{"qemu://[fe80::1]:16514/system?pkipath=/pki", "tls", false,
+               false},
+        UriRow{"qemu://[::1]/system", "tls", true, false}));
 
 TEST(LibvirtUri, WhatEachSpellingMeansIsWrittenTheShortWay) {
   EXPECT_EQ(LibvirtUri::Parse("qemu+tls://hv/system").Text(),

@@ -224,7 +224,7 @@ TEST(Options, FuseArguments) {
 TEST(Options, AllAreDocumented) {
   std::ifstream file(SBXFS_SOURCE_DIR "/man/sbxfs.8");
   const std::string manual{std::istreambuf_iterator<char>(file), {}};
-  const std::string usage = Usage();
+  const std::string usage = CommandUsage();
   for (const std::string name :
        {"all", "allow_other", "group", "insecure_tcp", "log", "loglevel",
         "pool", "ro", "sloppy", "ssh_config", "start", "start_timeout",
@@ -242,7 +242,7 @@ TEST(Options, AllAreDocumented) {
 
 TEST(Options, UsageFitsATerminal) {
   std::size_t start = 0;
-  const std::string usage = Usage();
+  const std::string usage = CommandUsage();
   for (std::size_t end; (end = usage.find('\n', start)) != std::string::npos;
        start = end + 1) {
     EXPECT_LE(end - start, 80) << usage.substr(start, end - start);

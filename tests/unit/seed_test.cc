@@ -20,7 +20,7 @@ using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-SeedInput Input() {
+SeedInput SomeSeed() {
   SeedInput input;
   input.instance_id = "i-1";
   input.hostname = "lima-box";
@@ -70,7 +70,7 @@ class ScratchFile {
 };
 
 TEST(Seed, UserData) {
-  const json data = UserData(Input());
+  const json data = UserData(SomeSeed());
   EXPECT_EQ(data["hostname"], "lima-box");
   EXPECT_FALSE(data.contains("fqdn"));
   EXPECT_EQ(data["prefer_fqdn_over_hostname"], false);
@@ -89,7 +89,7 @@ TEST(Seed, UserData) {
 }
 
 TEST(Seed, OptionalParts) {
-  SeedInput input = Input();
+  SeedInput input = SomeSeed();
   EXPECT_EQ(UserData(input)["ssh_deletekeys"], false);
   EXPECT_FALSE(UserData(input).contains("ssh_keys"));
   EXPECT_FALSE(UserData(input).contains("ssh_genkeytypes"));
@@ -114,7 +114,7 @@ TEST(Seed, OptionalParts) {
 }
 
 TEST(Seed, OtherDocuments) {
-  auto documents = Documents(Input());
+  auto documents = Documents(SomeSeed());
   EXPECT_EQ(json::parse(documents["meta-data"]),
             json({{"instance-id", "i-1"}, {"local-hostname", "lima-box"}}));
   const json nic =
@@ -123,7 +123,7 @@ TEST(Seed, OtherDocuments) {
                        {"set-name", "eth0"},
                        {"dhcp4", true},
                        {"dhcp-identifier", "mac"}}));
-  SeedInput input = Input();
+  SeedInput input = SomeSeed();
   input.mac.clear();
   EXPECT_EQ(Documents(input).size(), 2);
 }
@@ -134,7 +134,7 @@ TEST(Seed, YamlReadsWhatWasMeant) {
   if (system("python3 -c 'import yaml' 2>/dev/null") != 0) {
     GTEST_SKIP() << "python3-yaml is missing";
   }
-  SeedInput input = Input();
+  SeedInput input = SomeSeed();
   input.comment =
       "\xf0\x9f\x98\x80 \\ud83d\\U0001f600 \xc2\x85\x7f \xef\xbb\xbf \x01 \xff";
   const ScratchFile file(Documents(input)["user-data"]);
@@ -147,7 +147,7 @@ TEST(Seed, YamlReadsWhatWasMeant) {
 }
 
 TEST(Seed, IsoHasItsLabelAndFiles) {
-  SeedInput input = Input();
+  SeedInput input = SomeSeed();
   input.authorized_keys.assign(300, std::string(500, 'k'));
   const std::string iso = MakeSeed(input);
   ASSERT_GT(iso.size(), 34 * 1024);
@@ -178,7 +178,7 @@ TEST(Seed, IsoHasItsLabelAndFiles) {
 }
 
 TEST(Seed, HostKeyIsFoundInASeed) {
-  SeedInput input = Input();
+  SeedInput input = SomeSeed();
   input.comment = "\xf0\x9f\x98\x80 \"ssh_keys\": {";
   input.boot = {{"a", "#cloud-config\n{\n  \"ssh_keys\": {}\n}\n"}};
   EXPECT_FALSE(HostKeyOf(MakeSeed(input)).has_value());

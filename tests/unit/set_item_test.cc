@@ -14,7 +14,7 @@ namespace {
 using Set = std::string (*)(std::string_view, std::string_view,
                             std::string_view);
 
-struct Case {
+struct EditCase {
   const char* what;
   std::string text;
   const char* name;
@@ -22,7 +22,7 @@ struct Case {
   std::string expected;
 };
 
-void ExpectEdits(Set set, const std::vector<Case>& cases) {
+void ExpectEdits(Set set, const std::vector<EditCase>& cases) {
   for (const auto& [what, text, name, value, expected] : cases) {
     try {
       const std::string edited = set(text, name, value);

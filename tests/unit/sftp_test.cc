@@ -74,7 +74,7 @@ class Bytes {
   std::string text;
 };
 
-struct Seen {
+struct SeenFile {
   uint64_t size;
   uint32_t uid, gid, mode;
 };
@@ -149,10 +149,10 @@ class SftpTest : public testing::Test {
     EXPECT_EQ(StatusOf(kClose, Bytes().String(handle)), kNoSuchFile);
     return data;
   }
-  Seen StatFile(std::string_view path, uint8_t type = kLstat) {
+  SeenFile StatFile(std::string_view path, uint8_t type = kLstat) {
     EXPECT_EQ(Ask(type, Bytes().String(path)), kAttrs);
     EXPECT_EQ(reply_.TakeU32(), 15U);
-    Seen seen{};
+    SeenFile seen{};
     seen.size = reply_.TakeU64();
     seen.uid = reply_.TakeU32();
     seen.gid = reply_.TakeU32();
@@ -217,7 +217,7 @@ TEST_F(SftpTest, ReadsWritesAndMakes) {
 }
 
 TEST_F(SftpTest, OwnersAreTheGuests) {
-  const Seen seen = StatFile("/file");
+  const SeenFile seen = StatFile("/file");
   EXPECT_EQ(seen.size, 5U);
   EXPECT_EQ(seen.uid, 1234U);
   EXPECT_EQ(seen.gid, 5678U);

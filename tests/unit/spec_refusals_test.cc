@@ -16,7 +16,7 @@ namespace {
 
 using namespace std::string_literals;  // NOLINT: texts with NUL
 
-std::string Refusal(const std::string& text) {
+std::string TextRefusal(const std::string& text) {
   try {
     (void)ParseText(text);
     return "accepted";
@@ -372,10 +372,10 @@ TEST(SpecRefusals, Texts) {
 TEST(SpecRefusals, HostileNestingInBlockStyleEnds) {
   std::string text;
   for (int i = 0; i < 600; ++i) text += std::string(i, ' ') + "a:\n";
-  EXPECT_EQ(Refusal(text),
+  EXPECT_EQ(TextRefusal(text),
             "Cannot accept 'config.yaml': line 21, column 21: more than 20 "
             "levels of nesting");
-  EXPECT_EQ(Refusal(std::string(100000, '-')),
+  EXPECT_EQ(TextRefusal(std::string(100000, '-')),
             "Cannot accept 'config.yaml': line 1, column 1: the text is "
             "'----------------------------------------…'; it must be keys "
             "with their values, as in 'cpus: 2'");

@@ -30,7 +30,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using testing::HasSubstr;
-using Clock = std::chrono::steady_clock;
+using Steady = std::chrono::steady_clock;
 
 // A listener on 127.0.0.1 that treats each connection as told.
 class Listener {
@@ -103,9 +103,9 @@ class SshClient : public testing::Test {
             nullptr);
       _exit(127);
     }
-    const auto deadline = Clock::now() + 10s;
+    const auto deadline = Steady::now() + 10s;
     while (!SshAnswers(port_, 1s)) {
-      ASSERT_LT(Clock::now(), deadline) << "sshd does not start";
+      ASSERT_LT(Steady::now(), deadline) << "sshd does not start";
       std::this_thread::sleep_for(20ms);
     }
   }
@@ -213,14 +213,14 @@ TEST_F(SshClient, IsRefusedWithAnotherKey) {
 }
 
 TEST_F(SshClient, TheDeadlineIsOverall) {
-  const auto begin = Clock::now();
+  const auto begin = Steady::now();
   for (const char* command :
        {"sleep 60", "while :; do echo x; sleep 0.1; done", "yes"}) {
     const auto [error, sentence] = Failure(Target(), command, 1500ms);
     EXPECT_EQ(error, ETIMEDOUT) << command;
     EXPECT_THAT(sentence, HasSubstr("longer than 1.5 s"));
   }
-  EXPECT_LT(Clock::now() - begin, 9s);
+  EXPECT_LT(Steady::now() - begin, 9s);
 }
 
 TEST_F(SshClient, KeepsNoDescriptor) {
@@ -250,10 +250,10 @@ TEST_F(SshClient, ALostConnection) {
 TEST(SshAnswers, LooksAtTheBannerOnly) {
   EXPECT_FALSE(SshAnswers(Listener().Port(), 1s));  // closed by now
   const Listener silent;
-  const auto begin = Clock::now();
+  const auto begin = Steady::now();
   EXPECT_FALSE(SshAnswers(silent.Port(), 300ms));
-  EXPECT_GE(Clock::now() - begin, 300ms);
-  EXPECT_LT(Clock::now() - begin, 2s);
+  EXPECT_GE(Steady::now() - begin, 300ms);
+  EXPECT_LT(Steady::now() - begin, 2s);
   EXPECT_FALSE(SshAnswers(Listener([](int) {}).Port(), 5s));
   EXPECT_FALSE(SshAnswers(
       Listener([](int fd) { Say(fd, "220 mail.example\r\n"); }).Port(), 5s));
@@ -272,7 +272,7 @@ TEST(SshRun, WhatIsNoSshServer) {
     target.port = listener.Port();
     return Failure(target, "true", 700ms).first;
   };
-  const auto begin = Clock::now();
+  const auto begin = Steady::now();
   EXPECT_EQ(failure(Listener()), EHOSTUNREACH);
   EXPECT_EQ(failure(Listener([](int) {})), EHOSTUNREACH);
   EXPECT_EQ(failure(Listener([](int fd) { Say(fd, "hello\r\n"); })),
@@ -287,7 +287,7 @@ TEST(SshRun, WhatIsNoSshServer) {
               }
             })),
             ETIMEDOUT);
-  EXPECT_LT(Clock::now() - begin, 6s);
+  EXPECT_LT(Steady::now() - begin, 6s);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ namespace {
 
 namespace stdfs = std::filesystem;
 
-std::string Output(const std::string& command) {
+std::string ShOutput(const std::string& command) {
   std::string out;
   FILE* pipe = popen(command.c_str(), "r");
   EXPECT_NE(pipe, nullptr);
@@ -58,7 +58,7 @@ class GuestCommandTest : public testing::Test {
     chmod((top_ / name).c_str(), 0755);
   }
   std::string Run(const MountSpec& mount) {
-    return Output("PATH=" + top_.string() + ":$PATH; " + GuestCommand(mount));
+    return ShOutput("PATH=" + top_.string() + ":$PATH; " + GuestCommand(mount));
   }
 
   stdfs::path top_;
@@ -125,7 +125,7 @@ TEST(Sshfs, SshTakesItsWordsAndChecksTheHostKey) {
     command += (command.empty() ? "" : " ") + ShellQuote(word);
     if (word == "none" && command.ends_with("'-F' 'none'")) command += " -G";
   }
-  std::istringstream lines(Output(command));
+  std::istringstream lines(ShOutput(command));
   std::set<std::string> said;
   for (std::string line; std::getline(lines, line);) said.insert(line);
   for (const char* line :

@@ -334,8 +334,8 @@ TEST(VocabularyTest, EveryIdleKeyIsKnown) {
   EXPECT_EQ(WhyIdle("rosetta.enabled"), "it is for macOS");
   EXPECT_EQ(WhyIdle("networks[].vzNAT"), "it is for macOS");
   EXPECT_EQ(WhyIdle("vmType"), "a sandbox is a QEMU machine");
-  EXPECT_EQ(WhyIdle("mounts[].virtiofs.queueSize"),
-            "virtiofs is not used: virtiofsd has root's rights");
+  EXPECT_EQ(WhyIdle("mounts[].sshfs.sftpDriver"),
+            "sbxfs serves the files itself");
   EXPECT_EQ(WhyIdle("vmTypes"), "");
   EXPECT_EQ(WhyIdle("hostResolver.hosts"), "");
   EXPECT_EQ(WhyIdle("cpus"), "");

@@ -117,11 +117,14 @@ void Readiness::Check(const std::string& uuid) {
   } else {
     checked = kept;
   }
-  // A guest that has no ssh at all must not keep the machine awake, nor a
+  // Each look takes time of a guest that boots, the more of it the slower it
+  // is. A guest that has no ssh at all must not keep the machine awake, nor a
   // probe that fails the guest.
   const auto age = Clock::now() - checked.since;
-  const auto quick = checked.probing ? 1000ms : 300ms;
-  const auto pause = age < 120s ? quick : age < 900s ? 2000ms : 15000ms;
+  const auto quick = std::clamp(
+      std::chrono::duration_cast<std::chrono::milliseconds>(age / 40),
+      checked.probing ? 1000ms : 300ms, 2000ms);
+  const auto pause = age < 900s ? quick : 15000ms;
   core_.timer.After(pause, [this, uuid] {
     core_.workers.Run([this, uuid] { Check(uuid); });
   });
@@ -139,8 +142,14 @@ void Readiness::WaitFor(const std::string& uuid, const std::string& what) {
 
 void Readiness::CheckNow(const Sandbox& sandbox, Checked& checked) {
   const std::string& uuid = sandbox.uuid;
+  // QEMU brings each connection to a guest whose sshd comes up later, which
+  // makes a process for it though we are gone: not too many of them.
+  const auto patience =
+      std::clamp(std::chrono::duration_cast<std::chrono::milliseconds>(
+                     (Clock::now() - checked.since) / 8),
+                 1000ms, 4000ms);
   if (core_.ReachesGuests() && !checked.ssh &&
-      !SshAnswers(sandbox.ssh_port, 1000ms)) {
+      !SshAnswers(sandbox.ssh_port, patience)) {
     if (core_.kvm && Clock::now() - checked.since > 20s && IsSilent(uuid)) {
       WaitFor(uuid,
               "the guest's console, which is silent: KVM may not work on this "

@@ -290,29 +290,30 @@ TEST_F(ExecTest, BackgroundProcessesAreNotWaitedFor) {
       [&] { return Run("p", "pgrep -fc '^sleep 66666'").out == "0\n"; }));
 }
 
-TEST_F(ExecTest, ThirtyTwoAtOnce) {
+TEST_F(ExecTest, ManyAtOnce) {
+  const int count = LongRun() ? 32 : 12;
   std::vector<stdfs::path> jobs;
   std::vector<Writer> writers;
   const auto begin = Clock::now();
-  for (int i = 0; i < 32; ++i) {
+  for (int i = 0; i < count; ++i) {
     jobs.push_back(Make(fmt::format("m{}", i)));
     writers.emplace_back(jobs.back() / "command",
                          fmt::format("sleep 2; echo {0}; exit {0}", i));
   }
-  for (int i = 0; i < 32; ++i) {
+  for (int i = 0; i < count; ++i) {
     const auto verdict = writers[i].Ended(120s);
     ASSERT_TRUE(verdict.has_value()) << i;
     EXPECT_EQ(*verdict, Verdict{}) << i;
     EXPECT_EQ(ReadText(jobs[i] / "stdout"), fmt::format("{}\n", i));
     EXPECT_EQ(ReadText(jobs[i] / "exit_code"), fmt::format("{}\n", i));
   }
-  fmt::print("32 at once: {:.1f} s\n",
+  fmt::print("{} at once: {:.1f} s\n", count,
              std::chrono::duration<double>(Clock::now() - begin).count());
   for (const auto& job : jobs) EXPECT_EQ(Remove(job), Verdict{});
 }
 
 TEST_F(ExecTest, ManyOneAfterTheOther) {
-  const int count = LongRun() ? 1000 : 40;
+  const int count = LongRun() ? 1000 : 15;
   const auto begin = Clock::now();
   for (int i = 0; i < count; ++i) {
     const Ended said = Run("n", fmt::format("echo {0}; exit {1}", i, i % 100));
@@ -330,6 +331,7 @@ TEST_F(ExecTest, ManyOneAfterTheOther) {
 }
 
 TEST_F(ExecTest, MuchOutputIsCutAndToldOf) {
+  if (!LongRun()) GTEST_SKIP() << "one of tests/run --long";
   const stdfs::path job = Make("c");
   Writer writer(job / "command", "head -c 100000000 /dev/zero; echo end >&2");
   const auto verdict = writer.Ended(240s);

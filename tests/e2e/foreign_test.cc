@@ -44,6 +44,7 @@ constexpr char kDomain[] = R"(<domain type='qemu'>
 class ForeignTest : public DebianGuests {
  protected:
   void SetUp() override {
+    if (!LongRun()) GTEST_SKIP() << "one of tests/run --long";
     if (const auto why = NoBootBecause(); !why.empty()) GTEST_SKIP() << why;
     place_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "theirs";
     stdfs::create_directory(place_);

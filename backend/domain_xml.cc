@@ -79,7 +79,7 @@ void AddFeatures(xmlNode* domain, const DomainInput& input,
   if (machine.pc) AddXml(features, "apic");
   if (!input.kvm) {
     // Left alone QEMU takes up to 1 GiB of translation cache for each guest.
-    AddXml(AddXml(features, "tcg"), "tb-cache", "256", {{"unit", "MiB"}});
+    AddXml(AddXml(features, "tcg"), "tb-cache", "128", {{"unit", "MiB"}});
   }
 }
 

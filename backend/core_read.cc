@@ -209,8 +209,9 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
                        std::vector<SnapshotFacts>& snapshots) {
   int state = 0;
   int reason = 0;
-  if (virDomainGetState(domain, &state, &reason, 0) < 0)
+  if (virDomainGetState(domain, &state, &reason, 0) < 0) {
     ThrowLibvirt(kCannotRead);
+  }
   std::string xml = TakeString(virDomainGetXMLDesc(domain, 0));
   if (xml.empty()) ThrowLibvirt(kCannotRead);
   int autostart = 0;

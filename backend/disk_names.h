@@ -8,8 +8,9 @@
 
 namespace sbxfs {
 
-// The target of a domain's own disk.
+// The targets of a domain's own disk, and of its seed.
 inline constexpr char kRootDisk[] = "vda";
+inline constexpr char kSeedDisk[] = "vdb";
 
 // The volume of an additional disk.
 [[nodiscard]] std::string DiskVolume(std::string_view name);

@@ -237,10 +237,10 @@ void AddDevices(xmlNode* domain, const DomainInput& input) {
                          (input.seed_volume.empty() ? 0 : 1) +
                          static_cast<unsigned>(input.extra_disks.size());
   if (!input.disk_volume.empty()) {
-    AddDisk(devices, input.metadata, input.disk_volume, "vda", false);
+    AddDisk(devices, input.metadata, input.disk_volume, kRootDisk, false);
   }
   if (!input.seed_volume.empty()) {
-    AddDisk(devices, input.metadata, input.seed_volume, "vdb", true);
+    AddDisk(devices, input.metadata, input.seed_volume, kSeedDisk, true);
   }
   std::string target = "vdc";
   for (const auto& name : input.extra_disks) {
@@ -292,8 +292,8 @@ void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
         const std::string file = XmlAttribute(source, "file");
         volume = file.substr(file.rfind('/') + 1);
       }
-      if (target == "vda") facts.disk = volume;
-      if (target == "vdb") facts.seed = volume;
+      if (target == kRootDisk) facts.disk = volume;
+      if (target == kSeedDisk) facts.seed = volume;
     } else if (XmlName(node) == "filesystem") {
       std::string tag = XmlAttribute(XmlChild(node, "target"), "dir");
       if (IsTag(tag)) facts.tags.insert(std::move(tag));

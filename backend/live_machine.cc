@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "backend/chain_pull.h"
+#include "backend/disk_names.h"
 #include "backend/guest_shell.h"
 #include "backend/libvirt_error.h"
 #include "backend/util/log.h"
@@ -100,7 +101,8 @@ void GrowDisk(Core& core, virDomainPtr domain, const Sandbox& sandbox,
               uint64_t wanted) {
   const std::string& uuid = sandbox.uuid;
   virDomainBlockInfo info;
-  if (!sandbox.ready || !Took(virDomainGetBlockInfo(domain, "vda", &info, 0)) ||
+  if (!sandbox.ready ||
+      !Took(virDomainGetBlockInfo(domain, kRootDisk, &info, 0)) ||
       wanted < info.capacity) {
     return;
   }
@@ -114,7 +116,7 @@ void GrowDisk(Core& core, virDomainPtr domain, const Sandbox& sandbox,
   if (wanted > info.capacity) {
     const Turns::Turn turn = core.Turn(uuid, kCannotChange);
     EndPull(domain);
-    if (!Took(virDomainBlockResize(domain, "vda", wanted,
+    if (!Took(virDomainBlockResize(domain, kRootDisk, wanted,
                                    VIR_DOMAIN_BLOCK_RESIZE_BYTES))) {
       return;
     }

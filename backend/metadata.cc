@@ -29,7 +29,7 @@ bool IsAlnum(char c) {
 bool IsLine(std::string_view text) { return IsPlainLine(text); }
 
 // One component of a path that shows no surprise in a listing.
-bool IsXmlName(std::string_view text) {
+bool IsFileName(std::string_view text) {
   return text.size() <= kLongestName && IsPlainLine(text) && text != "." &&
          text != ".." && text.find('/') == std::string_view::npos;
 }
@@ -90,14 +90,14 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Short("hostKey", m.host_key, IsPublicKey);
   visit.Document("authorizedKeys", m.authorized_keys);
   visit.Short("guestKeys", m.guest_keys, IsLine);
-  visit.Short("pool", m.pool, IsXmlName);
-  visit.Short("diskVolume", m.disk_volume, IsXmlName);
-  visit.Short("seedVolume", m.seed_volume, IsXmlName);
+  visit.Short("pool", m.pool, IsFileName);
+  visit.Short("diskVolume", m.disk_volume, IsFileName);
+  visit.Short("seedVolume", m.seed_volume, IsFileName);
   visit.Short("seedDigest", m.seed_digest, IsLine);
-  visit.Short("consoleVolume", m.console_volume, IsXmlName);
-  visit.Short("image", m.image, IsXmlName);
-  visit.Short("origin", m.origin, IsXmlName);
-  visit.Short("originLayer", m.origin_layer, IsXmlName);
+  visit.Short("consoleVolume", m.console_volume, IsFileName);
+  visit.Short("image", m.image, IsFileName);
+  visit.Short("origin", m.origin, IsFileName);
+  visit.Short("originLayer", m.origin_layer, IsFileName);
   visit.Flag("booted", m.booted);
   visit.Flag("seeded", m.seeded);
   visit.Short("trashedName", m.trashed_name, IsSandboxName);
@@ -177,7 +177,7 @@ class Reader {
     std::istringstream lines(Value(name));
     std::string file, mode, uid, gid;
     while (files.size() < kMostFiles && lines >> file >> mode >> uid >> gid) {
-      if (IsXmlName(file)) files[file] = {IdOf(uid), IdOf(gid), ModeOf(mode)};
+      if (IsFileName(file)) files[file] = {IdOf(uid), IdOf(gid), ModeOf(mode)};
     }
   }
   void Short(const char* name, std::string& value,

@@ -26,18 +26,16 @@ std::optional<IdMap> Mounts::VirtiofsIds(const Sandbox& sandbox,
   if (!facts || !facts->shared_memory || !facts->metadata) return std::nullopt;
   const MountWay way =
       core_.WayOfMounts(core_.SpecOf(*facts->metadata), *facts->metadata);
-  const auto uid = ParseNumber(guest.uid);
-  const auto gid = ParseNumber(guest.gid);
-  if (way.type != MountType::kVirtiofs || !uid || !gid) return std::nullopt;
-  return IdMap{sandbox.uid, static_cast<uid_t>(*uid), getegid(),
-               static_cast<gid_t>(*gid)};
+  if (way.type != MountType::kVirtiofs || !guest.uid || !guest.gid) {
+    return std::nullopt;
+  }
+  return IdMap{sandbox.uid, *guest.uid, getegid(), *guest.gid};
 }
 
 void Mounts::PlugIn(const Sandbox& sandbox, const MountSpec& mount,
                     const IdMap& ids) const {
   const std::string what = What(sandbox, mount);
-  (void)OpenLocation(mount.location, mount.writable,
-                     RightsOfProcess(getpid(), geteuid(), getegid()), what);
+  (void)OpenLocation(mount.location, mount.writable, OwnRights(), what);
   const DomainPtr domain = core_.Domain(sandbox.uuid, what);
   if (virDomainAttachDeviceFlags(domain.get(), VirtiofsXml(mount, ids).c_str(),
                                  VIR_DOMAIN_AFFECT_LIVE) < 0) {
@@ -65,7 +63,7 @@ void Mounts::SettleDirectories(const Sandbox& sandbox, const Guest& guest,
   const std::set<std::string> tags = Tags(sandbox.uuid);
   const auto ids = VirtiofsIds(sandbox, guest);
   // With another uid the files would not be the guest's user's by 9p.
-  const bool nine_p = guest.uid == fmt::to_string(sandbox.uid);
+  const bool nine_p = guest.uid == sandbox.uid;
   std::map<std::string, std::string> stays;  // mount points to tags
   std::vector<const MountSpec*> missing;
   std::erase_if(wanted, [&](const auto& one) {
@@ -119,8 +117,7 @@ void Mounts::CheckStart(const std::string& uuid, std::string_view what) const {
   const Spec spec = core_.SpecFor(*sandbox);
   for (const auto& mount : MountsOf(spec)) {
     if (tags.count(TagOf(mount)) == 0) continue;
-    (void)OpenLocation(mount.location, mount.writable,
-                       RightsOfProcess(getpid(), geteuid(), getegid()), what);
+    (void)OpenLocation(mount.location, mount.writable, OwnRights(), what);
   }
 }
 

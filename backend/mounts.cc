@@ -238,10 +238,12 @@ Mounts::Guest Mounts::AskGuest(const Sandbox& sandbox) const {
       "", 30s);
   Guest guest;
   std::istringstream lines(result.output);
-  std::string sshfs;
-  std::getline(lines, guest.uid);
-  std::getline(lines, guest.gid);
+  std::string uid, gid, sshfs;
+  std::getline(lines, uid);
+  std::getline(lines, gid);
   std::getline(lines, sshfs);
+  if (const auto id = ParseNumber(uid)) guest.uid = static_cast<uid_t>(*id);
+  if (const auto id = ParseNumber(gid)) guest.gid = static_cast<gid_t>(*id);
   guest.has_sshfs = sshfs == "yes";
   for (std::string line; std::getline(lines, line);) {
     std::istringstream words(line);
@@ -259,9 +261,7 @@ void Mounts::Start(const Sandbox& sandbox, const MountSpec& mount,
                    const Guest& guest, const stdfs::path& slip,
                    const std::string& digest) {
   const std::string what = What(sandbox, mount);
-  const auto uid = ParseNumber(guest.uid);
-  const auto gid = ParseNumber(guest.gid);
-  if (!uid || !gid) {
+  if (!guest.uid || !guest.gid) {
     throw Error(EPROTO, fmt::format("{}: the guest does not know its user '{}'",
                                     what, sandbox.user));
   }
@@ -271,17 +271,16 @@ void Mounts::Start(const Sandbox& sandbox, const MountSpec& mount,
                                 "installed; install it there");
   }
   MountServer server;
-  server.rights = sandbox.uid == geteuid()
-                      ? RightsOfProcess(getpid(), geteuid(), getegid())
-                      : RightsOfUser(sandbox.uid);
+  server.rights =
+      sandbox.uid == geteuid() ? OwnRights() : RightsOfUser(sandbox.uid);
   server.root =
       OpenLocation(mount.location, mount.writable, server.rights, what);
   server.label = fmt::format("{}{} for {}", mount.location,
                              mount.writable ? ":w" : "", sandbox.name);
   server.digest = digest;
   server.writable = mount.writable;
-  server.guest_uid = static_cast<uid_t>(*uid);
-  server.guest_gid = static_cast<gid_t>(*gid);
+  server.guest_uid = *guest.uid;
+  server.guest_gid = *guest.gid;
   server.ssh = SshWords({sandbox.ssh_port, sandbox.user, sandbox.host_key,
                          core_.data_dir + "/id_ed25519"},
                         GuestCommand(mount));

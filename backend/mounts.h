@@ -55,7 +55,9 @@ class Mounts {
   };
   // What a guest says of itself. It may lie: that harms only itself.
   struct Guest {
-    std::string uid, gid;
+    // Its user's; none where it has no such user.
+    std::optional<uid_t> uid;
+    std::optional<gid_t> gid;
     bool has_sshfs = false;
     std::set<std::string> mounted;            // mount points of sshfs
     std::map<std::string, std::string> tags;  // by mount points, of ours

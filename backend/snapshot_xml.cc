@@ -14,7 +14,6 @@ namespace sbxfs {
 namespace {
 
 constexpr std::string_view kUndo = "~undo.";
-constexpr char kSeed[] = "vdb";
 constexpr char kNoOverlay[] = "/none";
 // What we note of a snapshot, in its copy of the domain's metadata: libvirt
 // has no room for it elsewhere.
@@ -178,7 +177,7 @@ std::string DomainOnLayer(std::string_view xml, const Metadata& metadata) {
   const XmlDoc doc = Parse(xml, "domain");
   xmlNode* domain = xmlDocGetRootElement(doc.get());
   SetVolume(domain, kRootDisk, metadata.pool, metadata.disk_volume);
-  SetVolume(domain, kSeed, metadata.pool, metadata.seed_volume);
+  SetVolume(domain, kSeedDisk, metadata.pool, metadata.seed_volume);
   ReplaceMetadata(domain, metadata);
   return FormatXml(domain);
 }

@@ -61,7 +61,7 @@ bool IsOurDevice(const xmlNode* device) {
   const xmlNode* target = XmlChild(device, "target");
   if (name == "disk") {
     const std::string dev = XmlAttribute(target, "dev");
-    return dev == "vda" || dev == "vdb" ||
+    return dev == kRootDisk || dev == kSeedDisk ||
            !DiskOfVolume(XmlAttribute(XmlChild(device, "source"), "volume"))
                 .empty();
   }
@@ -160,8 +160,8 @@ void AddDeviceTexts(const xmlNode* domain,
       // Which layer it stands on is another matter, and so are those of
       // additionalDisks, which come and go with their places.
       const std::string dev = XmlAttribute(target, "dev");
-      if (dev != "vda" && dev != "vdb") continue;
-      const bool seed = dev == "vdb";
+      if (dev != kRootDisk && dev != kSeedDisk) continue;
+      const bool seed = dev == kSeedDisk;
       texts[seed ? "seed" : "disk"] =
           Attributes(target, {"bus"}) +
           Attributes(XmlChild(device, "driver"), {"type", "cache", "discard"}) +

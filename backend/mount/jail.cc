@@ -22,12 +22,8 @@
 namespace sbxfs {
 namespace {
 
-[[noreturn]] void FailJail(int error) {
-  throw std::system_error(error, std::generic_category());
-}
-
 void CheckJail(int result) {
-  if (result != 0) FailJail(errno);
+  if (result != 0) ThrowErrno(errno);
 }
 
 int OpenBeneath(int root, const char* path, int flags, mode_t mode) {
@@ -40,7 +36,7 @@ int OpenBeneath(int root, const char* path, int flags, mode_t mode) {
 
 // A peer's absolute path is one from the root it is shown.
 std::string Relative(std::string_view path) {
-  if (path.find('\0') != path.npos) FailJail(EINVAL);
+  if (path.find('\0') != path.npos) ThrowErrno(EINVAL);
   const auto first = path.find_first_not_of('/');
   if (first == path.npos) return ".";
   const auto last = path.find_last_not_of('/');
@@ -62,13 +58,13 @@ Jail::Jail(UniqueFd root, bool writable)
 
 UniqueFd Jail::Resolve(std::string_view path, int flags, mode_t mode) const {
   UniqueFd fd(OpenBeneath(root_.Get(), Relative(path).c_str(), flags, mode));
-  if (!fd.Valid()) FailJail(errno);
+  if (!fd.Valid()) ThrowErrno(errno);
   struct stat status {};
   CheckJail(fstat(fd.Get(), &status));
   if (status.st_dev != device_) {
     struct statfs system {};
     CheckJail(fstatfs(fd.Get(), &system));
-    if (system.f_type == FUSE_SUPER_MAGIC) FailJail(EACCES);
+    if (system.f_type == FUSE_SUPER_MAGIC) ThrowErrno(EACCES);
   }
   return fd;
 }
@@ -78,14 +74,14 @@ Jail::Place Jail::PlaceOf(std::string_view path) const {
   const auto slash = whole.rfind('/');
   std::string name =
       slash == std::string::npos ? whole : whole.substr(slash + 1);
-  if (name == "." || name == "..") FailJail(EINVAL);
+  if (name == "." || name == "..") ThrowErrno(EINVAL);
   return {Resolve(slash == std::string::npos ? "." : whole.substr(0, slash),
                   O_PATH | O_DIRECTORY),
           std::move(name)};
 }
 
 void Jail::MustBeWritable() const {
-  if (!writable_) FailJail(EROFS);
+  if (!writable_) ThrowErrno(EROFS);
 }
 
 struct stat Jail::Stat(std::string_view path, bool follow) const {
@@ -106,7 +102,7 @@ UniqueFd Jail::OpenFile(std::string_view path, int flags, mode_t mode) const {
   UniqueFd fd = Resolve(path, flags | O_NONBLOCK | O_NOCTTY, mode);
   struct stat status {};
   CheckJail(fstat(fd.Get(), &status));
-  if (!S_ISREG(status.st_mode)) FailJail(EACCES);
+  if (!S_ISREG(status.st_mode)) ThrowErrno(EACCES);
   return fd;
 }
 
@@ -122,7 +118,7 @@ std::string Jail::ReadLink(std::string_view path) const {
   const UniqueFd fd = Resolve(path, O_PATH | O_NOFOLLOW);
   char target[PATH_MAX];
   const ssize_t size = readlinkat(fd.Get(), "", target, sizeof target);
-  if (size < 0) FailJail(errno == ENOENT ? EINVAL : errno);
+  if (size < 0) ThrowErrno(errno == ENOENT ? EINVAL : errno);
   return {target, static_cast<size_t>(size)};
 }
 
@@ -166,7 +162,7 @@ void Jail::Truncate(int fd, off_t size) const {
   MustBeWritable();
   struct stat status {};
   CheckJail(fstat(fd, &status));
-  if (!S_ISREG(status.st_mode)) FailJail(EINVAL);
+  if (!S_ISREG(status.st_mode)) ThrowErrno(EINVAL);
   CheckJail(truncate(ProcPath(fd).c_str(), size));
 }
 
@@ -182,6 +178,10 @@ void Jail::Chmod(int fd, mode_t mode) const {
 void Jail::SetTimes(int fd, const timespec times[2]) const {
   MustBeWritable();
   CheckJail(utimensat(AT_FDCWD, ProcPath(fd).c_str(), times, 0));
+}
+
+void ThrowErrno(int error) {
+  throw std::system_error(error, std::generic_category());
 }
 
 int JailError(int root) {

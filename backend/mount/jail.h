@@ -58,6 +58,9 @@ class Jail {
   dev_t device_ = 0;
 };
 
+// Throws std::system_error for an errno.
+[[noreturn]] void ThrowErrno(int error);
+
 // Whether the kernel can confine; the errno why not, or 0.
 [[nodiscard]] int JailError(int root);
 

@@ -121,6 +121,8 @@ Rights RightsOfProcess(pid_t pid, uid_t uid, gid_t gid) {
   return rights;
 }
 
+Rights OwnRights() { return RightsOfProcess(getpid(), geteuid(), getegid()); }
+
 Rights RightsOfUser(uid_t uid) {
   std::vector<char> buffer(16384);
   passwd entry{};

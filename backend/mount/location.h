@@ -22,6 +22,8 @@ struct Rights {
 // Those of a process, which may be a thread's id; nothing but uid and gid when
 // /proc does not tell.
 [[nodiscard]] Rights RightsOfProcess(pid_t pid, uid_t uid, gid_t gid);
+// Those of this one.
+[[nodiscard]] Rights OwnRights();
 // Those that a login of the user's would have.
 [[nodiscard]] Rights RightsOfUser(uid_t uid);
 

@@ -66,10 +66,6 @@ constexpr uint32_t kMaxData = 256 * 1024;
 constexpr size_t kMaxHandles = 4096;
 constexpr uint32_t kNobody = 65534;
 
-[[noreturn]] void FailSftp(int error) {
-  throw std::system_error(error, std::generic_category());
-}
-
 Status StatusOf(int error) {
   switch (error) {
     case ENOENT:
@@ -195,7 +191,7 @@ void SftpServer::PutAttributes(Writer& out, const struct stat& status) const {
 }
 
 void SftpServer::PutHandle(Writer& out, Handle handle) {
-  if (handles_.size() >= kMaxHandles) FailSftp(EMFILE);
+  if (handles_.size() >= kMaxHandles) ThrowErrno(EMFILE);
   const std::string name = fmt::format("{:08x}", next_handle_++);
   handles_[name] = std::move(handle);
   out.Begin(kHandle, out.id);
@@ -204,13 +200,13 @@ void SftpServer::PutHandle(Writer& out, Handle handle) {
 
 SftpServer::Handle& SftpServer::Find(std::string_view handle) {
   const auto found = handles_.find(handle);
-  if (found == handles_.end()) FailSftp(EBADF);
+  if (found == handles_.end()) ThrowErrno(EBADF);
   return found->second;
 }
 
 int SftpServer::FindFile(std::string_view handle) {
   const Handle& found = Find(handle);
-  if (!found.file.Valid()) FailSftp(EBADF);
+  if (!found.file.Valid()) ThrowErrno(EBADF);
   return found.file.Get();
 }
 
@@ -275,14 +271,14 @@ void SftpServer::Dispatch(uint8_t type, Reader& in, Writer& out) {
       return attributes(jail_.Stat(in.String(), type == kStat));
     case kFstat: {
       struct stat status {};
-      if (fstat(FindFile(in.String()), &status) != 0) FailSftp(errno);
+      if (fstat(FindFile(in.String()), &status) != 0) ThrowErrno(errno);
       return attributes(status);
     }
     case kOpendir: {
       UniqueFd fd = jail_.OpenDir(in.String());
       Handle handle;
       handle.dir.reset(fdopendir(fd.Get()));
-      if (!handle.dir) FailSftp(errno);
+      if (!handle.dir) ThrowErrno(errno);
       (void)fd.Release();
       return PutHandle(out, std::move(handle));
     }
@@ -347,11 +343,11 @@ void SftpServer::Extended(Reader& in, Writer& out) {
     const std::string_view from = in.String();
     jail_.Link(from, in.String());
   } else if (name == "fsync@openssh.com") {
-    if (fsync(FindFile(in.String())) != 0) FailSftp(errno);
+    if (fsync(FindFile(in.String())) != 0) ThrowErrno(errno);
   } else if (name == "statvfs@openssh.com") {
     const UniqueFd fd = jail_.Refer(in.String());
     struct statvfs status {};
-    if (fstatvfs(fd.Get(), &status) != 0) FailSftp(errno);
+    if (fstatvfs(fd.Get(), &status) != 0) ThrowErrno(errno);
     constexpr uint64_t kReadOnly = 1, kNoSetuid = 2;
     out.Begin(kExtendedReply, out.id);
     for (const uint64_t value :
@@ -396,7 +392,7 @@ void SftpServer::Read(Reader& in, Writer& out) {
   const auto offset = static_cast<off_t>(in.U64());
   std::string data(std::min(in.U32(), kMaxData), '\0');
   const ssize_t count = pread(fd, data.data(), data.size(), offset);
-  if (count < 0) FailSftp(errno);
+  if (count < 0) ThrowErrno(errno);
   if (count == 0 && !data.empty()) return out.Answer(kEof, "");
   out.Begin(kData, out.id);
   out.String(std::string_view(data).substr(0, static_cast<size_t>(count)));
@@ -408,7 +404,7 @@ void SftpServer::Write(Reader& in, Writer& out) {
   std::string_view data = in.String();
   while (!data.empty()) {
     const ssize_t count = pwrite(fd, data.data(), data.size(), offset);
-    if (count < 0) FailSftp(errno);
+    if (count < 0) ThrowErrno(errno);
     offset += count;
     data.remove_prefix(static_cast<size_t>(count));
   }
@@ -417,14 +413,14 @@ void SftpServer::Write(Reader& in, Writer& out) {
 
 void SftpServer::ReadDir(Reader& in, Writer& out) {
   DIR* dir = Find(in.String()).dir.get();
-  if (dir == nullptr) FailSftp(EBADF);
+  if (dir == nullptr) ThrowErrno(EBADF);
   Writer names;
   uint32_t count = 0;
   while (names.Size() < kMaxData / 2) {
     errno = 0;
     const dirent* entry = readdir(dir);
     if (entry == nullptr) {
-      if (errno != 0) FailSftp(errno);
+      if (errno != 0) ThrowErrno(errno);
       break;
     }
     const std::string_view name = entry->d_name;
@@ -452,7 +448,7 @@ void SftpServer::SetAttributes(int fd, const Attributes& attributes) const {
     const auto [uid, gid] = *attributes.owner;
     if ((uid != kUnchanged && uid != ownership_.guest_uid) ||
         (gid != kUnchanged && gid != ownership_.guest_gid)) {
-      FailSftp(EPERM);
+      ThrowErrno(EPERM);
     }
   }
   if (attributes.size) {

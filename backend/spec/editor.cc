@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "backend/util/text.h"
+
 namespace sbxfs {
 namespace {
 
@@ -30,7 +32,6 @@ void Editor::ProposeLines(std::size_t at, std::string_view lines) {
 
 // Its comma goes too: the one behind, or of the last the one before.
 void Editor::ProposeFlowRemoval(std::size_t begin, std::size_t end) {
-  constexpr char kBlanks[] = " \t\r\n";
   const auto behind = text_.find_first_not_of(kBlanks, end);
   const auto before =
       begin == 0 ? text_.npos : text_.find_last_not_of(kBlanks, begin - 1);

@@ -7,9 +7,7 @@
 namespace sbxfs {
 namespace {
 
-constexpr std::string_view kYamlBlanks = " \t\r\n";
-
-bool IsBlank(char c) { return kYamlBlanks.find(c) != std::string_view::npos; }
+bool IsBlank(char c) { return kBlanks.find(c) != std::string_view::npos; }
 
 // A line of comment, taken apart.
 struct Comment {

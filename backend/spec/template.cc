@@ -160,7 +160,6 @@ std::string CheckTemplate(std::string_view text, TemplateSide side,
 std::string ExpandTemplate(
     std::string_view text,
     const std::function<std::optional<std::string>(std::string_view)>& value) {
-  constexpr char kBlanks[] = " \t\r\n";
   std::string result;
   bool trim = false;
   const auto plain = [&](std::string_view part) {

@@ -13,8 +13,6 @@
 namespace sbxfs {
 namespace {
 
-constexpr std::string_view kBlanks = " \t\r\n";
-
 char Lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }

@@ -30,6 +30,9 @@ namespace sbxfs {
 // With the letters A to Z in lower case.
 [[nodiscard]] std::string Lower(std::string_view text);
 
+// What Trim takes away.
+inline constexpr std::string_view kBlanks = " \t\r\n";
+
 // For a shell: in one pair of single quotes, whatever it holds.
 [[nodiscard]] std::string ShellQuote(std::string_view text);
 

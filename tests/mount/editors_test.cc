@@ -59,8 +59,7 @@ TEST_F(Editors, VimOfASandboxesYaml) {
   EXPECT_EQ(Do("cat box/cpus; ls -A"), "4\n.host\nbox\n");
 }
 
-// An editor in a terminal: `keys` for tmux, with a pause after each group, and
-// what is on the screen in the end.
+// An editor in a terminal: keys for tmux, with a pause after each group.
 struct Terminal {
   const char* name;
   const char* command;
@@ -95,29 +94,34 @@ const Terminal kTerminals[] = {
 class InATerminal : public Editors,
                     public testing::WithParamInterface<Terminal> {
  protected:
-  std::string Screen(const std::vector<const char*>& keys) {
+  // Once the text is on the screen, types `keys`; what is on the screen when it
+  // has `told` or the editor has ended.
+  std::string Screen(const std::vector<const char*>& keys, const char* told) {
     const std::string pause =
         GetParam().name == std::string("emacs") ? "2" : "0.7";
     std::string script =
         "export HOME=$PWD/.. TMUX_TMPDIR=$PWD/..; "
         "t=\"tmux -L sbxfs$$ -f /dev/null\"; "
+        "until_told() { for i in $(seq 300); do "
+        "s=$($t capture-pane -p 2>/dev/null) || break; "
+        "case $s in *\"$1\"*) break;; esac; sleep 0.1; done; }; "
         "$t new-session -d -x 160 -y 24 \"" +
-        std::string(GetParam().command) + "\"; sleep " + pause + "; ";
+        std::string(GetParam().command) + "\"; until_told cpus; ";
     for (const char* group : keys) {
-      script += "$t send-keys " + std::string(group) + " 2>/dev/null; sleep " +
-                pause + "; ";
+      script += "sleep " + pause + "; $t send-keys " + std::string(group) +
+                " 2>/dev/null; ";
     }
-    return Do(script +
-              "$t capture-pane -p 2>/dev/null; "
-              "$t kill-server 2>/dev/null; true");
+    return Do(script + "until_told '" + told +
+              "'; echo \"$s\"; $t kill-server 2>/dev/null; true");
   }
 };
 
 TEST_P(InATerminal, SavesWellAndIsRefusedWell) {
   if (!Has(GetParam().name) || !Has("tmux")) GTEST_SKIP() << "not installed";
-  (void)Screen(GetParam().good);
+  (void)Screen(GetParam().good, "no such text");
   EXPECT_EQ(Do("cat box/config.yaml box/cpus"), "cpus: 6\n6\n");
-  EXPECT_THAT(Screen(GetParam().bad), HasSubstr(GetParam().told));
+  EXPECT_THAT(Screen(GetParam().bad, GetParam().told),
+              HasSubstr(GetParam().told));
   EXPECT_EQ(Do("cat box/config.yaml box/cpus"), "cpus: 6\n6\n");
   EXPECT_EQ(Do("cat box/config.yaml.rejected"), "cpsu: 6\n");
   EXPECT_THAT(Do("cat box/error"), HasSubstr("line 1"));

@@ -27,7 +27,7 @@ struct Ended {
 };
 [[nodiscard]] Ended RunProgram(
     const std::vector<std::string>& command,
-    std::chrono::seconds limit = std::chrono::seconds(60));
+    std::chrono::seconds limit = std::chrono::seconds(300));
 // What `virsh -q` says without the newlines at the end; a failure of it is the
 // test's.
 std::string Virsh(std::vector<std::string> words);

@@ -83,9 +83,12 @@ void Actions::Boot(Action& action) {
             ? "step 3 of 4: restoring its memory"
             : fmt::format("step 3 of 4: starting the guest ({})", accelerator));
   const Turns::Turn turn = core_.Turn(uuid, what);
-  std::vector<Turns::Turn> disks;
+  std::vector<Turns::Turn> held;
   if (sandbox->ours) {
-    disks = provision_.disks().Hold(uuid, what);
+    held = provision_.disks().Hold(uuid, what);
+    for (auto& turn : provision_.networks().Hold(uuid, what)) {
+      held.push_back(std::move(turn));
+    }
     if (!saved) snapshots_.CheckStart(uuid, what);
     const Metadata meta = core_.Meta(uuid, what);
     const Spec spec = core_.SpecOf(meta);

@@ -152,7 +152,8 @@ struct Sandbox {
 
   // The entries of its collections: name to value, as it reads back.
   std::map<std::string, std::string> mounts;
-  std::string mount_way;  // how they come into the guest, and why so
+  std::string no_networks;  // why it has none of config.yaml's; empty: it has
+  std::string mount_way;    // how they come into the guest, and why so
   std::map<std::string, std::string> ports;
   std::set<std::string> secrets;  // their values are never shown
   // The additional disks that it is defined with, or that config.yaml names.
@@ -194,6 +195,23 @@ struct ExtraDisk {
   bool operator==(const ExtraDisk&) const = default;
 };
 
+// A libvirt network.
+struct Network {
+  struct Lease {
+    std::string address, mac;
+    std::string hostname;  // as the guest called itself, or empty
+    Time expires;
+    bool operator==(const Lease&) const = default;
+  };
+  std::string name;
+  std::string config;  // what it is made from, in Lima's words
+  bool ours = true;    // false: made by others, and never changed
+  bool active = false;
+  std::vector<std::string> members;  // names of domains that run in it, sorted
+  std::vector<Lease> leases;         // by address
+  bool operator==(const Network&) const = default;
+};
+
 // A text of .host.
 struct HostText {
   std::string text;
@@ -225,8 +243,9 @@ struct Host {
   std::string identity_file;    // path of the mount's private ssh key
   uid_t uid = 0;                // the mount's owner
   gid_t gid = 0;
-  std::vector<Image> images;     // sorted by name
-  std::vector<ExtraDisk> disks;  // sorted by name
+  std::vector<Image> images;      // sorted by name
+  std::vector<ExtraDisk> disks;   // sorted by name
+  std::vector<Network> networks;  // sorted by name
 };
 using HostPtr = std::shared_ptr<const Host>;
 
@@ -301,7 +320,8 @@ enum class Facet {
   kConsole,
   kDomainXml,
   kProvisionLog,
-  kSnapshots
+  kSnapshots,
+  kNetworks  // of the hypervisor: `uuid` is empty
 };
 
 // All functions may be called from any thread. Those without a Reply answer
@@ -438,6 +458,17 @@ class Backend {
   // EBUSY while a sandbox has it.
   virtual void RemoveDisk(const Caller& caller, const std::string& name,
                           Reply<Done> reply) = 0;
+
+  // .host/networks: makes one that is shared. EEXIST.
+  virtual void MakeNetwork(const Caller& caller, const std::string& name,
+                           Reply<Done> reply) = 0;
+  // The text of its config.yaml; a running one takes it when it begins anew.
+  // EINVAL for what is none, EPERM for a network of others.
+  virtual void SetNetwork(const Caller& caller, const std::string& name,
+                          const std::string& config, Reply<Done> reply) = 0;
+  // EBUSY while a sandbox has it, EPERM for a network of others.
+  virtual void RemoveNetwork(const Caller& caller, const std::string& name,
+                             Reply<Done> reply) = 0;
 };
 
 struct BackendOptions {

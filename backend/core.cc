@@ -338,6 +338,61 @@ std::vector<std::string> Core::WhoForwards(const std::string& uuid,
   return uuids;
 }
 
+std::vector<NetworkNic> Core::NicsOf(std::string_view uuid,
+                                     const Spec& spec) const {
+  std::vector<NetworkNic> nics;
+  if (!no_networks.empty() || spec.plain) return nics;
+  for (std::size_t i = 0; i < spec.networks.size(); ++i) {
+    const NetworkSpec& network = spec.networks[i];
+    // Lima's names.
+    const std::string interface = network.interface.empty()
+                                      ? fmt::format("lima{}", i)
+                                      : network.interface;
+    nics.push_back({interface, network.name,
+                    network.mac_address.empty()
+                        ? MacForInterface(uuid, interface)
+                        : network.mac_address});
+  }
+  return nics;
+}
+
+std::vector<std::string> Core::WhoHasMac(const std::string& uuid,
+                                         const std::string& mac) {
+  std::vector<std::string> uuids;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [other, facts] : facts_) {
+      if (other != uuid &&
+          std::any_of(facts.nics.begin(), facts.nics.end(),
+                      [&](const auto& nic) { return nic.mac == mac; })) {
+        uuids.push_back(other);
+      }
+    }
+  }
+  std::erase_if(uuids, [this](const auto& other) {
+    const SandboxPtr sandbox = catalog.Get(other);
+    return sandbox == nullptr || IsOff(sandbox->state);
+  });
+  return uuids;
+}
+
+std::set<std::string> Core::WhoIsIn(const std::string& network) {
+  std::vector<std::string> uuids;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [uuid, facts] : facts_) {
+      if (std::any_of(
+              facts.nics.begin(), facts.nics.end(),
+              [&](const auto& nic) { return nic.network == network; })) {
+        uuids.push_back(uuid);
+      }
+    }
+  }
+  std::set<std::string> names;
+  for (const auto& uuid : uuids) names.insert(NameOf(uuid));
+  return names;
+}
+
 std::vector<std::pair<std::string, std::string>> Core::WhoHas(
     const std::string& volume) {
   MutexLock lock(mutex_);

@@ -64,9 +64,17 @@ class Core {
   [[nodiscard]] std::vector<std::string> WhoForwards(const std::string& uuid,
                                                      const Forward& wanted)
       EXCLUDES(mutex_);
+  // Names of the sandboxes that are defined with a NIC in that network.
+  [[nodiscard]] std::set<std::string> WhoIsIn(const std::string& network)
+      EXCLUDES(mutex_);
   // The domains, ours or not, that a volume is a disk of: uuid and name.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> WhoHas(
       const std::string& volume) EXCLUDES(mutex_);
+  // Those of the running sandboxes but `uuid` that have a NIC with that MAC
+  // address.
+  [[nodiscard]] std::vector<std::string> WhoHasMac(const std::string& uuid,
+                                                   const std::string& mac)
+      EXCLUDES(mutex_);
   // Blocks: what the definition says now of `keys` is our doing. Callers hold
   // the sandbox's turn.
   void RenewDefined(const std::string& uuid, std::string_view what,
@@ -114,6 +122,10 @@ class Core {
         spec, {local && !test_driver, meta.uid, guest_uid,
                meta.guest_uid.value_or(spec.uid.value_or(1000)), no_virtiofs});
   }
+
+  // The NICs that a sandbox has beside the user-mode one.
+  [[nodiscard]] std::vector<NetworkNic> NicsOf(std::string_view uuid,
+                                               const Spec& spec) const;
 
   // Whether 127.0.0.1:PORT of this machine leads to guests.
   [[nodiscard]] bool ReachesGuests() const { return local || relayed; }
@@ -173,6 +185,7 @@ class Core {
   std::string arch = "x86_64";  // the hypervisor's own
   uid_t guest_uid = 0;          // whom QEMU runs as
   std::string no_virtiofs;      // MountEnds has it
+  std::string no_networks;      // why there are none; empty: there are
 
   Timer timer;
   Turns turns;

@@ -147,6 +147,9 @@ void Core::LearnHost() {
     const std::string caps = TakeString(virConnectGetCapabilities(conn));
     const Accelerator accelerator = ProbeAccelerator(conn, caps);
     guest_uid = GuestUid(caps);
+    no_networks = route.uri.path == "/session"
+                      ? "qemu:///session has no networks; use qemu:///system"
+                      : "";
     no_virtiofs = WhyNoVirtiofs(conn, route.uri, library, accelerator.arch);
     kvm = accelerator.kvm;
     arch = accelerator.arch;

@@ -244,6 +244,9 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
       sandbox.mount_way = WordFor(way.type);
       if (!way.why.empty()) sandbox.mount_way += ", since " + way.why;
     }
+    if (!spec.networks.empty() && !no_networks.empty()) {
+      sandbox.no_networks = "none, since " + no_networks;
+    }
     std::optional<Spec> served;
     if (!off && !test_driver) {
       served = Expanded(spec, sandbox, meta.guest_uid);

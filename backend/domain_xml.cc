@@ -231,6 +231,15 @@ void AddDirectory(xmlNode* devices, const HostDirectory& directory) {
   if (!directory.writable) AddXml(node, "readonly");
 }
 
+void AddNic(xmlNode* devices, const NetworkNic& nic) {
+  xmlNode* node = AddXml(devices, "interface", {{"type", "network"}});
+  AddXml(node, "mac", {{"address", nic.mac}});
+  AddXml(node, "source", {{"network", nic.network}});
+  AddXml(node, "model", {{"type", "virtio"}});
+  AddXml(node, "alias",
+         {{"name", fmt::format("{}{}", kNicAlias, nic.interface)}});
+}
+
 void AddDevices(xmlNode* domain, const DomainInput& input) {
   xmlNode* devices = AddXml(domain, "devices");
   const unsigned disks = (input.disk_volume.empty() ? 0 : 1) +
@@ -251,9 +260,12 @@ void AddDevices(xmlNode* domain, const DomainInput& input) {
   for (const HostDirectory& directory : input.directories) {
     AddDirectory(devices, directory);
   }
+  for (const NetworkNic& nic : input.nics) AddNic(devices, nic);
   // Those of the channel's controller, the balloon and the rng too.
-  AddPorts(devices,
-           disks + static_cast<unsigned>(input.directories.size()) + 3);
+  AddPorts(devices, disks +
+                        static_cast<unsigned>(input.directories.size() +
+                                              input.nics.size()) +
+                        3);
   AddXml(devices, "controller",
          {{"type", "usb"}, {"index", "0"}, {"model", "none"}});
   AddConsole(devices, input);
@@ -299,8 +311,13 @@ void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
       if (IsTag(tag)) facts.tags.insert(std::move(tag));
     } else if (XmlName(node) == "interface") {
       if (!target.empty()) facts.interface_targets.push_back(target);
-      if (facts.mac.empty()) {
-        facts.mac = XmlAttribute(XmlChild(node, "mac"), "address");
+      const std::string mac = XmlAttribute(XmlChild(node, "mac"), "address");
+      if (facts.mac.empty()) facts.mac = mac;
+      const std::string alias = XmlAttribute(XmlChild(node, "alias"), "name");
+      if (alias.starts_with(kNicAlias)) {
+        facts.nics.push_back({alias.substr(kNicAlias.size()),
+                              XmlAttribute(XmlChild(node, "source"), "network"),
+                              mac});
       }
     }
   }

@@ -15,6 +15,13 @@
 
 namespace sbxfs {
 
+// A NIC in a libvirt network.
+struct NetworkNic {
+  std::string interface;  // its name in the guest
+  std::string network;
+  std::string mac;
+};
+
 // All that decides a domain's definition.
 struct DomainInput {
   std::string name;
@@ -40,6 +47,7 @@ struct DomainInput {
   std::string nvram_path;
   std::string mac;  // of the user-mode NIC
   std::vector<Forward> forwards;
+  std::vector<NetworkNic> nics;            // beside the user-mode one
   bool isolated = false;                   // its guest reaches nobody by itself
   std::vector<HostDirectory> directories;  // which QEMU serves by 9p
   // A virtiofsd can have the guest's memory too.
@@ -63,6 +71,7 @@ struct DomainFacts {
   std::vector<std::string> disk_targets;       // "vda", …
   std::vector<std::string> disk_volumes;       // names; "" for others
   std::vector<std::string> interface_targets;  // host side, "vnet0"
+  std::vector<NetworkNic> nics;                // those of ours
   // Sorted: what a running guest forwards, what another will at its start.
   std::vector<Forward> forwards;
   std::set<std::string> tags;  // of our directories, by 9p and virtiofs
@@ -75,6 +84,9 @@ struct DomainFacts {
   // for, as ChangedSince has them.
   std::vector<std::string> changed;
 };
+// The begin of the alias of a NIC of ours; the rest is its interface.
+inline constexpr std::string_view kNicAlias = "ua-sbxfs-";
+
 // Whether two sizes of memory are one to QEMU, which rounds to mebibytes.
 [[nodiscard]] inline bool SameMemory(uint64_t a, uint64_t b) {
   return (a > b ? a - b : b - a) < (1U << 20);

@@ -18,6 +18,7 @@ std::vector<Fact> FactsOf(const Host& host, const Sandbox& sandbox) {
     add("ssh.localPort", fmt::to_string(sandbox.ssh_port));
   }
   add("mountType", sandbox.mount_way);
+  add("networks", sandbox.no_networks);
   return facts;
 }
 

@@ -159,6 +159,8 @@ void RefreshFacet(Core& core, const std::string& uuid, Facet facet) {
       core.Read(uuid);
       Snapshots(core).Measure(uuid);
       return;
+    case Facet::kNetworks:
+      return;  // no sandbox's
   }
 }
 

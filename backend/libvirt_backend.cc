@@ -61,7 +61,8 @@ class LibvirtBackend : public Backend {
                .pool =
                    [this](const std::string& pool) {
                      if (pool == core_.options.pool) PoolChanged();
-                   }}),
+                   },
+               .network = [this] { provision_.networks().RefreshSoon(); }}),
         images_(core_),
         provision_(core_, images_),
         readiness_(core_, provision_),
@@ -72,6 +73,7 @@ class LibvirtBackend : public Backend {
       readiness_.Look(uuid);
       thaw_.Look(uuid);
       provision_.mounts().Look(uuid);
+      provision_.networks().Look(uuid);
       provision_.ports().Look(uuid);
       provision_.tunnels().Look(uuid);
       relay_.Look(uuid);
@@ -236,7 +238,11 @@ class LibvirtBackend : public Backend {
                Reply<Done> reply) override {
     core_.workers.Run([this, uuid, facet, reply] {
       reply.Guard([&] {
-        RefreshFacet(core_, uuid, facet);
+        if (facet == Facet::kNetworks) {
+          provision_.networks().Refresh();
+        } else {
+          RefreshFacet(core_, uuid, facet);
+        }
         reply.Ok();
       });
     });
@@ -302,6 +308,18 @@ class LibvirtBackend : public Backend {
                   Reply<Done> reply) override {
     provision_.disks().Remove(name, std::move(reply));
   }
+  void MakeNetwork(const Caller&, const std::string& name,
+                   Reply<Done> reply) override {
+    provision_.networks().Make(name, std::move(reply));
+  }
+  void SetNetwork(const Caller&, const std::string& name,
+                  const std::string& config, Reply<Done> reply) override {
+    provision_.networks().Set(name, config, std::move(reply));
+  }
+  void RemoveNetwork(const Caller&, const std::string& name,
+                     Reply<Done> reply) override {
+    provision_.networks().Remove(name, std::move(reply));
+  }
 
  private:
   // Runs `follow` after `set` has succeeded; when `waits`, before its asker is
@@ -349,6 +367,7 @@ class LibvirtBackend : public Backend {
       images_.Refresh();
       provision_.disks().Refresh();
     }
+    provision_.networks().Refresh();
     core_.catalog.ChangeHost([](Host& host) {
       host.connected = true;
       host.why.clear();

@@ -167,6 +167,13 @@ LibvirtWatch::Sink Connection::State::SinkOf(uint64_t number) {
                   state->listener.pool(name);
                 }
               },
+          .network =
+              [weak] {
+                const auto state = weak.lock();
+                if (state != nullptr && !state->Closing()) {
+                  state->listener.network();
+                }
+              },
           .closed =
               [weak, number](const char* reason) {
                 const auto state = weak.lock();

@@ -39,6 +39,8 @@ class Connection {
     std::function<void(const std::string& uuid, const char* what)> domain;
     // The pool was refreshed: volumes may have come or gone.
     std::function<void(const std::string& pool)> pool;
+    // Networks differ from before.
+    std::function<void()> network;
   };
 
   // `pool`: the storage pool whose UUID tells one hypervisor from another.

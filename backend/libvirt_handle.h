@@ -25,6 +25,7 @@ using PoolPtr =
     std::unique_ptr<virStoragePool, LibvirtFree<virStoragePoolFree>>;
 using VolumePtr =
     std::unique_ptr<virStorageVol, LibvirtFree<virStorageVolFree>>;
+using NetworkPtr = std::unique_ptr<virNetwork, LibvirtFree<virNetworkFree>>;
 using StreamPtr = std::unique_ptr<virStream, LibvirtFree<virStreamFree>>;
 
 // A string that libvirt allocated, freed; empty for null.

@@ -90,6 +90,9 @@ void LibvirtWatch::Subscribe() {
   auto on_pool = [](virConnectPtr, virStoragePoolPtr pool, void* data) {
     (*static_cast<Handle*>(data))->pool(virStoragePoolGetName(pool));
   };
+  auto on_network = [](virConnectPtr, virNetworkPtr, int, int, void* data) {
+    (*static_cast<Handle*>(data))->network();
+  };
   {
     Watches& watches = TheWatches();
     MutexLock lock(watches.mutex);
@@ -131,6 +134,13 @@ void LibvirtWatch::Subscribe() {
           conn, nullptr, VIR_STORAGE_POOL_EVENT_ID_REFRESH,
           VIR_STORAGE_POOL_EVENT_CALLBACK(pool), handle, free_handle),
       handle);
+  virConnectNetworkEventLifecycleCallback network = on_network;
+  handle = new Handle(sink_);
+  network_event_ =
+      registered(virConnectNetworkEventRegisterAny(
+                     conn, nullptr, VIR_NETWORK_EVENT_ID_LIFECYCLE,
+                     VIR_NETWORK_EVENT_CALLBACK(network), handle, free_handle),
+                 handle);
   virResetLastError();
 }
 
@@ -142,6 +152,9 @@ LibvirtWatch::~LibvirtWatch() {
   }
   if (pool_event_ >= 0) {
     virConnectStoragePoolEventDeregisterAny(conn, pool_event_);
+  }
+  if (network_event_ >= 0) {
+    virConnectNetworkEventDeregisterAny(conn, network_event_);
   }
   virConnectUnregisterCloseCallback(conn, &OnClose);
   {

@@ -22,6 +22,8 @@ class LibvirtWatch {
     // `what`: lifecycle, resumed, metadata, device or reboot.
     std::function<void(const std::string& uuid, const char* what)> domain;
     std::function<void(const std::string& pool)> pool;
+    // One began, ended, came, changed or went.
+    std::function<void()> network;
     // The connection is dead; `reason` for people.
     std::function<void(const char* reason)> closed;
   };
@@ -49,6 +51,7 @@ class LibvirtWatch {
   uintptr_t number_ = 0;
   std::vector<int> domain_events_;
   int pool_event_ = -1;
+  int network_event_ = -1;
 };
 
 }  // namespace sbxfs

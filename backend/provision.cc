@@ -134,6 +134,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
   const Spec spec = core_.SpecOf(meta);
   mounts_.Check(caller, {caller.uid, name}, Spec(), spec, what);
   disks_.Check(caller.uid, spec, what);
+  Networks::Check(spec, what);
   meta.user = spec.user;
   meta.applied = core_.StackOf(meta);
   meta.uid = caller.uid;
@@ -261,6 +262,7 @@ void Provision::Define(const std::string& uuid, const std::string& name,
   }
   input.shared_memory = way == MountType::kVirtiofs;
   input.mac = MacFor(uuid);
+  input.nics = core_.NicsOf(uuid, spec);
   input.forwards = ForwardsOf(spec, meta.ssh_port);
   input.isolated = spec.isolated || !spec.egress.empty();
   const ConnPtr conn = core_.connection.Get(what);

@@ -14,6 +14,7 @@
 #include "backend/images.h"
 #include "backend/layers.h"
 #include "backend/mounts.h"
+#include "backend/networks.h"
 #include "backend/ports.h"
 #include "backend/tunnels.h"
 #include "backend/util/undo.h"
@@ -32,7 +33,8 @@ class Provision {
         tunnels_(core),
         mounts_(core),
         layers_(core),
-        disks_(core) {}
+        disks_(core),
+        networks_(core) {}
 
   // As in Backend.
   void Create(const Caller& caller, const std::string& name,
@@ -97,6 +99,7 @@ class Provision {
   [[nodiscard]] Tunnels& tunnels() { return tunnels_; }
   [[nodiscard]] Mounts& mounts() { return mounts_; }
   [[nodiscard]] Disks& disks() { return disks_; }
+  [[nodiscard]] Networks& networks() { return networks_; }
 
   // Blocks: deletes for good what has been in the trash for too long.
   void Expire(const std::string& uuid);
@@ -177,6 +180,7 @@ class Provision {
   Mounts mounts_;
   Layers layers_;
   Disks disks_;
+  Networks networks_;
   Mutex mutex_;
   // By host name, with whom it is made for.
   std::map<std::string, Reply<SandboxPtr>> being_made_ GUARDED_BY(mutex_);

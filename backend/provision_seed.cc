@@ -83,6 +83,11 @@ bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
   seed.authorized_keys = Keys(meta);
   seed.host_key = SeedHostKey(meta);
   seed.mac = MacFor(uuid);
+  const auto nics = core_.NicsOf(uuid, spec);
+  for (std::size_t i = 0; i < nics.size(); ++i) {
+    seed.nics.push_back(
+        {nics[i].interface, nics[i].mac, spec.networks[i].metric});
+  }
   seed.boot = BootDocuments(
       {.name = name,
        .hostname = seed.hostname,

@@ -199,6 +199,7 @@ void Provision::CheckHostSide(const Caller& caller, const std::string& uuid,
   mounts_.Check(caller, {sandbox->uid, sandbox->name}, before, spec, what);
   tunnels_.Check(caller, *sandbox, before, spec, what);
   disks_.Check(sandbox->uid, spec, what);
+  Networks::Check(spec, what);
 }
 
 // What a text asks for that this sandbox, at this moment, cannot have.

@@ -65,6 +65,10 @@ bool IsOurDevice(const xmlNode* device) {
            !DiskOfVolume(XmlAttribute(XmlChild(device, "source"), "volume"))
                 .empty();
   }
+  if (name == "interface") {
+    return XmlAttribute(XmlChild(device, "alias"), "name")
+        .starts_with(kNicAlias);
+  }
   if (name == "filesystem") return IsTag(XmlAttribute(target, "dir"));
   if (name == "controller") {
     const std::string type = XmlAttribute(device, "type");

@@ -218,22 +218,20 @@ void DocumentFile::Open(const Caller& caller, int flags,
 }
 
 RowDocument::RowDocument(TreePtr tree, const Row& row, const std::string& uuid)
-    : DocumentFile(std::move(tree), RowKey(row, uuid), uuid,
-                   std::string(row.name)),
-      row_(row) {}
+    : RowDocument(std::move(tree), row, RowKey(row, uuid), uuid) {}
 
 struct stat RowDocument::Stat(const Caller& reader) {
-  const View view = tree_->ViewFor(reader, subject);
+  const View view = ViewFor(reader);
   return RowStat(view, row_, row_.show(view).size());
 }
 
 std::string RowDocument::Text(const Caller& reader) {
-  return row_.show(tree_->ViewFor(reader, subject));
+  return row_.show(ViewFor(reader));
 }
 
 void RowDocument::StoreWhole(const Caller& caller, const std::string& text,
                              Reply<Done> reply) {
-  const View view = tree_->ViewFor(caller, subject);
+  const View view = ViewFor(caller);
   CheckWritable(view, row_);
   const std::string now = row_.show(view);
   if (tree_->readings.Outdated(key, caller.pid, now)) {
@@ -261,7 +259,11 @@ void RowDocument::StoreWhole(const Caller& caller, const std::string& text,
         reply.Give(std::move(outcome));
       });
   reply.OnCancel(told.Canceller());
-  told.Guard([&] { row_.store({*tree_, caller, view.sandbox, text}, told); });
+  told.Guard([&] {
+    row_.store({*tree_, caller, view.sandbox, text, true,
+                view.network != nullptr ? view.network->name : ""},
+               told);
+  });
 }
 
 void RowDocument::Seen(const Caller& reader, const std::string& text) {
@@ -271,7 +273,7 @@ void RowDocument::Seen(const Caller& reader, const std::string& text) {
 // chmod and chown are what editors and cp -p do to what they wrote.
 void RowDocument::Change(const Caller& caller, const Changes& changes,
                          Reply<Done> reply) {
-  const View view = tree_->ViewFor(caller, subject);
+  const View view = ViewFor(caller);
   if (!view.sandbox) {
     reply.Ok();
     return;
@@ -280,7 +282,7 @@ void RowDocument::Change(const Caller& caller, const Changes& changes,
 }
 
 void RowDocument::CheckWrite(const Caller& caller) {
-  CheckWritable(tree_->ViewFor(caller, subject), row_);
+  CheckWritable(ViewFor(caller), row_);
 }
 
 ScratchFile::ScratchFile(const Caller& owner, std::string subject,

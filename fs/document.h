@@ -53,6 +53,10 @@ class RowDocument : public DocumentFile {
  public:
   RowDocument(TreePtr tree, const Row& row, const std::string& uuid);
 
+  [[nodiscard]] virtual View ViewFor(const Caller& reader) {
+    return tree_->ViewFor(reader, subject);
+  }
+
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
   [[nodiscard]] std::string Text(const Caller& reader) override;
   void StoreWhole(const Caller& caller, const std::string& text,
@@ -61,6 +65,13 @@ class RowDocument : public DocumentFile {
   void Seen(const Caller& reader, const std::string& text) override;
   void Change(const Caller& caller, const Changes& changes,
               Reply<Done> reply) override;
+
+ protected:
+  RowDocument(TreePtr tree, const Row& row, std::string key,
+              const std::string& uuid)
+      : DocumentFile(std::move(tree), std::move(key), uuid,
+                     std::string(row.name)),
+        row_(row) {}
 
  private:
   const Row& row_;

@@ -66,10 +66,24 @@ const Row kRows[] = {
      "base images: cp x.qcow2 images/, rm"},
     {kHost, "disks", 0755, kDirectory, nullptr, nullptr, kConnected,
      "additional disks: echo 10GiB > disks/NAME makes or grows one; rm"},
+    {kHost, "networks", 0755, kDirectory, nullptr, nullptr, kConnected,
+     "libvirt's networks: mkdir makes one, rmdir removes it"},
     {kHost, "templates", 0755, kDirectory, nullptr, nullptr, kConnected,
      "texts to stand on: base: template:NAME is NAME.yaml here"},
     {kHost, "trash", 0755, kDirectory, nullptr, nullptr, kConnected,
      "what rmdir took: mv takes it back, rmdir is final"},
+
+    {kNetwork, "config.yaml", 0644, kDocument, show::NetworkConfig,
+     store::NetworkConfig, kConnected,
+     "mode, gateway, dhcpEnd, netmask and interface, as Lima has them"},
+    {kNetwork, "state", 0444, kValue, show::NetworkState, nullptr, kConnected,
+     "active, or inactive", true},
+    {kNetwork, "leases", 0400, kValue, show::NetworkLeases, nullptr, kConnected,
+     "a line for each lease: address, MAC address, name, end", false,
+     Facet::kNetworks},
+    {kNetwork, "members", 0444, kValue, show::NetworkMembers, nullptr,
+     kConnected, "the domains that run in it, a line each", false,
+     Facet::kNetworks},
 
     {kSandbox, "README", 0444, kValue, show::SandboxReadme, nullptr, kState,
      "this sandbox at a glance"},
@@ -211,9 +225,9 @@ std::span<const Row> Range(DirKind dir) {
 }  // namespace
 
 std::span<const Row> Rows(DirKind dir) {
-  static const std::array<std::span<const Row>, 5> kRanges = {
-      Range(kRoot), Range(kHost), Range(kSandbox), Range(kSnapshot),
-      Range(kJob)};
+  static const std::array<std::span<const Row>, 6> kRanges = {
+      Range(kRoot),    Range(kHost),     Range(kNetwork),
+      Range(kSandbox), Range(kSnapshot), Range(kJob)};
   return kRanges[static_cast<std::size_t>(dir)];
 }
 

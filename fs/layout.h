@@ -27,7 +27,9 @@ struct View {
   // One of the sandbox's, which keeps it alive; null elsewhere.
   const Snapshot* snapshot = nullptr;
   JobPtr job = nullptr;  // null but for a job's files
-  bool steady = false;   // leave out what changes by the clock alone (for poll)
+  // One of the host's, which keeps it alive; null but for a network's files.
+  const Network* network = nullptr;
+  bool steady = false;  // leave out what changes by the clock alone (for poll)
 };
 
 // What is written to a file, without the newline.
@@ -37,14 +39,14 @@ struct Change {
   SandboxPtr sandbox;  // null in .host
   std::string text;
   bool wait = true;  // false: answer once an action is taken on (O_NONBLOCK)
-  std::string tag = {};  // of a snapshot's file
-  JobPtr job = nullptr;  // of a job's file
+  std::string entry = {};  // the snapshot or network whose file it is
+  JobPtr job = nullptr;    // of a job's file
 };
 
 using Show = std::string (*)(const View& view);
 using Store = void (*)(const Change& change, Reply<Done> reply);
 
-enum class DirKind { kRoot, kHost, kSandbox, kSnapshot, kJob };
+enum class DirKind { kRoot, kHost, kNetwork, kSandbox, kSnapshot, kJob };
 
 enum class Form {
   kValue,      // rendered at open; a line is a command

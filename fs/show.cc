@@ -202,6 +202,31 @@ std::string DiskList(const View& view) {
   return Table(rows);
 }
 
+std::string NetworkConfig(const View& view) { return view.network->config; }
+std::string NetworkState(const View& view) {
+  return view.network->active ? "active\n" : "inactive\n";
+}
+
+std::string NetworkLeases(const View& view) {
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& lease : view.network->leases) {
+    rows.push_back({lease.address, lease.mac, OrDash(lease.hostname),
+                    FormatTime(lease.expires)});
+  }
+  return Table(rows);
+}
+
+// Sandboxes that the reader may not use count, but have no name.
+std::string NetworkMembers(const View& view) {
+  std::string text;
+  Access access(view.reader);
+  for (const auto& name : view.network->members) {
+    const auto sandbox = view.tree.backend.Find(name);
+    text += Line(sandbox && access.MayUse(*sandbox) ? name : "?");
+  }
+  return text;
+}
+
 std::string Uri(const View& view) { return Line(view.host->uri); }
 
 std::string UriExplain(const View& view) { return view.host->route; }

@@ -44,6 +44,11 @@ std::string SnapshotParent(const View& view);
 std::string SnapshotDescription(const View& view);
 std::string SnapshotConfig(const View& view);
 
+std::string NetworkConfig(const View& view);
+std::string NetworkState(const View& view);
+std::string NetworkLeases(const View& view);
+std::string NetworkMembers(const View& view);
+
 std::string HostReadme(const View& view);
 std::string List(const View& view);
 std::string Uri(const View& view);

@@ -128,7 +128,7 @@ void Revert(const Change& change, Reply<Done> reply) {
 }
 void SnapshotDescription(const Change& change, Reply<Done> reply) {
   change.tree.backend.DescribeSnapshot(
-      change.caller, change.sandbox->uuid, change.tag,
+      change.caller, change.sandbox->uuid, change.entry,
       std::string(Trim(change.text)), std::move(reply));
 }
 
@@ -143,6 +143,10 @@ void Defaults(const Change& change, Reply<Done> reply) {
 void Overrides(const Change& change, Reply<Done> reply) {
   change.tree.backend.SetDocument(change.caller, "override.yaml", change.text,
                                   std::move(reply));
+}
+void NetworkConfig(const Change& change, Reply<Done> reply) {
+  change.tree.backend.SetNetwork(change.caller, change.entry, change.text,
+                                 std::move(reply));
 }
 void HostAuthorizedKeys(const Change& change, Reply<Done> reply) {
   change.tree.backend.SetAuthorizedKeys(change.caller, change.text,

@@ -23,6 +23,7 @@ void SnapshotDescription(const Change& change, Reply<Done> reply);
 void Uri(const Change& change, Reply<Done> reply);
 void Defaults(const Change& change, Reply<Done> reply);
 void Overrides(const Change& change, Reply<Done> reply);
+void NetworkConfig(const Change& change, Reply<Done> reply);
 void HostAuthorizedKeys(const Change& change, Reply<Done> reply);
 
 }  // namespace sbxfs::store

@@ -17,7 +17,7 @@ namespace sbxfs {
 class TextFile : public ValueFile {
  public:
   TextFile(TreePtr tree, const Row& row, const std::string& uuid)
-      : ValueFile(std::move(tree), RowKey(row, uuid), uuid), row_(row) {}
+      : TextFile(std::move(tree), row, RowKey(row, uuid), uuid) {}
 
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
   void FreshStat(const Caller& reader, Reply<struct stat> reply) override;
@@ -33,6 +33,11 @@ class TextFile : public ValueFile {
                Reply<Done> reply) override;
 
   [[nodiscard]] const Row& row() const { return row_; }
+
+ protected:
+  TextFile(TreePtr tree, const Row& row, std::string key,
+           const std::string& uuid)
+      : ValueFile(std::move(tree), std::move(key), uuid), row_(row) {}
 
  private:
   [[nodiscard]] std::shared_ptr<TextFile> Self() {

@@ -34,7 +34,7 @@ class ValueFile : public File {
     Command(caller, text, true, std::move(reply));
   }
 
-  [[nodiscard]] View ViewFor(const Caller& reader) {
+  [[nodiscard]] virtual View ViewFor(const Caller& reader) {
     return tree_->ViewFor(reader, subject);
   }
   [[nodiscard]] Tree& tree() const { return *tree_; }

@@ -80,19 +80,39 @@ std::string UserData(const SeedInput& input) {
     data["ssh_keys"] = {{"ed25519_private", input.host_key->private_key},
                         {"ed25519_public", input.host_key->public_key + "\n"}};
   }
+  // config.yaml's networks of today, not those of the first boot.
+  if (!input.nics.empty()) {
+    data["updates"] = {{"network", {{"when", Json::array({"boot"})}}}};
+  }
   return "#cloud-config\n" + ToYaml(data);
 }
 
-std::string NetworkConfig(const std::string& mac) {
+Json Ethernet(const std::string& name, const std::string& mac) {
   // Without set-name, renderers other than netplan look for an interface
   // that is called as the entry is.
-  return ToYaml({{"version", 2},
-                 {"ethernets",
-                  {{"eth0",
-                    {{"match", {{"macaddress", mac}}},
-                     {"set-name", "eth0"},
-                     {"dhcp4", true},
-                     {"dhcp-identifier", "mac"}}}}}});
+  return {{"match", {{"macaddress", mac}}},
+          {"set-name", name},
+          {"dhcp4", true},
+          {"dhcp-identifier", "mac"}};
+}
+
+std::string NetworkConfig(const std::string& mac,
+                          const std::vector<SeedNic>& nics) {
+  Json ethernets = {{"eth0", Ethernet("eth0", mac)}};
+  // Lima's: a network's way out is preferred to the user-mode one.
+  if (!nics.empty()) {
+    ethernets["eth0"]["dhcp4-overrides"] = {{"route-metric", 200}};
+  }
+  for (const SeedNic& nic : nics) {
+    Json ethernet = Ethernet(nic.interface, nic.mac);
+    ethernet["dhcp4-overrides"] = {{"route-metric", nic.metric}};
+    // Names of other members are asked for here, and nowhere else.
+    ethernet["nameservers"] = {{"search", Json::array({"internal"})}};
+    // A boot does not wait for it.
+    ethernet["optional"] = true;
+    ethernets[nic.interface] = std::move(ethernet);
+  }
+  return ToYaml({{"version", 2}, {"ethernets", ethernets}});
 }
 
 }  // namespace
@@ -104,7 +124,8 @@ std::vector<std::pair<std::string, std::string>> SeedDocuments(
       {"meta-data", ToYaml({{"instance-id", input.instance_id},
                             {"local-hostname", input.hostname}})}};
   if (!input.mac.empty()) {
-    documents.emplace_back("network-config", NetworkConfig(input.mac));
+    documents.emplace_back("network-config",
+                           NetworkConfig(input.mac, input.nics));
   }
   documents.insert(documents.end(), input.boot.begin(), input.boot.end());
   return documents;

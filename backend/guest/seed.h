@@ -11,6 +11,13 @@
 
 namespace sbxfs {
 
+// A NIC of the guest's beside the user-mode one.
+struct SeedNic {
+  std::string interface;
+  std::string mac;
+  unsigned metric = 100;  // of its routes
+};
+
 // What a guest is told by cloud-init's NoCloud: most of it counts at the first
 // boot of an instance alone.
 struct SeedInput {
@@ -22,6 +29,7 @@ struct SeedInput {
   std::vector<std::string> authorized_keys;
   std::optional<KeyPair> host_key;  // unset: the guest keeps what it has
   std::string mac;                  // of the user-mode NIC
+  std::vector<SeedNic> nics;
   // What runs at each boot: BootDocuments.
   std::vector<std::pair<std::string, std::string>> boot;
 };

@@ -153,14 +153,14 @@ MountType TypeOf(std::string_view word) {
 }
 
 // A network, and whether it is of a kind that is here.
-struct Network {
+struct NetworkItem {
   NetworkSpec spec;
   bool foreign = false;
 };
 
-constexpr Key<Network> kNetworkKeys[] = {
+constexpr Key<NetworkItem> kNetworkKeys[] = {
     {"interface", kText,
-     [](const Value& v, Network& network) {
+     [](const Value& v, NetworkItem& network) {
        constexpr char kAllowed[] =
            "an interface's name, of 15 bytes at most, not eth0";
        network.spec.interface = v.Text(kAllowed);
@@ -172,7 +172,7 @@ constexpr Key<Network> kNetworkKeys[] = {
        }
      }},
     {"lima", kText,
-     [](const Value& v, Network& network) {
+     [](const Value& v, NetworkItem& network) {
        constexpr char kAllowed[] =
            "a network's name, as in 'shared' or one of .host/networks";
        network.spec.name = v.Text(kAllowed);
@@ -181,7 +181,7 @@ constexpr Key<Network> kNetworkKeys[] = {
        }
      }},
     {"macAddress", kText,
-     [](const Value& v, Network& network) {
+     [](const Value& v, NetworkItem& network) {
        constexpr char kAllowed[] = "a MAC address, as in '52:54:00:12:34:56'";
        const std::string mac = v.Text(kAllowed);
        bool good = mac.size() == 17;
@@ -193,17 +193,17 @@ constexpr Key<Network> kNetworkKeys[] = {
        network.spec.mac_address = mac;
      }},
     {"metric", kPlain,
-     [](const Value& v, Network& network) {
+     [](const Value& v, NetworkItem& network) {
        network.spec.metric = static_cast<unsigned>(
            v.Number(0, 4294967295, "a whole number from 0 to 4294967295"));
      }},
     {"socket", kText,
-     [](const Value& v, Network& network) {
+     [](const Value& v, NetworkItem& network) {
        (void)v.Line("the path of a socket");
        network.foreign = true;
      }},
     {"vzNAT", kPlain,
-     [](const Value& v, Network& network) { network.foreign |= v.Bool(); }},
+     [](const Value& v, NetworkItem& network) { network.foreign |= v.Bool(); }},
 };
 
 constexpr Key<DiskSpec> kDiskKeys[] = {
@@ -316,7 +316,7 @@ void ReadNetworks(const Value& value, Spec& spec) {
   spec.networks.clear();
   for (const Value& item :
        value.Items("a list of networks, as in '- lima: shared'")) {
-    Network network;
+    NetworkItem network;
     ReadMap(item, kNetworkKeys, network);
     if (network.spec.name.empty()) {
       if (network.foreign) continue;

@@ -219,7 +219,6 @@ constexpr Idle kIdle[] = {
     {"nestedVirtualization", "the CPU is as cpuType says"},
     {"networks[].socket", kMac},
     {"networks[].vzNAT", kMac},
-    {"networks", "a sandbox has its user-mode network alone"},
     {"os", "Linux is all there is"},
     {"portForwards[].static", "a port that is named is always forwarded"},
     {"provision[].skipDefaultDependencyResolution",

@@ -8,6 +8,7 @@
 #include "fs/name.h"
 #include "fs/tree/disks_dir.h"
 #include "fs/tree/images_dir.h"
+#include "fs/tree/networks_dir.h"
 #include "fs/tree/root_dir.h"
 #include "fs/tree/sandbox_dir.h"
 #include "fs/tree/templates_dir.h"
@@ -17,13 +18,14 @@ namespace sbxfs {
 struct stat HostDir::Stat(const Caller&) {
   struct stat stat =
       OwnStat(*tree_, S_IFDIR | 0755, tree_->backend.GetHost()->since);
-  stat.st_nlink = 6;
+  stat.st_nlink = 7;
   return stat;
 }
 
 NodePtr HostDir::SubDir(const Row& row) {
   if (row.name == "disks") return std::make_shared<DisksDir>(tree_);
   if (row.name == "images") return std::make_shared<ImagesDir>(tree_);
+  if (row.name == "networks") return std::make_shared<NetworksDir>(tree_);
   if (row.name == "templates") {
     return std::make_shared<TemplatesDir>(tree_, "");
   }

@@ -781,4 +781,49 @@ void FakeBackend::RemoveDisk(const Caller&, const std::string& name,
   });
 }
 
+void FakeBackend::MakeNetwork(const Caller&, const std::string& name,
+                              Reply<Done> reply) {
+  Log("network " + name);
+  Do("network", reply, [=, this] {
+    bool taken = false;
+    UpdateHost([&](Host& host) {
+      for (const Network& network : host.networks) {
+        taken = taken || network.name == name;
+      }
+      if (taken) return;
+      host.networks.push_back({name, "mode: shared\n", true, false, {}, {}});
+    });
+    if (taken) {
+      throw Error(EEXIST, "Cannot make network '" + name + "': there is one");
+    }
+    reply.Ok();
+  });
+}
+
+void FakeBackend::SetNetwork(const Caller&, const std::string& name,
+                             const std::string& config, Reply<Done> reply) {
+  Log("network " + name + " " + config);
+  Do("network", reply, [=, this] {
+    UpdateHost([&](Host& host) {
+      for (Network& network : host.networks) {
+        if (network.name == name) network.config = config;
+      }
+    });
+    reply.Ok();
+  });
+}
+
+void FakeBackend::RemoveNetwork(const Caller&, const std::string& name,
+                                Reply<Done> reply) {
+  Log("remove network " + name);
+  Do("remove network", reply, [=, this] {
+    UpdateHost([&](Host& host) {
+      std::erase_if(host.networks, [&](const Network& network) {
+        return network.name == name;
+      });
+    });
+    reply.Ok();
+  });
+}
+
 }  // namespace sbxfs

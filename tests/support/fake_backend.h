@@ -111,6 +111,12 @@ class FakeBackend : public Backend {
                const std::string& size, Reply<Done> reply) override;
   void RemoveDisk(const Caller& caller, const std::string& name,
                   Reply<Done> reply) override;
+  void MakeNetwork(const Caller& caller, const std::string& name,
+                   Reply<Done> reply) override;
+  void SetNetwork(const Caller& caller, const std::string& name,
+                  const std::string& config, Reply<Done> reply) override;
+  void RemoveNetwork(const Caller& caller, const std::string& name,
+                     Reply<Done> reply) override;
 
  private:
   friend class FakeImageWriter;

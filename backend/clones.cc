@@ -18,11 +18,14 @@ namespace {
 using namespace std::chrono_literals;
 
 // The settings that the clone cannot share with what it is made from.
-std::string ConfigForClone(std::string config) {
+std::string ConfigForClone(std::string config, const std::string& uuid,
+                           const std::string& name) {
   for (const char* key : {"additionalDisks", "mounts", "ssh.localPort"}) {
     config = SetKey(config, key, "");
   }
-  return config;
+  return RenewMacs(config, [&](std::size_t index) {
+    return MacFor(fmt::format("{}/{}/{}", uuid, name, index));
+  });
 }
 
 }  // namespace
@@ -76,7 +79,7 @@ SandboxPtr Clones::MakeNow(const Caller& caller, const std::string& uuid,
       origin.bases = target.metadata->bases;
     }
   }
-  origin.config = ConfigForClone(origin.config);
+  origin.config = ConfigForClone(origin.config, uuid, name);
   // Another mount may have dropped it meanwhile: it looks for what stands on
   // it after it forgot the snapshot, we look for the snapshot after we stand.
   origin.check = [this, uuid, tag, layer = origin.layer, what] {

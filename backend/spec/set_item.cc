@@ -307,4 +307,19 @@ std::string SetForward(std::string_view text, std::string_view guest,
   return result;
 }
 
+std::string RenewMacs(std::string_view text,
+                      const std::function<std::string(std::size_t)>& fresh) {
+  std::string result(text);
+  const YamlNode root = ReadYaml(kEdited, text);
+  const YamlNode* list = ListOf(root, "networks");
+  if (list == nullptr) return result;
+  for (std::size_t i = 0; i < list->items.size(); ++i) {
+    if (list->items[i].Find("macAddress") == nullptr) continue;
+    const std::string before = std::move(result);
+    result = ItemEditor(before, "networks", "set macAddress")
+                 .Change(i, {"macAddress", QuoteScalar(fresh(i))});
+  }
+  return result;
+}
+
 }  // namespace sbxfs

@@ -2,6 +2,7 @@
 #define SBXFS_BACKEND_SPEC_SPEC_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -217,6 +218,12 @@ struct ListEntry {
 [[nodiscard]] std::string SetForward(std::string_view text,
                                      std::string_view guest,
                                      std::string_view value);
+
+// `text` with another MAC address for each of its networks that has one:
+// `fresh` of the network's number.
+[[nodiscard]] std::string RenewMacs(
+    std::string_view text,
+    const std::function<std::string(std::size_t)>& fresh);
 
 // The dotted keys in which two specs differ, sorted ("cpus", "ssh.localPort").
 [[nodiscard]] std::vector<std::string> Differences(const Spec& a,

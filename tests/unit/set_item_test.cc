@@ -321,5 +321,20 @@ TEST(ListEntriesTest, Forwards) {
             "80 [::1]:8080 config.yaml\n");
 }
 
+TEST(RenewMacsTest, ChangesThoseThatAreThere) {
+  const auto fresh = [](std::size_t i) {
+    return "52:54:00:00:00:0" + std::to_string(i);
+  };
+  EXPECT_EQ(RenewMacs("# a\nnetworks:\n- lima: a  # b\n"
+                      "- lima: b\n  macAddress: 52:54:00:12:34:56  # mine\n"
+                      "- {lima: c, macAddress: '52:54:00:12:34:57'}\n",
+                      fresh),
+            "# a\nnetworks:\n- lima: a  # b\n"
+            "- lima: b\n  macAddress: \"52:54:00:00:00:01\"  # mine\n"
+            "- {lima: c, macAddress: \"52:54:00:00:00:02\"}\n");
+  EXPECT_EQ(RenewMacs("cpus: 3\n", fresh), "cpus: 3\n");
+  EXPECT_EQ(RenewMacs("", fresh), "");
+}
+
 }  // namespace
 }  // namespace sbxfs

@@ -93,6 +93,7 @@ void Actions::Boot(Action& action) {
     const Metadata meta = core_.Meta(uuid, what);
     const Spec spec = core_.SpecOf(meta);
     const auto forwards = ForwardsOf(spec, meta.ssh_port);
+    provision_.ports().CheckAddresses(spec, what);
     provision_.ports().CheckStart(uuid, forwards, what);
     provision_.mounts().CheckStart(uuid, what);
     // It may have been saved with others.

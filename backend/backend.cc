@@ -1,6 +1,7 @@
 #include "backend/backend.h"
 
 #include <array>
+#include <cerrno>
 #include <utility>
 
 namespace sbxfs {
@@ -68,6 +69,13 @@ std::string_view VerbName(Verb verb) {
 }
 std::optional<Verb> ParseVerb(std::string_view name) {
   return ValueOf<Verb>(kVerbs, name);
+}
+void Backend::SetHost(const Caller&, const std::string&,
+                      const std::string& name, Reply<Done> reply) {
+  reply.Fail(
+      Error(EOPNOTSUPP, "Cannot move it to '" + name +
+                            "': there is one hypervisor behind this mount; "
+                            "-o hosts=FILE names several"));
 }
 std::string_view CollectionName(Collection collection) {
   return NameOf(kCollections, collection);

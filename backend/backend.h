@@ -110,6 +110,7 @@ struct Sandbox {
   std::string name;
   bool ours = true;             // false: a domain made by others (`-o all`)
   std::optional<Time> trashed;  // set: it is listed in .host/trash alone
+  std::string host;             // the name of its hypervisor, among several
 
   uid_t uid = 0;
   gid_t gid = 0;
@@ -232,6 +233,7 @@ struct Host {
   uint64_t memory = 0, memory_free = 0;        // bytes
   uint64_t pool_size = 0, pool_available = 0;  // bytes
   std::string pool;
+  std::string pool_uuid;    // tells one hypervisor from another
   std::string accelerator;  // "kvm" or "tcg: reason"
   std::string defaults;     // the text of .host/defaults.yaml
   Time defaults_time;
@@ -321,7 +323,8 @@ enum class Facet {
   kDomainXml,
   kProvisionLog,
   kSnapshots,
-  kNetworks  // of the hypervisor: `uuid` is empty
+  kNetworks,  // this and what follows of the hypervisor: `uuid` is empty
+  kCapacity
 };
 
 // All functions may be called from any thread. Those without a Reply answer
@@ -344,6 +347,16 @@ class Backend {
   [[nodiscard]] virtual SandboxPtr FindTrash(std::string_view name) const = 0;
   [[nodiscard]] virtual SandboxPtr Get(const std::string& uuid) const = 0;
   [[nodiscard]] virtual HostPtr GetHost() const = 0;
+
+  // The names of several hypervisors behind one backend, in their order. What
+  // belongs to no sandbox is the first one's. None: there is but one.
+  [[nodiscard]] virtual std::vector<std::string> Members() const { return {}; }
+  // One of them alone, as long as this lives; null when there is none.
+  [[nodiscard]] virtual Backend* Member(const std::string&) { return nullptr; }
+  // Moves the sandbox, with its snapshots, to the hypervisor of that name.
+  // EBUSY while it runs, EINVAL for no such name.
+  virtual void SetHost(const Caller&, const std::string& uuid,
+                       const std::string& name, Reply<Done>);
 
   // Provisions a stopped sandbox; `config` empty: the commented skeleton.
   // `mode` is mkdir's, umask applied. All or nothing. EEXIST, EINVAL, ENOSPC,
@@ -472,6 +485,7 @@ class Backend {
 };
 
 struct BackendOptions {
+  std::string hypervisor;  // its name, among several
   std::string uri;         // empty: libvirt's own default, else qemu:///session
   std::string ssh_config;  // for ssh -F; empty: ssh's own
   bool insecure_tcp = false;  // qemu+tcp is allowed

@@ -38,6 +38,8 @@ class Core {
 
   // Blocks: what a new connection can do, into the catalog's host.
   void LearnHost();
+  // Blocks: what is free now.
+  void LearnCapacity();
   // Blocks: one bulk listing of all domains into the catalog.
   void ReadAll();
   // Blocks: this domain as it is now, into the catalog.

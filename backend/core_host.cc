@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
+#include <vector>
 
 #include "backend/core.h"
 #include "backend/libvirt_error.h"
@@ -76,6 +78,27 @@ Accelerator ProbeAccelerator(virConnectPtr conn, const std::string& caps) {
   return {true, "kvm", arch};
 }
 
+// What guests can still have: caches give way to them.
+uint64_t FreeMemory(virConnectPtr conn) {
+  int count = 0;
+  constexpr int kAll = VIR_NODE_MEMORY_STATS_ALL_CELLS;
+  virNodeGetMemoryStats(conn, kAll, nullptr, &count, 0);
+  std::vector<virNodeMemoryStats> stats(static_cast<size_t>(count));
+  uint64_t kibibytes = 0;
+  if (count > 0 &&
+      virNodeGetMemoryStats(conn, kAll, stats.data(), &count, 0) == 0) {
+    for (const auto& one : stats) {
+      const std::string_view field = one.field;
+      if (field == VIR_NODE_MEMORY_STATS_FREE ||
+          field == VIR_NODE_MEMORY_STATS_BUFFERS ||
+          field == VIR_NODE_MEMORY_STATS_CACHED) {
+        kibibytes += one.value;
+      }
+    }
+  }
+  return kibibytes != 0 ? kibibytes * 1024 : virNodeGetFreeMemory(conn);
+}
+
 // A virtiofsd of a system's libvirt has root's rights, and then takes no
 // idmap. The others learned to serve users with libvirt 10, and to serve
 // read-only with 11.
@@ -137,7 +160,7 @@ void Core::LearnHost() {
     learned.cpus = node.cpus;
     learned.memory = static_cast<uint64_t>(node.memory) * 1024;
   }
-  learned.memory_free = virNodeGetFreeMemory(conn);
+  learned.memory_free = FreeMemory(conn);
   PoolInfo pool;
   if (test_driver) {
     learned.accelerator = "none: the test driver runs no guest";
@@ -178,9 +201,22 @@ void Core::LearnHost() {
     host.pool = options.pool;
     host.pool_size = pool.size;
     host.pool_available = pool.available;
+    host.pool_uuid = pool.uuid;
     host.identity_file = data_dir + "/id_ed25519";
     host.uid = geteuid();
     host.gid = getegid();
+  });
+}
+
+void Core::LearnCapacity() {
+  const ConnPtr conn = connection.Get("Cannot ask for the hypervisor's memory");
+  const uint64_t free = FreeMemory(conn.get());
+  virResetLastError();
+  const PoolInfo pool = test_driver ? PoolInfo() : storage.Info();
+  catalog.ChangeHost([&](Host& host) {
+    host.memory_free = free;
+    host.pool_size = pool.size;
+    host.pool_available = pool.available;
   });
 }
 

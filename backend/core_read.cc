@@ -224,6 +224,7 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
 
   const HostPtr host = catalog.GetHost();
   Sandbox sandbox;
+  sandbox.host = options.hypervisor;
   sandbox.state = condition.state;
   sandbox.reason = condition.reason;
   sandbox.autostart = autostart != 0;

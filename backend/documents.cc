@@ -56,8 +56,8 @@ Documents::Found Documents::Newest(const std::string& prefix,
       one.text = *std::move(text);
       return one;
     } catch (const Error& error) {
-      // A newer one took its place since the listing.
-      if (error.Errno() != ENOENT) throw;
+      // A newer one took its place since the listing, or it is being made.
+      if (error.Errno() != ENOENT && error.Errno() != EBUSY) throw;
     }
   }
   return {};

@@ -160,6 +160,7 @@ void RefreshFacet(Core& core, const std::string& uuid, Facet facet) {
       Snapshots(core).Measure(uuid);
       return;
     case Facet::kNetworks:
+    case Facet::kCapacity:
       return;  // no sandbox's
   }
 }

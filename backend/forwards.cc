@@ -47,7 +47,7 @@ bool IsIpv4(const std::string& address) {
 // What QEMU forwards comes to the guest's own address: it reaches servers that
 // listen on every address there. UDP knows no other way.
 bool IsForQemu(const PortForward& rule, bool udp) {
-  if (!IsIpv4(rule.host_ip)) return false;
+  if (!IsIpv4(rule.host_ip) && rule.host_ip != kOnHypervisor) return false;
   for (const char* address : {"", "0.0.0.0", "::", "192.168.5.15"}) {
     if (rule.guest_ip == address) return true;
   }
@@ -83,10 +83,22 @@ void Add(std::vector<Forward>& forwards, const Forward& forward) {
   forwards.push_back(forward);
 }
 
+[[noreturn]] void RefuseOnHypervisor() {
+  Refuse(
+      fmt::format("hostIP '{}': from the hypervisor only QEMU leads into the "
+                  "guest, to its own address; leave guestIP, guestSocket "
+                  "and reverse out",
+                  kOnHypervisor));
+}
+
 void AddPort(Plan& plan, const PortForward& rule, bool udp, int port) {
   const int host_port = rule.host_first + port - rule.guest_first;
   if (IsForQemu(rule, udp)) {
-    Add(plan.forwards, {udp, rule.host_ip, host_port, port});
+    Add(plan.forwards,
+        {udp, rule.host_ip == kOnHypervisor ? "0.0.0.0" : rule.host_ip,
+         host_port, port});
+  } else if (rule.host_ip == kOnHypervisor) {
+    RefuseOnHypervisor();
   } else if (!udp) {
     const std::string guest_ip =
         rule.guest_ip.empty() ? "127.0.0.1" : rule.guest_ip;
@@ -118,6 +130,9 @@ void AddPorts(Plan& plan, const PortForward& rule, bool udp, Decided& decided) {
 
 void AddSocket(Plan& plan, const PortForward& rule) {
   if (rule.ignore) return;
+  if (rule.host_ip == kOnHypervisor && rule.host_socket.empty()) {
+    RefuseOnHypervisor();
+  }
   const std::string guest_ip =
       rule.guest_ip.empty() ? "127.0.0.1" : rule.guest_ip;
   plan.tunnels.push_back(

@@ -25,6 +25,7 @@
 #include "backend/images.h"
 #include "backend/libvirt_error.h"
 #include "backend/live_machine.h"
+#include "backend/move.h"
 #include "backend/provision.h"
 #include "backend/readiness.h"
 #include "backend/relay.h"
@@ -102,10 +103,17 @@ class LibvirtBackend : public Backend {
     guard.join();
   }
 
-  void Open() {
-    core_.connection.Open();
+  // With `retry` a hypervisor that cannot be reached is tried again later.
+  void Open(bool retry = false) {
+    if (retry) {
+      core_.connection.OpenOrRetry();
+    } else {
+      core_.connection.Open();
+    }
     Connection::EndUse();
   }
+
+  [[nodiscard]] MoveEnd End() { return {core_, provision_}; }
 
   void SetObserver(Observer* observer) override {
     core_.catalog.SetObserver(observer);
@@ -240,6 +248,8 @@ class LibvirtBackend : public Backend {
       reply.Guard([&] {
         if (facet == Facet::kNetworks) {
           provision_.networks().Refresh();
+        } else if (facet == Facet::kCapacity) {
+          core_.LearnCapacity();
         } else {
           RefreshFacet(core_, uuid, facet);
         }
@@ -402,6 +412,7 @@ class LibvirtBackend : public Backend {
     core_.catalog.ChangeHost([&](Host& host) {
       host.connected = false;
       host.why = why;
+      if (host.uri.empty()) host.uri = core_.connection.Uri();
       host.route = core_.connection.LastRoute().explanation;
     });
   }
@@ -441,6 +452,23 @@ class LibvirtBackend : public Backend {
 };
 
 }  // namespace
+
+std::unique_ptr<Backend> MakeLibvirt(const BackendOptions& options) {
+  return std::make_unique<LibvirtBackend>(options);
+}
+
+void MoveBetween(Backend& from, Backend& to, const std::string& uuid,
+                 const std::string& what, const Reply<Done>& reply) {
+  const MoveEnd source = dynamic_cast<LibvirtBackend&>(from).End();
+  const MoveEnd target = dynamic_cast<LibvirtBackend&>(to).End();
+  source.core.Work(uuid, what, reply, [source, target, uuid, what, reply] {
+    MoveSandbox(source, target, uuid, what, reply);
+  });
+}
+
+void OpenOrRetry(Backend& backend) {
+  dynamic_cast<LibvirtBackend&>(backend).Open(/*retry=*/true);
+}
 
 std::unique_ptr<Backend> OpenLibvirt(const BackendOptions& options) {
   auto backend = std::make_unique<LibvirtBackend>(options);

@@ -320,6 +320,15 @@ void Connection::Close() {
   old.swap(state_->idle);
 }
 
+void Connection::OpenOrRetry() {
+  try {
+    Open();
+  } catch (const Error& error) {
+    state_->listener.disconnected(error.Sentence());
+    state_->Retry(false);
+  }
+}
+
 void Connection::Open() {
   std::string uri = Uri();
   ConnPtr fresh;

@@ -56,6 +56,8 @@ class Connection {
   // The first opening, by the caller's thread. Throws Error with cause and
   // remedy; ETIMEDOUT after 20 s.
   void Open();
+  // The same, but when it fails the listener is told, and it is tried again.
+  void OpenOrRetry();
 
   // What this thread calls over, until it says EndUse; nothing of it may be
   // handed to another thread. Good for calls after the connection is replaced

@@ -8,6 +8,7 @@
 #include <future>
 #include <map>
 #include <memory>
+#include <string_view>
 #include <thread>
 
 #include "backend/connect_error.h"
@@ -68,13 +69,25 @@ class LeftBehind {
   std::map<std::string, int> count_ GUARDED_BY(mutex_);
 };
 
+// libvirt loses what an ssh complained of when that ended before it was asked
+// anything ("client socket is closed").
+bool SaysNothing() {
+  const char* message = virGetLastErrorMessage();
+  return message != nullptr &&
+         std::string_view(message).find("client socket is closed") !=
+             std::string_view::npos;
+}
+
 ConnPtr OpenNow(const std::string& uri, const std::string& given) {
-  // No credentials are asked for: there is nobody to ask.
-  virConnectAuth auth{};
-  ConnPtr connection(
-      virConnectOpenAuth(uri.empty() ? nullptr : uri.c_str(), &auth, 0));
-  if (connection == nullptr) throw ConnectError(given);
-  return connection;
+  constexpr int kTries = 5;
+  for (int tries = 1;; ++tries) {
+    // No credentials are asked for: there is nobody to ask.
+    virConnectAuth auth{};
+    ConnPtr connection(
+        virConnectOpenAuth(uri.empty() ? nullptr : uri.c_str(), &auth, 0));
+    if (connection != nullptr) return connection;
+    if (tries == kTries || !SaysNothing()) throw ConnectError(given);
+  }
 }
 
 }  // namespace

@@ -124,12 +124,29 @@ std::string Ports::Holder(const std::string& uuid, const Forward& wanted,
     }
   }
   // Ports of other machines are not to be seen.
-  if (!core_.ReachesGuests() || core_.test_driver ||
+  if (!core_.ReachesGuests() || core_.test_driver || IsElsewhere(wanted) ||
       TryToBind(wanted) != EADDRINUSE) {
     return "";
   }
   const std::string inode = InodeWith(wanted);
   return inode.empty() ? "another process" : ProcessWith(inode);
+}
+
+// CheckAddresses lets none but kOnHypervisor be all addresses.
+bool Ports::IsElsewhere(const Forward& wanted) const {
+  return core_.relayed && wanted.host_ip == "0.0.0.0";
+}
+
+void Ports::CheckAddresses(const Spec& spec, std::string_view what) const {
+  if (!core_.relayed) return;
+  for (const PortForward& rule : spec.port_forwards) {
+    if (rule.ignore || rule.host_ip != "0.0.0.0") continue;
+    throw Error(EOPNOTSUPP,
+                fmt::format("{}: the hypervisor is another machine, whose "
+                            "guests' ports ssh opens here on 127.0.0.1 alone; "
+                            "write {}:PORT for all addresses of the hypervisor",
+                            what, kOnHypervisor));
+  }
 }
 
 void Ports::CheckOne(const std::string& uuid, const Forward& wanted,
@@ -144,13 +161,15 @@ void Ports::CheckOne(const std::string& uuid, const Forward& wanted,
 
 void Ports::CheckRights(const std::string& uuid, const Forward& wanted,
                         std::string_view what) {
-  if (!core_.ReachesGuests() || core_.test_driver) return;
+  if (!core_.ReachesGuests() || core_.test_driver || IsElsewhere(wanted)) {
+    return;
+  }
   if (core_.relayed && (wanted.udp || wanted.host_ip != "127.0.0.1")) {
     throw Error(EOPNOTSUPP,
                 fmt::format("{}: the hypervisor is another machine, whose "
                             "guests' ports ssh opens here, on 127.0.0.1 and "
-                            "for TCP alone",
-                            what));
+                            "for TCP alone; {}:PORT is one of the hypervisor's",
+                            what, kOnHypervisor));
   }
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   const bool root =

@@ -35,7 +35,10 @@ class Ports {
   // shortly.
   void Check(const std::string& uuid, const std::vector<Forward>& wanted,
              const std::vector<Forward>& had, std::string_view what);
-  // The same for all that a guest is to be started with.
+  // Throws Error(EOPNOTSUPP) for addresses that a remote hypervisor's guests
+  // cannot have here.
+  void CheckAddresses(const Spec& spec, std::string_view what) const;
+  // As Check, for all that a guest is to be started with.
   void CheckStart(const std::string& uuid, const std::vector<Forward>& wanted,
                   std::string_view what);
 
@@ -49,6 +52,8 @@ class Ports {
   void Look(const std::string& uuid) EXCLUDES(mutex_);
 
  private:
+  // Opened on a hypervisor that is another machine.
+  [[nodiscard]] bool IsElsewhere(const Forward& wanted) const;
   void CheckOne(const std::string& uuid, const Forward& wanted,
                 std::string_view what);
   void CheckRights(const std::string& uuid, const Forward& wanted,

@@ -145,6 +145,30 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
   images_.Refresh();
 }
 
+void Provision::Leave(const std::string& uuid, const std::string& what) {
+  const SandboxPtr sandbox = core_.Reachable(uuid, what);
+  {
+    const DomainPtr domain = core_.Domain(uuid, what);
+    if (virDomainUndefineFlags(domain.get(),
+                               VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+                                   VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
+                                   VIR_DOMAIN_UNDEFINE_NVRAM) < 0) {
+      ThrowLibvirt(what);
+    }
+  }
+  try {
+    core_.Read(uuid);
+    layers_.DropAll(uuid);
+    const std::string& below = sandbox->origin_layer;
+    if (!below.empty() && UuidIn(below) != uuid) {
+      layers_.DropNow(UuidIn(below), {below});
+    }
+    images_.Refresh();
+  } catch (const Error& error) {
+    spdlog::warn("{}", error.Sentence());
+  }
+}
+
 void Provision::Expire(const std::string& uuid) {
   const std::string what =
       fmt::format("Cannot empty the trash of '{}'", core_.NameOf(uuid));

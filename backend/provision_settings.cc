@@ -211,6 +211,7 @@ void Provision::CheckChange(const Caller& caller, const std::string& uuid,
     ports_.Release(ports_.Reserve(uuid, spec.ssh_port, what));
   }
   const auto facts = core_.Facts(uuid);
+  ports_.CheckAddresses(spec, what);
   ports_.Check(uuid, ForwardsOf(spec, SshPortOf(spec, meta)),
                facts ? facts->forwards : std::vector<Forward>(), what);
   if (!KeepsDisk(uuid, meta) || meta.disk_volume.empty()) return;

@@ -103,7 +103,8 @@ Relay::Ports Relay::Wanted(const std::string& uuid) const {
     return ports;
   }
   for (const Forward& forward : facts->forwards) {
-    if (!forward.udp) ports.insert(forward);
+    // The others are for who is over there.
+    if (!forward.udp && forward.host_ip == "127.0.0.1") ports.insert(forward);
   }
   return ports;
 }

@@ -167,7 +167,9 @@ PoolInfo Storage::Info() {
   const PoolPtr pool = Open(connection.get(), kWhat);
   virStoragePoolInfo info;
   if (virStoragePoolGetInfo(pool.get(), &info) < 0) ThrowLibvirt(kWhat);
-  return {info.capacity, info.available};
+  char uuid[VIR_UUID_STRING_BUFLEN] = "";
+  virStoragePoolGetUUIDString(pool.get(), uuid);
+  return {info.capacity, info.available, uuid};
 }
 
 std::vector<VolumePtr> Storage::ListAll(std::string_view what) {
@@ -337,26 +339,57 @@ void Storage::WriteNew(const std::string& name, std::string_view bytes) {
   }
 }
 
+namespace {
+
+// Calls `call`, again for a while when libvirt refuses it because somebody
+// opens the volume just now to read it, as every mount does that sees a new
+// one.
+void UntilIdle(const std::string& what, const std::function<int()>& call) {
+  constexpr int kTries = 100;
+  for (int tries = 0; call() < 0; ++tries) {
+    if (!LastLibvirtErrorIs(VIR_ERR_OPERATION_INVALID) || tries == kTries) {
+      ThrowLibvirt(what);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+void Receive(virConnectPtr connection, virStorageVolPtr volume, uint64_t offset,
+             uint64_t length, const std::string& what,
+             const std::function<void(std::string_view)>& sink) {
+  const StreamPtr stream(virStreamNew(connection, 0));
+  if (stream == nullptr ||
+      virStorageVolDownload(volume, stream.get(), offset, length, 0) < 0) {
+    ThrowLibvirt(what);
+  }
+  std::string chunk(kChunk, '\0');
+  for (;;) {
+    const int got = virStreamRecv(stream.get(), chunk.data(), chunk.size());
+    if (got < 0) ThrowStream(connection, what);
+    if (got == 0) break;
+    sink(std::string_view(chunk).substr(0, static_cast<size_t>(got)));
+  }
+  if (virStreamFinish(stream.get()) < 0) ThrowStream(connection, what);
+}
+
+}  // namespace
+
 std::string Storage::Read(const std::string& name, uint64_t offset,
                           uint64_t length) {
   const std::string what = fmt::format("Cannot read volume '{}'", name);
   const ConnPtr connection = connection_.Get(what);
-  const VolumePtr volume = Lookup(name, what);
-  const StreamPtr stream(virStreamNew(connection.get(), 0));
-  if (stream == nullptr || virStorageVolDownload(volume.get(), stream.get(),
-                                                 offset, length, 0) < 0) {
-    ThrowLibvirt(what);
-  }
   std::string bytes;
-  std::string chunk(kChunk, '\0');
-  for (;;) {
-    const int got = virStreamRecv(stream.get(), chunk.data(), chunk.size());
-    if (got < 0) ThrowStream(connection.get(), what);
-    if (got == 0) break;
-    bytes.append(chunk, 0, got);
-  }
-  if (virStreamFinish(stream.get()) < 0) ThrowStream(connection.get(), what);
+  Receive(connection.get(), Lookup(name, what).get(), offset, length, what,
+          [&](std::string_view part) { bytes += part; });
   return bytes;
+}
+
+void Storage::Download(const std::string& name,
+                       const std::function<void(std::string_view)>& sink) {
+  const std::string what = fmt::format("Cannot read volume '{}'", name);
+  const ConnPtr connection = connection_.Own(what);
+  Receive(connection.get(), Lookup(connection.get(), name, what).get(), 0, 0,
+          what, sink);
 }
 
 void Storage::Delete(const std::string& name) {
@@ -368,7 +401,7 @@ void Storage::Delete(const std::string& name) {
     if (LastLibvirtErrorIs(VIR_ERR_NO_STORAGE_VOL)) return;
     ThrowLibvirt(what);
   }
-  if (virStorageVolDelete(volume.get(), 0) < 0) ThrowLibvirt(what);
+  UntilIdle(what, [&] { return virStorageVolDelete(volume.get(), 0); });
 }
 
 void Storage::Resize(const std::string& name, uint64_t capacity) {
@@ -388,11 +421,11 @@ std::unique_ptr<VolumeUpload> Storage::UploadOver(ConnPtr connection,
                                                   std::string what) {
   const VolumePtr volume = Lookup(connection.get(), name, what);
   StreamPtr stream(virStreamNew(connection.get(), 0));
-  if (stream == nullptr ||
-      virStorageVolUpload(volume.get(), stream.get(), 0, 0,
-                          VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM) < 0) {
-    ThrowLibvirt(what);
-  }
+  if (stream == nullptr) ThrowLibvirt(what);
+  UntilIdle(what, [&] {
+    return virStorageVolUpload(volume.get(), stream.get(), 0, 0,
+                               VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM);
+  });
   return std::make_unique<VolumeUpload>(std::move(connection),
                                         std::move(stream), std::move(what));
 }

@@ -27,6 +27,7 @@ struct Volume {
 struct PoolInfo {
   uint64_t size = 0;
   uint64_t available = 0;
+  std::string uuid;
 };
 
 // A volume being filled, front to back, over a libvirt stream on a connection
@@ -89,6 +90,9 @@ class Storage {
   // Up to `length` bytes from `offset`; 0 is all.
   [[nodiscard]] std::string Read(const std::string& name, uint64_t offset,
                                  uint64_t length);
+  // All of it in pieces, on a connection of its own.
+  void Download(const std::string& name,
+                const std::function<void(std::string_view)>& sink);
   // A volume that is not there is no error.
   void Delete(const std::string& name);
   void Resize(const std::string& name, uint64_t capacity);

@@ -218,7 +218,7 @@ void DocumentFile::Open(const Caller& caller, int flags,
 }
 
 RowDocument::RowDocument(TreePtr tree, const Row& row, const std::string& uuid)
-    : RowDocument(std::move(tree), row, RowKey(row, uuid), uuid) {}
+    : RowDocument(tree, row, RowKey(*tree, row, uuid), uuid) {}
 
 struct stat RowDocument::Stat(const Caller& reader) {
   const View view = ViewFor(reader);

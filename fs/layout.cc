@@ -46,7 +46,7 @@ const Row kRows[] = {
     {kHost, "audit", 0444, kLog, nullptr, nullptr, kLastEvent,
      "who changed what through this mount; tail -f follows", true},
     {kHost, "capacity", 0444, kValue, show::Capacity, nullptr, kConnected,
-     "cpus, memory and pool of the hypervisor"},
+     "cpus, memory and pool of the hypervisor", false, Facet::kCapacity},
     {kHost, "defaults.yaml", 0644, kDocument, show::Defaults, store::Defaults,
      kDefaults, "what a sandbox gets where its config.yaml is silent"},
     {kHost, "override.yaml", 0644, kDocument, show::Overrides, store::Overrides,
@@ -70,8 +70,25 @@ const Row kRows[] = {
      "libvirt's networks: mkdir makes one, rmdir removes it"},
     {kHost, "templates", 0755, kDirectory, nullptr, nullptr, kConnected,
      "texts to stand on: base: template:NAME is NAME.yaml here"},
+    {kHost, "hosts", 0755, kDirectory, nullptr, nullptr, kConnected,
+     "with -o hosts: each of the hypervisors; what .host has is the first's"},
     {kHost, "trash", 0755, kDirectory, nullptr, nullptr, kConnected,
      "what rmdir took: mv takes it back, rmdir is final"},
+
+    {kHypervisor, "uri", 0644, kValue, show::Uri, store::Uri, kConnected,
+     "its libvirt URI"},
+    {kHypervisor, "uri.explain", 0444, kValue, show::UriExplain, nullptr,
+     kConnected, "how that URI is reached"},
+    {kHypervisor, "connection", 0444, kValue, show::Connection, nullptr,
+     kConnected, "connected or disconnected, since when, why", true},
+    {kHypervisor, "capacity", 0444, kValue, show::Capacity, nullptr, kConnected,
+     "its cpus, memory and pool", false, Facet::kCapacity},
+    {kHypervisor, "images", 0755, kDirectory, nullptr, nullptr, kConnected,
+     "its base images"},
+    {kHypervisor, "disks", 0755, kDirectory, nullptr, nullptr, kConnected,
+     "its additional disks"},
+    {kHypervisor, "networks", 0755, kDirectory, nullptr, nullptr, kConnected,
+     "its networks"},
 
     {kNetwork, "config.yaml", 0644, kDocument, show::NetworkConfig,
      store::NetworkConfig, kConnected,
@@ -129,6 +146,8 @@ const Row kRows[] = {
      "what happened to it, a line each", true},
     {kSandbox, "usage", 0444, kValue, show::UsageText, nullptr, kState,
      "counters: cpu, memory, disk, network", false, Facet::kUsage},
+    {kSandbox, "host", 0666, kValue, show::HostName, store::HostName, kUsed,
+     "the hypervisor it is on; with several write another to move it"},
     {kSandbox, "ssh_port", 0666, kValue, show::SshPort, store::SshPort, kConfig,
      "port of 127.0.0.1 that leads to its ssh"},
     {.dir = kSandbox,
@@ -225,8 +244,8 @@ std::span<const Row> Range(DirKind dir) {
 }  // namespace
 
 std::span<const Row> Rows(DirKind dir) {
-  static const std::array<std::span<const Row>, 6> kRanges = {
-      Range(kRoot),    Range(kHost),     Range(kNetwork),
+  static const std::array<std::span<const Row>, 7> kRanges = {
+      Range(kRoot),    Range(kHost),     Range(kHypervisor), Range(kNetwork),
       Range(kSandbox), Range(kSnapshot), Range(kJob)};
   return kRanges[static_cast<std::size_t>(dir)];
 }

@@ -46,7 +46,15 @@ struct Change {
 using Show = std::string (*)(const View& view);
 using Store = void (*)(const Change& change, Reply<Done> reply);
 
-enum class DirKind { kRoot, kHost, kNetwork, kSandbox, kSnapshot, kJob };
+enum class DirKind {
+  kRoot,
+  kHost,
+  kHypervisor,
+  kNetwork,
+  kSandbox,
+  kSnapshot,
+  kJob
+};
 
 enum class Form {
   kValue,      // rendered at open; a line is a command

@@ -8,12 +8,17 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
+#include <memory>
 #include <new>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "backend/egress/proxy.h"
+#include "backend/fleet.h"
 #include "backend/libvirt_backend.h"
 #include "backend/mount/server.h"
 #include "backend/util/error.h"
@@ -78,6 +83,17 @@ BackendOptions BackendOptionsOf(const Options& options) {
   return backend;
 }
 
+std::vector<Hypervisor> HypervisorsOf(const Options& options) {
+  std::ifstream file(options.hosts);
+  std::ostringstream text;
+  if (!(text << file.rdbuf())) {
+    throw Error(file.is_open() ? EINVAL : ENOENT,
+                fmt::format("Cannot use '{}': it cannot be read, or is empty",
+                            options.hosts));
+  }
+  return ReadHypervisors(options.hosts, text.str());
+}
+
 SessionOptions SessionOptionsOf(const Options& options, const std::string& dir,
                                 const std::string& source) {
   SessionOptions session;
@@ -91,14 +107,20 @@ SessionOptions SessionOptionsOf(const Options& options, const std::string& dir,
   return session;
 }
 
+std::unique_ptr<Backend> OpenBackend(const Options& options) {
+  if (options.hosts.empty()) return OpenLibvirt(BackendOptionsOf(options));
+  return OpenFleet(HypervisorsOf(options), BackendOptionsOf(options));
+}
+
 // The life of the process that serves the mount.
 void Serve(const Options& options, const std::string& dir, StartUp& start_up) {
   // libvirt writes to its socket without a care for who still reads.
   std::signal(SIGPIPE, SIG_IGN);
   StartLog({options.LogTarget(), options.log_level});
-  const auto backend = OpenLibvirt(BackendOptionsOf(options));
-  const std::string source =
-      options.uri.empty() ? backend->GetHost()->uri : options.uri;
+  const auto backend = OpenBackend(options);
+  const std::string source = !options.hosts.empty() ? options.hosts
+                             : options.uri.empty()  ? backend->GetHost()->uri
+                                                    : options.uri;
   // Connecting takes a while, in which another may have mounted; and only now
   // is libvirt's default known.
   (void)ResolveMountPoint(dir, source);
@@ -112,10 +134,15 @@ void Serve(const Options& options, const std::string& dir, StartUp& start_up) {
 
 int Run(const Options& options) {
   RequireFuse();
-  const std::string dir = ResolveMountPoint(options.dir, options.uri);
+  const std::string dir = ResolveMountPoint(
+      options.dir, options.hosts.empty() ? options.uri : options.hosts);
   if (options.check) {
-    fmt::print("sbxfs: would mount '{}' on '{}'\n",
-               options.uri.empty() ? "libvirt's default" : options.uri, dir);
+    std::string what = options.uri.empty() ? "libvirt's default" : options.uri;
+    if (!options.hosts.empty()) {
+      (void)HypervisorsOf(options);
+      what = options.hosts;
+    }
+    fmt::print("sbxfs: would mount '{}' on '{}'\n", what, dir);
     return 0;
   }
   StartUp start_up = StartUp::Fork(options.foreground);

@@ -32,6 +32,7 @@ enum Key : int {
   kGroup,
   kSshConfig,
   kInsecureTcp,
+  kHosts,
   kAllowOther,
   kReadOnly,
   kReadWrite,
@@ -57,7 +58,7 @@ constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("start", kStart), FUSE_OPT_KEY("all", kAll),
     FUSE_OPT_KEY("pool=", kPool), FUSE_OPT_KEY("group=", kGroup),
     FUSE_OPT_KEY("ssh_config=", kSshConfig),
-    FUSE_OPT_KEY("insecure_tcp", kInsecureTcp),
+    FUSE_OPT_KEY("insecure_tcp", kInsecureTcp), FUSE_OPT_KEY("hosts=", kHosts),
     FUSE_OPT_KEY("allow_other", kAllowOther), FUSE_OPT_KEY("ro", kReadOnly),
     FUSE_OPT_KEY("rw", kReadWrite), FUSE_OPT_KEY("sloppy", kSloppy),
     FUSE_OPT_KEY("remount", kRemount),
@@ -219,6 +220,10 @@ void Take(Parser& parser, int key, std::string_view word) {
     case kInsecureTcp:
       options.insecure_tcp = true;
       break;
+    case kHosts:
+      SetText(parser, word, options.hosts);
+      options.hosts = std::filesystem::absolute(options.hosts);
+      break;
     case kAllowOther:
       options.allow_other = true;
       break;
@@ -306,6 +311,13 @@ void CheckTogether(Parser& parser) {
   if (!parser.group.empty() && !options.allow_other) {
     Fail(parser, parser.group,
          "without allow_other nobody else gets in; add allow_other");
+  }
+  if (!options.hosts.empty() && !options.uri.empty() &&
+      options.uri != options.hosts) {
+    Fail(parser, fmt::format("hosts={}", options.hosts),
+         fmt::format("the URI '{}' names another hypervisor; put it into the "
+                     "file",
+                     options.uri));
   }
   if (options.log == "stderr" && !options.foreground && !options.check) {
     Fail(parser, "log=stderr",
@@ -401,6 +413,8 @@ Options after -o:
   all                   show virtual machines made by others too
   pool=NAME             storage pool for disks and images (sbxfs)
   ssh_config=FILE       with qemu+ssh: look up host, port, user and key there
+  hosts=FILE            in the place of URI: several hypervisors, a line NAME
+                        URI for each
   insecure_tcp          allow qemu+tcp, which has no encryption and no password
   start_timeout=TIME    how long a start may take (600)
   stop_timeout=TIME     how long a guest may take to shut down (60)

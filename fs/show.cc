@@ -87,6 +87,11 @@ std::string Ready(const View& view) {
 
 std::string Progress(const View& view) { return Line(view.sandbox->progress); }
 
+std::string HostName(const View& view) {
+  // With one hypervisor nobody has named it.
+  return Line(view.sandbox->host.empty() ? view.host->uri : view.sandbox->host);
+}
+
 std::string SandboxError(const View& view) {
   std::string text = view.tree.errors.OfSandbox(view.sandbox->uuid);
   // The book is this mount's; a refused text is known to all.
@@ -160,6 +165,8 @@ std::string DomainXml(const View& view) {
 std::string List(const View& view) {
   std::vector<std::vector<std::string>> rows = {
       {"NAME", "STATE", "IP", "PORT", "CPUS", "MEMORY", "DISK", " AGE"}};
+  const bool several = !view.tree.backend.Members().empty();
+  if (several) rows.front().insert(rows.front().begin() + 1, "HOST");
   Access access(view.reader);
   for (const auto& sandbox : view.tree.backend.List()) {
     if (!access.MayUse(*sandbox)) continue;
@@ -171,6 +178,7 @@ std::string List(const View& view) {
          std::to_string(sandbox->cpus), FormatSize(sandbox->memory),
          FormatSize(sandbox->disk),
          view.steady ? "" : fmt::format("{:>4}", Age(sandbox->created))});
+    if (several) rows.back().insert(rows.back().begin() + 1, sandbox->host);
   }
   return Table(rows);
 }

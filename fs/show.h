@@ -25,6 +25,7 @@ std::string Ready(const View& view);
 std::string Progress(const View& view);
 std::string SandboxError(const View& view);
 std::string UsageText(const View& view);
+std::string HostName(const View& view);
 std::string SshPort(const View& view);
 std::string SshConfig(const View& view);
 std::string AuthorizedKeys(const View& view);

@@ -66,6 +66,10 @@ void Description(const Change& change, Reply<Done> reply) {
   Set(change, Setting::kDescription, std::string(Trim(change.text)),
       std::move(reply));
 }
+void HostName(const Change& change, Reply<Done> reply) {
+  change.tree.backend.SetHost(change.caller, change.sandbox->uuid,
+                              std::string(Trim(change.text)), std::move(reply));
+}
 void SshPort(const Change& change, Reply<Done> reply) {
   SetValue(change, Setting::kSshPort, "ssh_port", std::move(reply));
 }

@@ -14,6 +14,7 @@ void Disk(const Change& change, Reply<Done> reply);
 void Description(const Change& change, Reply<Done> reply);
 void Autostart(const Change& change, Reply<Done> reply);
 void Status(const Change& change, Reply<Done> reply);
+void HostName(const Change& change, Reply<Done> reply);
 void SshPort(const Change& change, Reply<Done> reply);
 void AuthorizedKeys(const Change& change, Reply<Done> reply);
 void Commit(const Change& change, Reply<Done> reply);

@@ -41,8 +41,8 @@ LineLogPtr LogOf(const View& view, const Row& row) {
                                               : std::string());
 }
 
-std::string RowKey(const Row& row, const std::string& uuid) {
-  return (uuid.empty() ? ".host" : uuid) + '/' + std::string(row.name);
+std::string RowKey(const Tree& tree, const Row& row, const std::string& uuid) {
+  return (uuid.empty() ? tree.options.at : uuid + '/') + std::string(row.name);
 }
 
 void CheckWritable(const View& view, const Row& row) {

@@ -11,13 +11,14 @@
 namespace sbxfs {
 
 // The key of a row's node.
-[[nodiscard]] std::string RowKey(const Row& row, const std::string& uuid);
+[[nodiscard]] std::string RowKey(const Tree& tree, const Row& row,
+                                 const std::string& uuid);
 
 // A file of the table that is no document; those that are logs go on growing.
 class TextFile : public ValueFile {
  public:
   TextFile(TreePtr tree, const Row& row, const std::string& uuid)
-      : TextFile(std::move(tree), row, RowKey(row, uuid), uuid) {}
+      : TextFile(tree, row, RowKey(*tree, row, uuid), uuid) {}
 
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
   void FreshStat(const Caller& reader, Reply<struct stat> reply) override;

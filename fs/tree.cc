@@ -164,6 +164,21 @@ View Tree::ViewFor(const Caller& reader, const std::string& uuid) {
   return view;
 }
 
+std::shared_ptr<Tree> Tree::Of(const std::string& hypervisor) {
+  Backend* const member = backend.Member(hypervisor);
+  if (member == nullptr) return nullptr;
+  MutexLock lock(mutex_);
+  auto& tree = members_[hypervisor];
+  if (!tree) {
+    TreeOptions own = options;
+    own.at = ".host/hosts/" + hypervisor + '/';
+    tree = std::make_shared<Tree>(*member, std::move(own), *timer_, changed_,
+                                  gone_);
+    if (closed_) tree->Close();
+  }
+  return tree;
+}
+
 void Tree::Retire(const std::string& key) {
   std::string below = key;
   if (below.ends_with('/')) below.pop_back();
@@ -178,10 +193,13 @@ void Tree::Audit(LogLine line) {
 }
 
 void Tree::Close() {
+  std::map<std::string, std::shared_ptr<Tree>> members;
   {
     MutexLock lock(mutex_);
     closed_ = true;
+    members = members_;
   }
+  for (const auto& [name, tree] : members) tree->Close();
   passing.Clear();
 }
 

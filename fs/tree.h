@@ -26,6 +26,8 @@ struct TreeOptions {
   gid_t gid = 0;
   bool allow_other = false;
   std::optional<gid_t> group;  // with allow_other: who may make sandboxes
+  // The key of the directory of what is the hypervisor's.
+  std::string at = ".host/";
 };
 
 // Remembers for a while that a process did something to a thing.
@@ -139,6 +141,10 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
   // Throws Error(ENOENT) when the sandbox is gone; `uuid` empty: .host.
   [[nodiscard]] View ViewFor(const Caller& reader, const std::string& uuid);
 
+  // Of one of several hypervisors alone, below .host/hosts; null for no name.
+  [[nodiscard]] std::shared_ptr<Tree> Of(const std::string& hypervisor)
+      EXCLUDES(mutex_);
+
   // The object of that key, and those below it, are gone.
   void Retire(const std::string& key) EXCLUDES(mutex_);
 
@@ -160,6 +166,7 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
   bool closed_ GUARDED_BY(mutex_) = false;
   std::map<std::string, std::chrono::steady_clock::time_point> done_
       GUARDED_BY(mutex_);
+  std::map<std::string, std::shared_ptr<Tree>> members_ GUARDED_BY(mutex_);
   Timer* timer_ GUARDED_BY(mutex_);
   std::function<void()> changed_ GUARDED_BY(mutex_);
   std::function<void(const std::string&)> gone_ GUARDED_BY(mutex_);

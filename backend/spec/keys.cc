@@ -144,6 +144,13 @@ constexpr SpecKey kRootKeys[] = {
     {"env", kText, ReadEnv},
     {"firmware", kText, ReadKeysOf<kFirmwareKeys>},
     {"guestInstallPrefix", kText, CheckText},
+    {"host", kText,
+     [](const Value& value, Spec&) {
+       // The making of a sandbox looks at it, and nothing later.
+       constexpr char kAllowed[] = "the name of a hypervisor in .host/hosts";
+       const std::string name = value.Text(kAllowed);
+       if (name.empty() || !Consists(name, "-")) throw value.Wrong(kAllowed);
+     }},
     {"hostResolver", kText, ReadKeysOf<kHostResolverKeys>},
     {"images", kText, ReadImages},
     {"maxCPUs", kPlain,

@@ -80,7 +80,9 @@ constexpr Key<PortRule> kRuleKeys[] = {
      }},
     {"hostIP", kText,
      [](const Value& v, PortRule& rule) {
-       rule.forward.host_ip = ReadAddress(v);
+       rule.forward.host_ip = v.Text() == kOnHypervisor
+                                  ? std::string(kOnHypervisor)
+                                  : ReadAddress(v);
      }},
     {"hostPort", kPlain,
      [](const Value& v, PortRule& rule) { rule.host_port = ReadPort(v); }},

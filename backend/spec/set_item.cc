@@ -46,7 +46,7 @@ std::optional<HostPorts> ParseHostPorts(std::string_view text) {
     } else if (address.find(':') != address.npos) {
       return std::nullopt;
     }
-    if (!IsAddress(address)) return std::nullopt;
+    if (!IsAddress(address) && address != kOnHypervisor) return std::nullopt;
     host.address = address;
     text.remove_prefix(colon + 1);
   }

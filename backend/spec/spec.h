@@ -67,9 +67,13 @@ struct Probe {
 };
 
 // A rule of portForwards; the first that fits a guest port decides.
+// The hostIP of a port that opens on the hypervisor, on all its addresses.
+inline constexpr std::string_view kOnHypervisor = "@hv";
+
 struct PortForward {
   std::string guest_ip;  // empty: 127.0.0.1 and 0.0.0.0, as in Lima
   bool guest_ip_must_be_zero = false;
+  // Of the machine that mounted the tree, or kOnHypervisor.
   std::string host_ip = "127.0.0.1";
   int guest_first = 1, guest_last = 65535;
   int host_first = 1, host_last = 65535;

@@ -17,8 +17,6 @@
 namespace sbxfs {
 namespace {
 
-constexpr char kDir[] = ".host/disks/";
-
 std::optional<ExtraDisk> FindDisk(const Host& host, const std::string& name) {
   const auto found =
       std::find_if(host.disks.begin(), host.disks.end(),
@@ -30,8 +28,8 @@ std::optional<ExtraDisk> FindDisk(const Host& host, const std::string& name) {
 // A disk, or a new file that is to become one.
 class DiskFile : public EntryFile {
  public:
-  DiskFile(TreePtr tree, const std::string& name)
-      : EntryFile(std::move(tree), kDir, name, "") {}
+  DiskFile(const TreePtr& tree, const std::string& name)
+      : EntryFile(tree, tree->options.at + "disks/", name, "") {}
 
   struct stat Stat(const Caller& reader) override {
     const View view = ViewFor(reader);
@@ -92,7 +90,7 @@ std::vector<Dir::Entry> DisksDir::List(const Caller&) {
 void DisksDir::Unlink(const Caller& caller, const std::string& name,
                       Reply<Done> reply) {
   // `rm -r .host` was refused a file of it just before.
-  CheckRefused(*tree_, caller, ".host/", name);
+  CheckRefused(*tree_, caller, tree_->options.at, name);
   const bool passing = tree_->passing.Remove(key, name);
   if (FindDisk(*tree_->backend.GetHost(), name)) {
     tree_->backend.RemoveDisk(caller, name, std::move(reply));

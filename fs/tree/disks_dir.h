@@ -10,7 +10,7 @@ namespace sbxfs {
 class DisksDir : public Dir {
  public:
   explicit DisksDir(TreePtr tree)
-      : Dir(".host/disks/", ""), tree_(std::move(tree)) {}
+      : Dir(tree->options.at + "disks/", ""), tree_(std::move(tree)) {}
 
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
   [[nodiscard]] NodePtr Lookup(const Caller& caller,

@@ -14,24 +14,65 @@
 #include "fs/tree/templates_dir.h"
 
 namespace sbxfs {
+namespace {
+
+// What each hypervisor has.
+NodePtr OwnDir(const TreePtr& tree, const Row& row) {
+  if (row.name == "disks") return std::make_shared<DisksDir>(tree);
+  if (row.name == "images") return std::make_shared<ImagesDir>(tree);
+  if (row.name == "networks") return std::make_shared<NetworksDir>(tree);
+  return nullptr;
+}
+
+}  // namespace
 
 struct stat HostDir::Stat(const Caller&) {
   struct stat stat =
       OwnStat(*tree_, S_IFDIR | 0755, tree_->backend.GetHost()->since);
-  stat.st_nlink = 7;
+  stat.st_nlink = tree_->backend.Members().empty() ? 7 : 8;
   return stat;
 }
 
 NodePtr HostDir::SubDir(const Row& row) {
-  if (row.name == "disks") return std::make_shared<DisksDir>(tree_);
-  if (row.name == "images") return std::make_shared<ImagesDir>(tree_);
-  if (row.name == "networks") return std::make_shared<NetworksDir>(tree_);
   if (row.name == "templates") {
     return std::make_shared<TemplatesDir>(tree_, "");
   }
   if (row.name == "trash") return std::make_shared<TrashDir>(tree_);
-  return nullptr;
+  if (row.name == "hosts") {
+    if (tree_->backend.Members().empty()) return nullptr;
+    return std::make_shared<HostsDir>(tree_);
+  }
+  return OwnDir(tree_, row);
 }
+
+struct stat HostsDir::Stat(const Caller&) {
+  struct stat stat =
+      OwnStat(*tree_, S_IFDIR | 0755, tree_->backend.GetHost()->since);
+  stat.st_nlink += tree_->backend.Members().size();
+  return stat;
+}
+
+NodePtr HostsDir::Lookup(const Caller&, const std::string& name) {
+  const TreePtr own = tree_->Of(name);
+  return own ? std::make_shared<HypervisorDir>(own) : nullptr;
+}
+
+std::vector<Dir::Entry> HostsDir::List(const Caller& reader) {
+  std::vector<Entry> entries;
+  for (const auto& name : tree_->backend.Members()) {
+    entries.push_back({name, Lookup(reader, name)});
+  }
+  return entries;
+}
+
+struct stat HypervisorDir::Stat(const Caller&) {
+  struct stat stat =
+      OwnStat(*tree_, S_IFDIR | 0755, tree_->backend.GetHost()->since);
+  stat.st_nlink = 5;
+  return stat;
+}
+
+NodePtr HypervisorDir::SubDir(const Row& row) { return OwnDir(tree_, row); }
 
 struct stat TrashDir::Stat(const Caller&) {
   Time time = tree_->backend.GetHost()->since;

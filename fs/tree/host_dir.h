@@ -17,6 +17,34 @@ class HostDir : public FurnishedDir {
   NodePtr SubDir(const Row& row) override;
 };
 
+// .host/hosts: each of several hypervisors.
+class HostsDir : public Dir {
+ public:
+  explicit HostsDir(TreePtr tree)
+      : Dir(".host/hosts/", ""), tree_(std::move(tree)) {}
+
+  [[nodiscard]] struct stat Stat(const Caller& reader) override;
+  [[nodiscard]] NodePtr Lookup(const Caller& caller,
+                               const std::string& name) override;
+  [[nodiscard]] std::vector<Entry> List(const Caller& reader) override;
+
+ private:
+  const TreePtr tree_;
+};
+
+// One of them.
+class HypervisorDir : public FurnishedDir {
+ public:
+  // `tree`: Tree::Of it.
+  explicit HypervisorDir(const TreePtr& tree)
+      : FurnishedDir(tree, DirKind::kHypervisor, tree->options.at, "") {}
+
+  [[nodiscard]] struct stat Stat(const Caller& reader) override;
+
+ protected:
+  NodePtr SubDir(const Row& row) override;
+};
+
 // .host/trash: what rmdir took. rmdir here is final.
 class TrashDir : public Dir {
  public:

@@ -17,7 +17,9 @@ namespace {
 // close(2) cannot be interrupted, and an image may have to be converted.
 constexpr std::chrono::minutes kFinishLimit{10};
 
-std::string Key(const std::string& name) { return ".host/images/" + name; }
+std::string Key(const Tree& tree, const std::string& name) {
+  return tree.options.at + "images/" + name;
+}
 
 std::optional<Image> FindImage(const Tree& tree, const std::string& name) {
   for (const Image& image : tree.backend.GetHost()->images) {
@@ -44,7 +46,9 @@ class OpenImage : public OpenFile {
 class ImageFile : public File {
  public:
   ImageFile(TreePtr tree, std::string name)
-      : File(Key(name), ""), tree_(std::move(tree)), name_(std::move(name)) {}
+      : File(Key(*tree, name), ""),
+        tree_(std::move(tree)),
+        name_(std::move(name)) {}
 
   struct stat Stat(const Caller&) override {
     const auto image = FindImage(*tree_, name_);
@@ -113,7 +117,7 @@ class UploadingFile : public ImageFile {
   // The kernel may know this node long after it was closed; what the writer
   // leaves unfinished goes with the writer.
   void Ended() EXCLUDES(mutex_) {
-    tree_->passing.Remove(".host/images/", name_, this);
+    tree_->passing.Remove(Key(*tree_, ""), name_, this);
     std::shared_ptr<ImageWriter> writer;  // freed outside the lock
     MutexLock lock(mutex_);
     writer_.swap(writer);
@@ -264,7 +268,7 @@ std::vector<Dir::Entry> ImagesDir::List(const Caller&) {
 void ImagesDir::Unlink(const Caller& caller, const std::string& name,
                        Reply<Done> reply) {
   // `rm -r .host` was refused a file of it just before.
-  CheckRefused(*tree_, caller, ".host/", name);
+  CheckRefused(*tree_, caller, tree_->options.at, name);
   if (!FindImage(*tree_, name)) {
     throw Error(EBUSY, fmt::format("Cannot remove image '{}': it is still "
                                    "being uploaded; stop that",

@@ -10,7 +10,7 @@ namespace sbxfs {
 class ImagesDir : public Dir {
  public:
   explicit ImagesDir(TreePtr tree)
-      : Dir(".host/images/", ""), tree_(std::move(tree)) {}
+      : Dir(tree->options.at + "images/", ""), tree_(std::move(tree)) {}
 
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
   [[nodiscard]] NodePtr Lookup(const Caller& caller,

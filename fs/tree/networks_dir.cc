@@ -13,8 +13,8 @@
 namespace sbxfs {
 namespace {
 
-std::string KeyOf(const std::string& name) {
-  return ".host/networks/" + name + '/';
+std::string KeyOf(const Tree& tree, const std::string& name) {
+  return tree.options.at + "networks/" + name + '/';
 }
 
 const Network* FindNetwork(const Host& host, const std::string& name) {
@@ -38,9 +38,8 @@ View NetworkView(View view, const std::string& name) {
 template <typename RowFile>
 class NetworkFile : public RowFile {
  public:
-  NetworkFile(TreePtr tree, const Row& row, std::string network)
-      : RowFile(std::move(tree), row, KeyOf(network) + std::string(row.name),
-                ""),
+  NetworkFile(const TreePtr& tree, const Row& row, std::string network)
+      : RowFile(tree, row, KeyOf(*tree, network) + std::string(row.name), ""),
         network_(std::move(network)) {}
 
   [[nodiscard]] View ViewFor(const Caller& reader) override {
@@ -96,17 +95,17 @@ void NetworksDir::RemoveDir(const Caller& caller, const std::string& name,
                 fmt::format("Cannot remove network '{}': there is none", name));
   }
   // `rm -r` was refused a file of it just before.
-  CheckRefused(*tree_, caller, ".host/", name);
-  CheckRefused(*tree_, caller, KeyOf(name), name);
+  CheckRefused(*tree_, caller, tree_->options.at, name);
+  CheckRefused(*tree_, caller, KeyOf(*tree_, name), name);
   tree_->backend.RemoveNetwork(
       caller, name, reply.Then<Done>([tree = tree_, name](Done done) {
-        tree->Retire(KeyOf(name));
+        tree->Retire(KeyOf(*tree, name));
         return done;
       }));
 }
 
-NetworkDir::NetworkDir(TreePtr tree, const std::string& name)
-    : FurnishedDir(std::move(tree), DirKind::kNetwork, KeyOf(name), ""),
+NetworkDir::NetworkDir(const TreePtr& tree, const std::string& name)
+    : FurnishedDir(tree, DirKind::kNetwork, KeyOf(*tree, name), ""),
       name_(name) {}
 
 struct stat NetworkDir::Stat(const Caller& reader) {

@@ -15,7 +15,7 @@ namespace sbxfs {
 class NetworksDir : public Dir {
  public:
   explicit NetworksDir(TreePtr tree)
-      : Dir(".host/networks/", ""), tree_(std::move(tree)) {}
+      : Dir(tree->options.at + "networks/", ""), tree_(std::move(tree)) {}
 
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
   [[nodiscard]] NodePtr Lookup(const Caller& caller,
@@ -33,7 +33,7 @@ class NetworksDir : public Dir {
 // One of them.
 class NetworkDir : public FurnishedDir {
  public:
-  NetworkDir(TreePtr tree, const std::string& name);
+  NetworkDir(const TreePtr& tree, const std::string& name);
 
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
 

@@ -81,6 +81,19 @@ TEST_F(FarTest, ItsPortsMountsAndSshAreHere) {
     return RunProgram({"curl", "-sf", "http://127.0.0.1:18080/hostname"})
                .status == 7;
   }));
+  // Or one of the hypervisor's, for those over there.
+  EXPECT_EQ(WriteText(Box() / "ports/3000", "0.0.0.0:18080\n", O_CREAT).error,
+            EOPNOTSUPP);
+  ASSERT_EQ(WriteText(Box() / "ports/3000", "@hv:18080\n", O_CREAT), Verdict{})
+      << ReadText(Box() / "error");
+  EXPECT_EQ(ReadText(Box() / "ports/3000"), "@hv:18080\n");
+  EXPECT_TRUE(Eventually([this] {
+    return far_->Run("curl -sf http://127.0.0.1:18080/hostname").out ==
+           "lima-box\n";
+  }));
+  EXPECT_NE(far_->Run("ss -Hltn").out.find("0.0.0.0:18080"), std::string::npos);
+  EXPECT_EQ(
+      RunProgram({"curl", "-sf", "http://127.0.0.1:18080/hostname"}).status, 7);
   // The way to it is found again when the hypervisor's sshd was away.
   mount_->ExpectLoggedErrors();
   far_->KillSshd();

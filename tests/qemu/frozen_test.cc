@@ -266,6 +266,7 @@ TEST_F(FrozenTest, UnmountingDoesNotWaitForIt) {
     fmt::print("ended after {} ms\n", Milliseconds(Clock::now() - before));
   }
   mount_->Ended();
+  NeedLibvirtd();
   mount_->Start();
   EXPECT_TRUE(Becomes("other", "stopped"));
 }

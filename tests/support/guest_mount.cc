@@ -342,6 +342,17 @@ void StartLibvirtd() {
   }));
 }
 
+void NeedLibvirtd() {
+  const auto answers = [] {
+    return RunProgram({"virsh", "-c", kUri, "version"}).status == 0;
+  };
+  // It may be about to end.
+  std::this_thread::sleep_for(500ms);
+  if (answers()) return;
+  std::printf("libvirtd ended by itself\n");
+  StartLibvirtd();
+}
+
 void Identities::Add(const stdfs::path& box) {
   const std::string xml = ReadText(box / "domain.xml");
   macs.insert(xml.substr(xml.find(",mac=52:54:00:"), 22));

@@ -122,6 +122,9 @@ class GuestMount {
 // kill -9; its guests and virtlogd are none of its children's and run on.
 void KillLibvirtd();
 void StartLibvirtd();
+// Starts it unless it answers: libvirtd 9.0 sometimes ends by a use after free
+// in its event loop when clients went while it was stopped.
+void NeedLibvirtd();
 
 // What sbxfs might leave behind: domains, volumes, listening ports.
 struct World {

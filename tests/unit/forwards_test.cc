@@ -1,5 +1,6 @@
 #include "backend/forwards.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cerrno>
@@ -216,6 +217,27 @@ TEST(ForwardsTest, ReadsUsernet) {
                                          {true, "127.0.0.1", 5353, 53}};
   EXPECT_EQ(ParseUsernet(kText, "sbxnet0"), expected);
   EXPECT_EQ(ParseUsernet("", "sbxnet0"), std::vector<Forward>());
+}
+
+TEST(ForwardsTest, OnTheHypervisorQemuIsTheOneWay) {
+  const auto spec = [](const std::string& rule) {
+    return ParseSpec(
+        {{"config.yaml", "portForwards:\n- {hostIP: '@hv', " + rule + "}\n"}});
+  };
+  EXPECT_THAT(ForwardsOf(spec("guestPort: 80, hostPort: 8080, proto: any"), 0),
+              testing::IsSupersetOf({Forward{false, "0.0.0.0", 8080, 80},
+                                     Forward{true, "0.0.0.0", 8080, 80}}));
+  for (const char* rule : {"guestPort: 80, guestIP: 127.0.0.1",
+                           "guestSocket: /run/a, hostPort: 8080"}) {
+    EXPECT_THROW((void)ForwardsOf(spec(rule), 0), Error) << rule;
+  }
+  EXPECT_EQ(
+      ForwardEntries(spec("guestPort: 80, hostPort: 8080")).at("80").value,
+      "@hv:8080");
+  EXPECT_EQ(ParseSpec({{"config.yaml", SetForward("", "80", "@hv:8080")}})
+                .port_forwards.at(0)
+                .host_ip,
+            kOnHypervisor);
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ std::string Text(const std::string& section, std::string_view name) {
 TEST(Man, TellsOfEveryFileAndNoOther) {
   EXPECT_EQ(Items("THE ROOT", "Pa"), Table(DirKind::kRoot));
   EXPECT_EQ(Items("THE HOST", "Pa"), Table(DirKind::kHost));
+  EXPECT_EQ(Items("A HYPERVISOR", "Pa"), Table(DirKind::kHypervisor));
   EXPECT_EQ(Items("A NETWORK", "Pa"), Table(DirKind::kNetwork));
   EXPECT_EQ(Items("A SANDBOX", "Pa"), Table(DirKind::kSandbox));
   EXPECT_EQ(Items("A SNAPSHOT", "Pa"), Table(DirKind::kSnapshot));
@@ -62,6 +63,7 @@ TEST(Man, TellsOfEveryFileAndNoOther) {
 TEST(Man, TellsFormAndMode) {
   const std::pair<const char*, DirKind> kSections[] = {
       {"THE HOST", DirKind::kHost},
+      {"A HYPERVISOR", DirKind::kHypervisor},
       {"A NETWORK", DirKind::kNetwork},
       {"A SANDBOX", DirKind::kSandbox},
       {"A SNAPSHOT", DirKind::kSnapshot},

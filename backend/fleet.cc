@@ -1,0 +1,559 @@
+#include "backend/fleet.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <exception>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <thread>
+
+#include "backend/core.h"
+#include "backend/fleet_jobs.h"
+#include "backend/libvirt_backend.h"
+#include "backend/spec/yaml.h"
+#include "backend/util/log.h"
+#include "backend/util/mutex.h"
+#include "backend/util/text.h"
+
+namespace sbxfs {
+namespace {
+
+// What the mkdir of a text wants by its key `host`; empty: nothing.
+std::string WantedHost(std::string_view name, std::string_view text) {
+  try {
+    const YamlNode document = ReadYaml(name, text);
+    const YamlNode* node = document.Find("host");
+    return node == nullptr ? "" : node->value;
+  } catch (const Error&) {
+    return "";  // whoever makes it says so
+  }
+}
+
+class Fleet;
+
+// Tells the fleet of one hypervisor's changes.
+class MemberObserver : public Observer {
+ public:
+  MemberObserver(Fleet& fleet, std::string name)
+      : fleet_(fleet), name_(std::move(name)) {}
+  void SandboxChanged(const std::string& uuid) override;
+  void HostChanged() override;
+  void Happened(const Event& event) override;
+  void ActionEnded(const std::string& uuid, const Error* error) override;
+
+ private:
+  Fleet& fleet_;
+  const std::string name_;
+};
+
+class Fleet : public Backend {
+ public:
+  Fleet(const std::vector<Hypervisor>& hypervisors,
+        const BackendOptions& options) {
+    for (const auto& [name, uri] : hypervisors) {
+      BackendOptions own = options;
+      own.uri = uri;
+      own.hypervisor = name;
+      members_.push_back({name, MakeLibvirt(own),
+                          std::make_unique<MemberObserver>(*this, name)});
+    }
+    Open();
+  }
+  ~Fleet() override { SetObserver(nullptr); }
+
+  [[nodiscard]] const std::vector<FleetMember>& All() const { return members_; }
+  [[nodiscard]] Observer* observer() const { return observer_; }
+
+  void SetObserver(Observer* observer) override {
+    observer_ = observer;
+    for (const auto& member : members_) {
+      member.backend->SetObserver(observer == nullptr ? nullptr
+                                                      : member.observer.get());
+    }
+  }
+
+  [[nodiscard]] std::vector<SandboxPtr> List() const override {
+    return Merged([](const Backend& backend) { return backend.List(); });
+  }
+  [[nodiscard]] std::vector<SandboxPtr> ListTrash() const override {
+    return Merged([](const Backend& backend) { return backend.ListTrash(); });
+  }
+  [[nodiscard]] SandboxPtr Find(std::string_view name) const override {
+    return Found(name, &Backend::Find);
+  }
+  [[nodiscard]] SandboxPtr FindTrash(std::string_view name) const override {
+    return Found(name, &Backend::FindTrash);
+  }
+  [[nodiscard]] SandboxPtr Get(const std::string& uuid) const override {
+    for (std::size_t i = 0; i < members_.size(); ++i) {
+      if (auto sandbox = members_[i].backend->Get(uuid)) {
+        return Shown(i, std::move(sandbox));
+      }
+    }
+    return nullptr;
+  }
+  [[nodiscard]] HostPtr GetHost() const override { return First().GetHost(); }
+  [[nodiscard]] std::vector<std::string> Members() const override {
+    std::vector<std::string> names;
+    for (const auto& member : members_) names.push_back(member.name);
+    return names;
+  }
+  [[nodiscard]] Backend* Member(const std::string& name) override {
+    for (const auto& member : members_) {
+      if (member.name == name) return member.backend.get();
+    }
+    return nullptr;
+  }
+
+  void Create(const Caller& caller, const std::string& name,
+              const std::string& config, mode_t mode,
+              Reply<SandboxPtr> reply) override {
+    reply.Guard([&] {
+      const std::string what = fmt::format("Cannot create '{}'", name);
+      Backend& where = Place(config, what);
+      where.Create(caller, name, config, mode,
+                   Named(name, what, &where, reply));
+    });
+  }
+  void Rename(const Caller& caller, const std::string& uuid,
+              const std::string& name, Reply<Done> reply) override {
+    reply.Guard([&] {
+      Backend& where = Of(uuid);
+      where.Rename(caller, uuid, name,
+                   Named(name, fmt::format("Cannot rename to '{}'", name),
+                         &where, reply));
+    });
+  }
+  void Clone(const Caller& caller, const std::string& uuid,
+             const std::string& tag, const std::string& name, mode_t mode,
+             Reply<SandboxPtr> reply) override {
+    reply.Guard([&] {
+      Backend& where = Of(uuid);
+      where.Clone(caller, uuid, tag, name, mode,
+                  Named(name, fmt::format("Cannot clone to '{}'", name), &where,
+                        reply));
+    });
+  }
+  void SetHost(const Caller& caller, const std::string& uuid,
+               const std::string& name, Reply<Done> reply) override;
+
+  void Remove(const Caller& caller, const std::string& uuid,
+              Reply<Done> reply) override {
+    reply.Guard([&] { Of(uuid).Remove(caller, uuid, reply); });
+  }
+  void Purge(const Caller& caller, const std::string& uuid,
+             Reply<Done> reply) override {
+    reply.Guard([&] { Of(uuid).Purge(caller, uuid, reply); });
+  }
+  void SetRights(const Caller& caller, const std::string& uuid,
+                 const std::string& file, const FileRights& rights,
+                 Reply<Done> reply) override {
+    reply.Guard([&] { Of(uuid).SetRights(caller, uuid, file, rights, reply); });
+  }
+  void Act(const Caller& caller, const std::string& uuid, Verb verb, bool wait,
+           Reply<Done> reply) override {
+    reply.Guard([&] { Of(uuid).Act(caller, uuid, verb, wait, reply); });
+  }
+  void WaitFor(const std::string& uuid, State state,
+               Reply<Done> reply) override {
+    reply.Guard([&] { Of(uuid).WaitFor(uuid, state, reply); });
+  }
+  void Set(const Caller& caller, const std::string& uuid, Setting setting,
+           const std::string& value, Reply<Done> reply) override {
+    reply.Guard([&] { Of(uuid).Set(caller, uuid, setting, value, reply); });
+  }
+  void SetItem(const Caller& caller, const std::string& uuid,
+               Collection collection, const std::string& name,
+               const std::string& value, Reply<Done> reply) override {
+    reply.Guard([&] {
+      Of(uuid).SetItem(caller, uuid, collection, name, value, reply);
+    });
+  }
+  void TakeSnapshot(const Caller& caller, const std::string& uuid,
+                    const std::string& tag, Reply<Done> reply) override {
+    reply.Guard([&] { Of(uuid).TakeSnapshot(caller, uuid, tag, reply); });
+  }
+  void RemoveSnapshot(const Caller& caller, const std::string& uuid,
+                      const std::string& tag, Reply<Done> reply) override {
+    reply.Guard([&] { Of(uuid).RemoveSnapshot(caller, uuid, tag, reply); });
+  }
+  void RenameSnapshot(const Caller& caller, const std::string& uuid,
+                      const std::string& tag, const std::string& new_tag,
+                      Reply<Done> reply) override {
+    reply.Guard(
+        [&] { Of(uuid).RenameSnapshot(caller, uuid, tag, new_tag, reply); });
+  }
+  void DescribeSnapshot(const Caller& caller, const std::string& uuid,
+                        const std::string& tag, const std::string& text,
+                        Reply<Done> reply) override {
+    reply.Guard(
+        [&] { Of(uuid).DescribeSnapshot(caller, uuid, tag, text, reply); });
+  }
+  void Commit(const Caller& caller, const std::string& uuid,
+              const std::string& image, Reply<Done> reply) override {
+    reply.Guard([&] { Of(uuid).Commit(caller, uuid, image, reply); });
+  }
+  void Revert(const Caller& caller, const std::string& uuid,
+              const std::string& tag, bool force, bool wait,
+              Reply<Done> reply) override {
+    reply.Guard(
+        [&] { Of(uuid).Revert(caller, uuid, tag, force, wait, reply); });
+  }
+  void ForgetRejected(const Caller& caller, const std::string& uuid,
+                      Reply<Done> reply) override {
+    reply.Guard([&] { Of(uuid).ForgetRejected(caller, uuid, reply); });
+  }
+  void Refresh(const std::string& uuid, Facet facet,
+               Reply<Done> reply) override {
+    reply.Guard([&] {
+      (uuid.empty() ? First() : Of(uuid)).Refresh(uuid, facet, reply);
+    });
+  }
+  [[nodiscard]] std::string Effective(const std::string& uuid) const override {
+    for (const auto& member : members_) {
+      if (member.backend->Get(uuid)) return member.backend->Effective(uuid);
+    }
+    return "";
+  }
+  [[nodiscard]] Jobs& GetJobs() override { return jobs_; }
+
+  // Settings hold wherever a sandbox is.
+  void SetDocument(const Caller& caller, const std::string& name,
+                   const std::optional<std::string>& text,
+                   Reply<Done> reply) override {
+    OnAll(reply, [&](Backend& backend, Reply<Done> one) {
+      backend.SetDocument(caller, name, text, std::move(one));
+    });
+  }
+  void SetAuthorizedKeys(const Caller& caller, const std::string& text,
+                         Reply<Done> reply) override {
+    OnAll(reply, [&](Backend& backend, Reply<Done> one) {
+      backend.SetAuthorizedKeys(caller, text, std::move(one));
+    });
+  }
+
+  void SetUri(const Caller& caller, const std::string& uri,
+              Reply<Done> reply) override {
+    First().SetUri(caller, uri, std::move(reply));
+  }
+  void OpenImage(const std::string& name,
+                 Reply<std::shared_ptr<ImageReader>> reply) override {
+    First().OpenImage(name, std::move(reply));
+  }
+  void CreateImage(const Caller& caller, const std::string& name,
+                   Reply<std::shared_ptr<ImageWriter>> reply) override {
+    First().CreateImage(caller, name, std::move(reply));
+  }
+  void RemoveImage(const Caller& caller, const std::string& name,
+                   Reply<Done> reply) override {
+    First().RemoveImage(caller, name, std::move(reply));
+  }
+  void SetDisk(const Caller& caller, const std::string& name,
+               const std::string& size, Reply<Done> reply) override {
+    First().SetDisk(caller, name, size, std::move(reply));
+  }
+  void RemoveDisk(const Caller& caller, const std::string& name,
+                  Reply<Done> reply) override {
+    First().RemoveDisk(caller, name, std::move(reply));
+  }
+  void MakeNetwork(const Caller& caller, const std::string& name,
+                   Reply<Done> reply) override {
+    First().MakeNetwork(caller, name, std::move(reply));
+  }
+  void SetNetwork(const Caller& caller, const std::string& name,
+                  const std::string& config, Reply<Done> reply) override {
+    First().SetNetwork(caller, name, config, std::move(reply));
+  }
+  void RemoveNetwork(const Caller& caller, const std::string& name,
+                     Reply<Done> reply) override {
+    First().RemoveNetwork(caller, name, std::move(reply));
+  }
+
+ private:
+  [[nodiscard]] Backend& First() const { return *members_.front().backend; }
+
+  // Throws Error(ENOENT) when nobody has it.
+  [[nodiscard]] Backend& Of(const std::string& uuid) const {
+    for (const auto& member : members_) {
+      if (member.backend->Get(uuid)) return *member.backend;
+    }
+    throw Error(ENOENT, "Cannot go on: the sandbox is gone");
+  }
+
+  void Open();
+
+  // As it is to be seen: one of a name that an earlier member has too is
+  // NAME@HYPERVISOR.
+  [[nodiscard]] SandboxPtr Shown(std::size_t member, SandboxPtr sandbox) const {
+    const auto same = sandbox->trashed ? &Backend::FindTrash : &Backend::Find;
+    for (std::size_t i = 0; i < member; ++i) {
+      if (((*members_[i].backend).*same)(sandbox->name)) {
+        auto other = std::make_shared<Sandbox>(*sandbox);
+        other->name += '@' + members_[member].name;
+        return other;
+      }
+    }
+    return sandbox;
+  }
+  [[nodiscard]] SandboxPtr Found(std::string_view name,
+                                 SandboxPtr (Backend::*find)(std::string_view)
+                                     const) const {
+    const auto at = name.rfind('@');
+    for (std::size_t i = 0; i < members_.size(); ++i) {
+      const auto look = [&](std::string_view own) {
+        const auto found = ((*members_[i].backend).*find)(own);
+        if (!found) return found;
+        auto shown = Shown(i, found);
+        return shown->name == name ? shown : SandboxPtr();
+      };
+      if (auto sandbox = look(name)) return sandbox;
+      if (at != name.npos && name.substr(at + 1) == members_[i].name) {
+        if (auto sandbox = look(name.substr(0, at))) return sandbox;
+      }
+    }
+    return nullptr;
+  }
+  template <typename ListOf>
+  [[nodiscard]] std::vector<SandboxPtr> Merged(ListOf list_of) const {
+    std::vector<SandboxPtr> all;
+    std::set<std::string> names;
+    for (const auto& member : members_) {
+      std::set<std::string> own;
+      for (auto& sandbox : list_of(*member.backend)) {
+        own.insert(sandbox->name);
+        if (names.count(sandbox->name) != 0) {
+          auto other = std::make_shared<Sandbox>(*sandbox);
+          other->name += '@' + member.name;
+          sandbox = std::move(other);
+        }
+        all.push_back(std::move(sandbox));
+      }
+      names.insert(own.begin(), own.end());
+    }
+    std::sort(all.begin(), all.end(),
+              [](const auto& a, const auto& b) { return a->name < b->name; });
+    return all;
+  }
+
+  // Where a new sandbox is to be made.
+  [[nodiscard]] Backend& Place(const std::string& config,
+                               const std::string& what);
+
+  // `reply`, until whose answer `name` is nobody else's. Throws Error(EEXIST)
+  // when another than `where` has it.
+  template <typename T>
+  [[nodiscard]] Reply<T> Named(const std::string& name, const std::string& what,
+                               const Backend* where, const Reply<T>& reply) {
+    const std::string label = GuestHostname(name);
+    for (const auto& member : members_) {
+      if (member.backend.get() == where) continue;
+      for (const auto& sandbox : member.backend->List()) {
+        if (GuestHostname(sandbox->name) != label) continue;
+        throw Error(EEXIST, fmt::format("{}: the hypervisor '{}' has a '{}'",
+                                        what, member.name, sandbox->name));
+      }
+    }
+    {
+      MutexLock lock(mutex_);
+      if (!being_made_.insert(label).second) {
+        throw Error(EEXIST, fmt::format("{}: it is being made just now", what));
+      }
+    }
+    const Reply<T> named([this, label, reply](Outcome<T> outcome) {
+      {
+        MutexLock lock(mutex_);
+        being_made_.erase(label);
+      }
+      reply.Give(std::move(outcome));
+    });
+    reply.OnCancel(named.Canceller());
+    return named;
+  }
+
+  // Has all that are connected do it; answers when they have. Their first
+  // failure is the answer.
+  void OnAll(const Reply<Done>& reply,
+             const std::function<void(Backend&, Reply<Done>)>& doing);
+
+  std::atomic<Observer*> observer_{nullptr};
+  Mutex mutex_;
+  std::set<std::string> being_made_ GUARDED_BY(mutex_);  // host names
+  FleetJobs jobs_{members_};
+  std::vector<FleetMember> members_;  // goes first: it still answers
+};
+
+void MemberObserver::SandboxChanged(const std::string& uuid) {
+  if (Observer* observer = fleet_.observer()) observer->SandboxChanged(uuid);
+}
+void MemberObserver::HostChanged() {
+  if (Observer* observer = fleet_.observer()) observer->HostChanged();
+}
+void MemberObserver::Happened(const Event& event) {
+  Observer* observer = fleet_.observer();
+  if (observer == nullptr) return;
+  Event told = event;
+  if (event.uuid.empty()) {
+    told.detail = fmt::format("{}{}{}", name_, told.detail.empty() ? "" : " ",
+                              told.detail);
+  } else if (const auto sandbox = fleet_.Get(event.uuid)) {
+    told.name = sandbox->name;
+  }
+  observer->Happened(told);
+}
+void MemberObserver::ActionEnded(const std::string& uuid, const Error* error) {
+  if (Observer* observer = fleet_.observer()) {
+    observer->ActionEnded(uuid, error);
+  }
+}
+
+// All at once: one that is down takes its time.
+void Fleet::Open() {
+  std::vector<std::exception_ptr> failures(members_.size());
+  std::vector<std::thread> openers;
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    openers.emplace_back([this, i, &failures] {
+      try {
+        OpenOrRetry(*members_[i].backend);
+      } catch (...) {
+        failures[i] = std::current_exception();
+      }
+    });
+  }
+  for (auto& opener : openers) opener.join();
+  for (const auto& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
+  bool connected = false;
+  std::map<std::string, std::string> known;  // pools' UUIDs to members
+  for (const auto& member : members_) {
+    const HostPtr host = member.backend->GetHost();
+    connected = connected || host->connected;
+    if (!host->connected || host->pool_uuid.empty()) continue;
+    const auto [other, added] = known.emplace(host->pool_uuid, member.name);
+    if (!added) {
+      throw Error(EINVAL,
+                  fmt::format("Cannot mount: '{}' and '{}' are one hypervisor; "
+                              "leave one of the two lines",
+                              other->second, member.name));
+    }
+  }
+  if (!connected) {
+    throw Error(EHOSTDOWN, members_.front().backend->GetHost()->why);
+  }
+}
+
+Backend& Fleet::Place(const std::string& config, const std::string& what) {
+  const HostPtr host = GetHost();
+  for (const auto& [name, text] : {std::pair<const char*, const std::string&>{
+                                       "override.yaml", host->overrides},
+                                   {"config.yaml", config},
+                                   {"defaults.yaml", host->defaults}}) {
+    const std::string wanted = WantedHost(name, text);
+    if (wanted.empty()) continue;
+    if (Backend* member = Member(wanted)) return *member;
+    throw Error(EINVAL,
+                fmt::format("{}: {} names the host '{}'; there are {}", what,
+                            name, wanted, fmt::join(Members(), ", ")));
+  }
+  // The one with most memory that nobody uses, or that no guest of ours will.
+  Backend* best = nullptr;
+  uint64_t most = 0;
+  for (const auto& member : members_) {
+    const HostPtr one = member.backend->GetHost();
+    if (!one->connected) continue;
+    uint64_t taken = 0;
+    for (const auto& sandbox : member.backend->List()) {
+      if (!IsOff(sandbox->state)) taken += sandbox->memory;
+    }
+    const uint64_t left = one->memory > taken ? one->memory - taken : 0;
+    const uint64_t free = std::min(left, one->memory_free);
+    if (best == nullptr || free > most) {
+      best = member.backend.get();
+      most = free;
+    }
+  }
+  if (best == nullptr) {
+    throw Error(EHOSTDOWN, fmt::format("{}: none of the hypervisors is "
+                                       "connected; .host/hosts/NAME/connection "
+                                       "tells why",
+                                       what));
+  }
+  return *best;
+}
+
+void Fleet::OnAll(const Reply<Done>& reply,
+                  const std::function<void(Backend&, Reply<Done>)>& doing) {
+  struct Sum {
+    std::atomic<std::size_t> left;
+    Mutex mutex;
+    std::optional<Error> failure GUARDED_BY(mutex);
+  };
+  std::vector<Backend*> connected;
+  for (const auto& member : members_) {
+    if (member.backend->GetHost()->connected) {
+      connected.push_back(member.backend.get());
+    }
+  }
+  if (connected.empty()) connected.push_back(&First());  // it says why
+  const auto sum = std::make_shared<Sum>();
+  sum->left = connected.size();
+  for (Backend* backend : connected) {
+    const Reply<Done> one([sum, reply](Outcome<Done> outcome) {
+      std::optional<Error> failure;
+      {
+        MutexLock lock(sum->mutex);
+        if (const auto* error = std::get_if<Error>(&outcome)) {
+          if (!sum->failure) sum->failure = *error;
+        }
+        failure = sum->failure;
+      }
+      if (--sum->left != 0) return;
+      if (failure) {
+        reply.Fail(*failure);
+      } else {
+        reply.Ok();
+      }
+    });
+    one.Guard([&] { doing(*backend, one); });
+  }
+}
+
+void Fleet::SetHost(const Caller&, const std::string& uuid,
+                    const std::string& name, Reply<Done> reply) {
+  reply.Guard([&] {
+    const SandboxPtr sandbox = Get(uuid);
+    Backend& from = Of(uuid);
+    Backend* to = Member(name);
+    const std::string what =
+        fmt::format("Cannot move '{}' to '{}'", sandbox->name, name);
+    if (to == nullptr) {
+      throw Error(EINVAL, fmt::format("{}: no such hypervisor; there are {}",
+                                      what, fmt::join(Members(), ", ")));
+    }
+    if (to == &from) {
+      reply.Ok();
+      return;
+    }
+    if (!to->GetHost()->connected) {
+      throw Error(EHOSTDOWN, fmt::format("{}: it is not connected; see "
+                                         ".host/hosts/{}/connection",
+                                         what, name));
+    }
+    MoveBetween(from, *to, uuid, what,
+                Named(from.Get(uuid)->name, what, &from, reply));
+  });
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> OpenFleet(const std::vector<Hypervisor>& hypervisors,
+                                   const BackendOptions& options) {
+  return std::make_unique<Fleet>(hypervisors, options);
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,343 @@
+#include "backend/move.h"
+
+#include <fmt/format.h>
+#include <gcrypt.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "backend/image/byte_source.h"
+#include "backend/images_incoming.h"
+#include "backend/layers.h"
+#include "backend/libvirt_error.h"
+#include "backend/snapshot_records.h"
+#include "backend/util/log.h"
+#include "backend/util/undo.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr size_t kHead = 65536;  // a cluster of ours
+constexpr auto kTellPause = std::chrono::milliseconds(500);
+
+// What the source has of it.
+struct Parts {
+  std::string name;
+  std::string xml;                     // the definition
+  std::vector<std::string> snapshots;  // parents first
+  std::string current;
+  bool autostart = false;
+  std::vector<Volume> volumes;  // each after what it stands on
+  std::string directory;        // that the volumes' paths begin with
+};
+
+std::string DirectoryOf(const std::string& path) {
+  return path.substr(0, path.rfind('/') + 1);
+}
+
+// All volumes of the sandbox's own, and what they stand on.
+std::vector<Volume> VolumesOf(const std::string& uuid,
+                              const std::vector<Volume>& all) {
+  std::map<std::string, const Volume*> by_name;
+  for (const Volume& volume : all) by_name[volume.name] = &volume;
+  std::vector<Volume> ordered;
+  std::set<std::string> done;
+  const std::function<void(const Volume&)> add = [&](const Volume& volume) {
+    if (!done.insert(volume.name).second) return;
+    if (!volume.backing.empty()) {
+      const auto below = by_name.find(LastPart(volume.backing));
+      if (below != by_name.end()) add(*below->second);
+    }
+    ordered.push_back(volume);
+  };
+  for (const Volume& volume : all) {
+    if (UuidIn(volume.name) == uuid) add(volume);
+  }
+  return ordered;
+}
+
+Parts PartsOf(Core& core, const std::string& uuid, const std::string& what) {
+  Parts parts;
+  const DomainPtr domain = core.Domain(uuid, what);
+  parts.name = virDomainGetName(domain.get());
+  parts.xml = TakeString(virDomainGetXMLDesc(
+      domain.get(), VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE));
+  if (parts.xml.empty()) ThrowLibvirt(what);
+  int autostart = 0;
+  virDomainGetAutostart(domain.get(), &autostart);
+  parts.autostart = autostart != 0;
+  parts.snapshots = SnapshotTexts(domain.get());
+  parts.current = CurrentSnapshot(domain.get());
+  parts.volumes = VolumesOf(uuid, core.storage.List());
+  for (const Volume& volume : parts.volumes) {
+    parts.directory = DirectoryOf(core.storage.Path(volume.name));
+  }
+  return parts;
+}
+
+void CheckMovable(const Sandbox& sandbox, const std::string& what) {
+  if (!sandbox.ours) {
+    throw Error(EPERM, what + ": it was not made by sbxfs; use virsh migrate");
+  }
+  if (!IsOff(sandbox.state)) {
+    throw Error(EBUSY,
+                fmt::format("{}: it is {}; write stop to its status first, or "
+                            "kill",
+                            what, StateName(sandbox.state)));
+  }
+  if (!sandbox.disks.empty()) {
+    throw Error(EBUSY,
+                fmt::format("{}: its additional disk '{}' would stay behind; "
+                            "take it out of additionalDisks first",
+                            what, *sandbox.disks.begin()));
+  }
+}
+
+std::string Replaced(std::string text, const std::string& from,
+                     const std::string& to) {
+  if (from.empty() || from == to) return text;
+  for (size_t at = 0; (at = text.find(from, at)) != text.npos;) {
+    text.replace(at, from.size(), to);
+    at += to.size();
+  }
+  return text;
+}
+
+class Sha256 {
+ public:
+  Sha256() { gcry_md_open(&handle_, GCRY_MD_SHA256, 0); }
+  ~Sha256() { gcry_md_close(handle_); }
+  Sha256(const Sha256&) = delete;
+  Sha256& operator=(const Sha256&) = delete;
+  void Add(std::string_view bytes) {
+    gcry_md_write(handle_, bytes.data(), bytes.size());
+  }
+  [[nodiscard]] std::string Take() {
+    return {reinterpret_cast<const char*>(gcry_md_read(handle_, 0)),
+            gcry_md_get_algo_dlen(GCRY_MD_SHA256)};
+  }
+
+ private:
+  gcry_md_hd_t handle_ = nullptr;
+};
+
+class Mover {
+ public:
+  Mover(const MoveEnd& from, const MoveEnd& to, const std::string& uuid,
+        const std::string& what, const Reply<Done>& reply)
+      : from_(from), to_(to), uuid_(uuid), what_(what), reply_(reply) {}
+
+  void Run() {
+    from_.core.Read(uuid_);
+    CheckMovable(*from_.core.Reachable(uuid_, what_), what_);
+    parts_ = PartsOf(from_.core, uuid_, what_);
+    const Turns::Turn turn = to_.core.Turn(uuid_, what_);
+    Undo undo;
+    undo.Add([this] { TakeBack(); });
+    CopyAll();
+    Define();
+    to_.core.Read(uuid_);
+    MustBeWanted(reply_.Answered());
+    from_.provision.Leave(uuid_, what_);
+    undo.Keep();
+    Tell("");
+  }
+
+ private:
+  void Tell(const std::string& progress) {
+    from_.core.catalog.Change(
+        uuid_, [&](Catalog::Overlay& overlay) { overlay.progress = progress; });
+  }
+
+  void TellNow() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - told_ < kTellPause) return;
+    told_ = now;
+    Tell(fmt::format("copying to the other hypervisor: {} of {} MiB",
+                     done_ >> 20, all_ >> 20));
+  }
+
+  void CopyAll() {
+    for (const Volume& volume : to_.core.storage.List()) {
+      there_[volume.name] = volume;
+    }
+    uint64_t needed = 0;
+    for (const Volume& volume : parts_.volumes) {
+      if (there_.count(volume.name) != 0) continue;
+      needed += std::min(volume.size, volume.allocation);
+    }
+    to_.core.storage.CheckRoom(what_, needed);
+    for (const Volume& volume : parts_.volumes) {
+      all_ += volume.size;
+    }
+    for (const Volume& volume : parts_.volumes) CopyOne(volume);
+    // libvirt finds out what they are.
+    to_.core.storage.Announce();
+  }
+
+  // The bytes of a volume as it is to be over there.
+  void Bytes(const Volume& volume,
+             const std::function<void(std::string_view)>& sink) {
+    const bool rebased = !volume.backing.empty() && directory_ != "" &&
+                         directory_ != DirectoryOf(volume.backing);
+    std::string head;
+    bool begun = !rebased;
+    from_.core.storage.Download(volume.name, [&](std::string_view bytes) {
+      MustBeWanted(reply_.Answered());
+      done_ += bytes.size();
+      TellNow();
+      if (begun) {
+        sink(bytes);
+        return;
+      }
+      head += bytes;
+      if (head.size() < kHead) return;
+      begun = true;
+      sink(WithBacking(head.substr(0, kHead),
+                       directory_ + LastPart(volume.backing)));
+      sink(std::string_view(head).substr(kHead));
+    });
+    if (!begun) {
+      sink(WithBacking(head, directory_ + LastPart(volume.backing)));
+    }
+  }
+
+  void CopyOne(const Volume& volume) {
+    if (there_.count(volume.name) != 0) {
+      if (Same(volume)) return;
+      // Left by a move that was broken off; one that is needed stays.
+      const Uses uses(to_.core, what_);
+      if (UuidIn(volume.name) != uuid_ ||
+          uses.Unneeded({volume.name}).empty()) {
+        const bool image = volume.name.starts_with(kImageVolume);
+        throw Error(
+            EEXIST,
+            fmt::format(
+                "{}: over there is another {} '{}', which differs from "
+                "what its disk stands on; rename one of the two",
+                what_, image ? "image" : "volume",
+                image ? volume.name.substr(kImageVolume.size()) : volume.name));
+      }
+      to_.core.storage.Delete(volume.name);
+    }
+    to_.core.storage.Create(volume.name, "raw", volume.size);
+    made_.insert(volume.name);
+    directory_ = DirectoryOf(to_.core.storage.Path(volume.name));
+    if (volume.size == 0) return;
+    const auto upload = to_.core.storage.Upload(volume.name);
+    Bytes(volume, [&](std::string_view bytes) { upload->Send(bytes); });
+    upload->Finish();
+  }
+
+  // Frozen layers and images of one name are one, unless somebody made two.
+  bool Same(const Volume& volume) {
+    directory_ = DirectoryOf(to_.core.storage.Path(volume.name));
+    if (there_.at(volume.name).size != volume.size) return false;
+    Sha256 here, over_there;
+    Bytes(volume, [&](std::string_view bytes) { here.Add(bytes); });
+    to_.core.storage.Download(
+        volume.name, [&](std::string_view bytes) { over_there.Add(bytes); });
+    return here.Take() == over_there.Take();
+  }
+
+  void Define() {
+    Tell("defining it");
+    const auto translated = [this](const std::string& xml) {
+      return Replaced(xml, parts_.directory, directory_);
+    };
+    const ConnPtr conn = to_.core.connection.Get(what_);
+    const DomainPtr domain(
+        virDomainDefineXML(conn.get(), translated(parts_.xml).c_str()));
+    if (domain == nullptr) ThrowLibvirt(what_);
+    defined_ = true;
+    if (parts_.autostart && virDomainSetAutostart(domain.get(), 1) < 0) {
+      ThrowLibvirt(what_);
+    }
+    for (const auto& snapshot : parts_.snapshots) {
+      const std::string text = translated(snapshot);
+      RecordSnapshot(domain.get(), text,
+                     ParseSnapshot(text).name == parts_.current, what_);
+    }
+    // Its next start makes the definition anew, as this hypervisor has it.
+    to_.core.ChangeMeta(uuid_, what_, [this](Metadata& meta) {
+      meta.defined.clear();
+      meta.pool = to_.core.options.pool;
+    });
+  }
+
+  void TakeBack() {
+    Tell("");
+    if (defined_) {
+      const DomainPtr domain = to_.core.Domain(uuid_, what_);
+      if (virDomainUndefineFlags(domain.get(),
+                                 VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+                                     VIR_DOMAIN_UNDEFINE_KEEP_NVRAM) < 0) {
+        ThrowLibvirt(what_);
+      }
+      to_.core.ReadSoon(uuid_);
+    }
+    // Overlays before what they stand on.
+    for (auto one = parts_.volumes.rbegin(); one != parts_.volumes.rend();
+         ++one) {
+      if (made_.count(one->name) != 0) to_.core.storage.Delete(one->name);
+    }
+  }
+
+  const MoveEnd from_, to_;
+  const std::string uuid_, what_;
+  const Reply<Done> reply_;
+  Parts parts_;
+  std::map<std::string, Volume> there_;
+  std::set<std::string> made_;
+  std::string directory_;  // of the volumes over there
+  uint64_t done_ = 0, all_ = 0;
+  bool defined_ = false;
+  std::chrono::steady_clock::time_point told_;
+};
+
+}  // namespace
+
+void MoveSandbox(const MoveEnd& from, const MoveEnd& to,
+                 const std::string& uuid, const std::string& what,
+                 const Reply<Done>& reply) {
+  if (from.core.test_driver || to.core.test_driver) {
+    throw Error(EOPNOTSUPP, what + ": the test driver has no disks");
+  }
+  Mover(from, to, uuid, what, reply).Run();
+}
+
+// The name lies behind the header's extensions, with nothing after it in the
+// first cluster (QEMU's docs/interop/qcow2.txt).
+std::string WithBacking(std::string head, const std::string& backing) {
+  constexpr size_t kLongest = 1023;
+  const auto refuse = [](std::string_view why) {
+    return Error(EIO, fmt::format("Cannot rename what a disk stands on: {}; "
+                                  "give both hypervisors' pools one path",
+                                  why));
+  };
+  if (head.size() < 20 || head.substr(0, 4) != "QFI\xfb") {
+    throw refuse("it is no qcow2");
+  }
+  const auto offset = BigEndian<uint64_t>(head, 8);
+  const auto length = BigEndian<uint32_t>(head, 16);
+  if (offset == 0 || offset > head.size() || length > head.size() - offset) {
+    throw refuse("its header names none");
+  }
+  if (backing.size() > kLongest || backing.size() > head.size() - offset) {
+    throw refuse("the new name is too long");
+  }
+  const size_t room = std::max<size_t>(length, backing.size());
+  head.replace(offset, room, backing + std::string(room - backing.size(), 0));
+  for (size_t i = 0; i < 4; ++i) {
+    head[16 + i] = static_cast<char>(backing.size() >> (24 - 8 * i) & 0xff);
+  }
+  return head;
+}
+
+}  // namespace sbxfs

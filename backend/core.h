@@ -38,6 +38,11 @@ class Core {
 
   // Blocks: what a new connection can do, into the catalog's host.
   void LearnHost();
+  // The way that the connection of now took; others are only tried.
+  [[nodiscard]] Route Way() EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return way_;
+  }
   // Blocks: what is free now.
   void LearnCapacity();
   // Blocks: one bulk listing of all domains into the catalog.
@@ -210,6 +215,7 @@ class Core {
   void ReadDomain(virDomainPtr domain);
 
   Mutex mutex_;
+  Route way_ GUARDED_BY(mutex_);
   std::unordered_map<std::string, DomainFacts> facts_ GUARDED_BY(mutex_);
   std::unordered_map<std::string, std::vector<SnapshotFacts>> snapshots_
       GUARDED_BY(mutex_);

@@ -146,6 +146,10 @@ void Core::LearnHost() {
   const Route route = connection.LastRoute();
   local = route.uri.Local();
   relayed = !route.ssh.empty();
+  {
+    MutexLock lock(mutex_);
+    way_ = route;
+  }
 
   Host learned;
   unsigned long hypervisor = 0;

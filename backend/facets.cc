@@ -66,13 +66,15 @@ Usage ReadUsage(Core& core, const std::string& uuid) {
   return usage;
 }
 
-// The agent knows all addresses, a lease those of libvirt's own networks.
+// The agent knows all addresses, a lease those of libvirt's own networks, the
+// hypervisor's neighbours those of its bridges.
 std::vector<std::string> ReadAddresses(Core& core, const std::string& uuid) {
   std::vector<std::string> addresses;
   const DomainPtr domain = core.Domain(uuid, kCannotLook);
   if (virDomainIsActive(domain.get()) != 1) return addresses;
   for (const unsigned source : {VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
-                                VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE}) {
+                                VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
+                                VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP}) {
     virDomainInterfacePtr* found = nullptr;
     const int count =
         virDomainInterfaceAddresses(domain.get(), &found, source, 0);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <exception>
 #include <functional>
 #include <map>
@@ -68,6 +69,11 @@ class Fleet : public Backend {
 
   [[nodiscard]] const std::vector<FleetMember>& All() const { return members_; }
   [[nodiscard]] Observer* observer() const { return observer_; }
+  // The name of the hypervisor that has it, or empty.
+  [[nodiscard]] std::string HolderOf(const std::string& uuid) const {
+    const std::size_t i = Holder(uuid);
+    return i < members_.size() ? members_[i].name : "";
+  }
 
   void SetObserver(Observer* observer) override {
     observer_ = observer;
@@ -90,12 +96,10 @@ class Fleet : public Backend {
     return Found(name, &Backend::FindTrash);
   }
   [[nodiscard]] SandboxPtr Get(const std::string& uuid) const override {
-    for (std::size_t i = 0; i < members_.size(); ++i) {
-      if (auto sandbox = members_[i].backend->Get(uuid)) {
-        return Shown(i, std::move(sandbox));
-      }
-    }
-    return nullptr;
+    const std::size_t i = Holder(uuid);
+    if (i == members_.size()) return nullptr;
+    auto sandbox = members_[i].backend->Get(uuid);
+    return sandbox ? Shown(i, std::move(sandbox)) : nullptr;
   }
   [[nodiscard]] HostPtr GetHost() const override { return First().GetHost(); }
   [[nodiscard]] std::vector<std::string> Members() const override {
@@ -215,10 +219,8 @@ class Fleet : public Backend {
     });
   }
   [[nodiscard]] std::string Effective(const std::string& uuid) const override {
-    for (const auto& member : members_) {
-      if (member.backend->Get(uuid)) return member.backend->Effective(uuid);
-    }
-    return "";
+    const std::size_t i = Holder(uuid);
+    return i < members_.size() ? members_[i].backend->Effective(uuid) : "";
   }
   [[nodiscard]] Jobs& GetJobs() override { return jobs_; }
 
@@ -279,10 +281,20 @@ class Fleet : public Backend {
 
   // Throws Error(ENOENT) when nobody has it.
   [[nodiscard]] Backend& Of(const std::string& uuid) const {
-    for (const auto& member : members_) {
-      if (member.backend->Get(uuid)) return *member.backend;
-    }
+    const std::size_t i = Holder(uuid);
+    if (i < members_.size()) return *members_[i].backend;
     throw Error(ENOENT, "Cannot go on: the sandbox is gone");
+  }
+  // Whoever has it: one that is being moved is in the trash where it goes.
+  // Their number when nobody has.
+  [[nodiscard]] std::size_t Holder(const std::string& uuid) const {
+    std::size_t holder = members_.size();
+    for (std::size_t i = members_.size(); i-- > 0;) {
+      const auto sandbox = members_[i].backend->Get(uuid);
+      if (!sandbox) continue;
+      if (holder == members_.size() || !sandbox->trashed) holder = i;
+    }
+    return holder;
   }
 
   void Open();
@@ -396,6 +408,11 @@ void MemberObserver::HostChanged() {
 void MemberObserver::Happened(const Event& event) {
   Observer* observer = fleet_.observer();
   if (observer == nullptr) return;
+  // Of one that is coming here, or has gone: nothing of it is news.
+  if (const auto holder = fleet_.HolderOf(event.uuid);
+      !event.uuid.empty() && !holder.empty() && holder != name_) {
+    return;
+  }
   Event told = event;
   if (event.uuid.empty()) {
     told.detail = fmt::format("{}{}{}", name_, told.detail.empty() ? "" : " ",
@@ -544,8 +561,19 @@ void Fleet::SetHost(const Caller&, const std::string& uuid,
                                          ".host/hosts/{}/connection",
                                          what, name));
     }
-    MoveBetween(from, *to, uuid, what,
-                Named(from.Get(uuid)->name, what, &from, reply));
+    const Reply<Done> named = Named(from.Get(uuid)->name, what, &from, reply);
+    const Reply<Done> told([this, uuid, name, named](Outcome<Done> outcome) {
+      const SandboxPtr moved = Get(uuid);
+      Observer* observer = observer_;
+      if (!std::holds_alternative<Error>(outcome) && moved && observer) {
+        observer->Happened({std::chrono::system_clock::now(), uuid, moved->name,
+                            "moved", "to " + name, moved->uid, moved->gid,
+                            moved->mode});
+      }
+      named.Give(std::move(outcome));
+    });
+    named.OnCancel(told.Canceller());
+    MoveBetween(from, *to, uuid, what, told);
   });
 }
 

@@ -69,7 +69,15 @@ bool Housekeeping::TakeLease() {
 bool Housekeeping::WithLease(const std::function<void(Time)>& work) {
   if (!TakeLease()) return false;
   Undo release;
-  release.Add([this] { core_.storage.Delete(kLease); });
+  release.Add([this] {
+    try {
+      core_.storage.Delete(kLease);
+    } catch (const Error& error) {
+      // Others forget it by and by; they do when we end, too.
+      if (error.Errno() != EHOSTDOWN) throw;
+      spdlog::debug("{}", error.Sentence());
+    }
+  });
   work(core_.storage.Get(kLease).modified);
   return true;
 }

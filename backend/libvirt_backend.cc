@@ -114,6 +114,8 @@ class LibvirtBackend : public Backend {
   }
 
   [[nodiscard]] MoveEnd End() { return {core_, provision_}; }
+  // It has moved away: ports that were opened here for it are closed.
+  void Left(const std::string& uuid) { relay_.Look(uuid); }
 
   void SetObserver(Observer* observer) override {
     core_.catalog.SetObserver(observer);
@@ -401,7 +403,10 @@ class LibvirtBackend : public Backend {
   void MendSoon(const Sandbox& sandbox) {
     const auto facts = core_.Facts(sandbox.uuid);
     if (!sandbox.ours || !facts) return;
-    if (facts->recorded_disk.empty() && sandbox.snapshots.empty()) return;
+    const bool moving = facts->metadata && !facts->metadata->records.empty();
+    if (facts->recorded_disk.empty() && sandbox.snapshots.empty() && !moving) {
+      return;
+    }
     const std::string what = fmt::format("Cannot mend '{}'", sandbox.name);
     core_.Work(sandbox.uuid, what, {},
                [this, uuid = sandbox.uuid] { snapshots_.Repair(uuid); });
@@ -459,11 +464,14 @@ std::unique_ptr<Backend> MakeLibvirt(const BackendOptions& options) {
 
 void MoveBetween(Backend& from, Backend& to, const std::string& uuid,
                  const std::string& what, const Reply<Done>& reply) {
-  const MoveEnd source = dynamic_cast<LibvirtBackend&>(from).End();
+  auto& left = dynamic_cast<LibvirtBackend&>(from);
+  const MoveEnd source = left.End();
   const MoveEnd target = dynamic_cast<LibvirtBackend&>(to).End();
-  source.core.Work(uuid, what, reply, [source, target, uuid, what, reply] {
-    MoveSandbox(source, target, uuid, what, reply);
-  });
+  source.core.Work(uuid, what, reply,
+                   [&left, source, target, uuid, what, reply] {
+                     MoveSandbox(source, target, uuid, what, reply);
+                     left.Left(uuid);
+                   });
 }
 
 void OpenOrRetry(Backend& backend) {

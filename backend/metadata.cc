@@ -98,6 +98,8 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Short("image", m.image, IsFileName);
   visit.Short("origin", m.origin, IsFileName);
   visit.Short("originLayer", m.origin_layer, IsFileName);
+  visit.Document("records", m.records);
+  visit.Short("keeps", m.keeps, IsLine);
   visit.Flag("booted", m.booted);
   visit.Flag("seeded", m.seeded);
   visit.Short("trashedName", m.trashed_name, IsSandboxName);

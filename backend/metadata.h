@@ -52,7 +52,11 @@ struct Metadata {
   std::string image;   // the name in images/ the disk stands on; empty: none
   std::string origin;  // of a clone: the sandbox it was made from, and
   std::string origin_layer;  // the volume its own first layer stands on
-  bool booted = false;       // it was started once: its disk is the user's
+  // While it moves to another hypervisor: the records of its snapshots, which
+  // libvirt wants off meanwhile, packed, the current one's name after a '*';
+  // and the volumes that they keep, a line.
+  std::string records, keeps;
+  bool booted = false;  // it was started once: its disk is the user's
   // Its guest was ready once: it has its host key, and the seed no more.
   bool seeded = false;
   std::string trashed_name;  // its name before rmdir; empty: not in the trash

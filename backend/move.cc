@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
@@ -85,10 +86,9 @@ void CheckMovable(const Sandbox& sandbox, const std::string& what) {
   if (!sandbox.ours) {
     throw Error(EPERM, what + ": it was not made by sbxfs; use virsh migrate");
   }
-  if (!IsOff(sandbox.state)) {
+  if (!IsOff(sandbox.state) && sandbox.state != State::kRunning) {
     throw Error(EBUSY,
-                fmt::format("{}: it is {}; write stop to its status first, or "
-                            "kill",
+                fmt::format("{}: it is {}; have it run, or be stopped, first",
                             what, StateName(sandbox.state)));
   }
   if (!sandbox.disks.empty()) {
@@ -135,15 +135,26 @@ class Mover {
 
   void Run() {
     from_.core.Read(uuid_);
-    CheckMovable(*from_.core.Reachable(uuid_, what_), what_);
+    const SandboxPtr sandbox = from_.core.Reachable(uuid_, what_);
+    CheckMovable(*sandbox, what_);
+    live_ = sandbox->state == State::kRunning;
     parts_ = PartsOf(from_.core, uuid_, what_);
+    directory_ = to_.core.storage.Info().directory;
     const Turns::Turn turn = to_.core.Turn(uuid_, what_);
+    ForgetBrokenOff();
+    before_.emplace(to_.core, what_);
     Undo undo;
     undo.Add([this] { TakeBack(); });
+    Claim();
     CopyAll();
-    Define();
-    to_.core.Read(uuid_);
     MustBeWanted(reply_.Answered());
+    if (live_) {
+      undo.Add([this] { PutRecordsBack(); });
+      Migrate();
+      // There is no way back from here.
+      undo.Keep();
+    }
+    Show();
     from_.provision.Leave(uuid_, what_);
     undo.Keep();
     Tell("");
@@ -176,7 +187,14 @@ class Mover {
     for (const Volume& volume : parts_.volumes) {
       all_ += volume.size;
     }
-    for (const Volume& volume : parts_.volumes) CopyOne(volume);
+    const auto facts = from_.core.Facts(uuid_);
+    for (const Volume& volume : parts_.volumes) {
+      if (live_ && facts && volume.name == facts->disk) {
+        MakeTop(volume);
+      } else {
+        CopyOne(volume);
+      }
+    }
     // libvirt finds out what they are.
     to_.core.storage.Announce();
   }
@@ -184,8 +202,8 @@ class Mover {
   // The bytes of a volume as it is to be over there.
   void Bytes(const Volume& volume,
              const std::function<void(std::string_view)>& sink) {
-    const bool rebased = !volume.backing.empty() && directory_ != "" &&
-                         directory_ != DirectoryOf(volume.backing);
+    const bool rebased =
+        !volume.backing.empty() && directory_ != DirectoryOf(volume.backing);
     std::string head;
     bool begun = !rebased;
     from_.core.storage.Download(volume.name, [&](std::string_view bytes) {
@@ -211,10 +229,9 @@ class Mover {
   void CopyOne(const Volume& volume) {
     if (there_.count(volume.name) != 0) {
       if (Same(volume)) return;
-      // Left by a move that was broken off; one that is needed stays.
-      const Uses uses(to_.core, what_);
+      // One of its own from long ago goes, unless a clone over there needs it.
       if (UuidIn(volume.name) != uuid_ ||
-          uses.Unneeded({volume.name}).empty()) {
+          before_->Unneeded({volume.name}).empty()) {
         const bool image = volume.name.starts_with(kImageVolume);
         throw Error(
             EEXIST,
@@ -228,16 +245,25 @@ class Mover {
     }
     to_.core.storage.Create(volume.name, "raw", volume.size);
     made_.insert(volume.name);
-    directory_ = DirectoryOf(to_.core.storage.Path(volume.name));
     if (volume.size == 0) return;
     const auto upload = to_.core.storage.Upload(volume.name);
     Bytes(volume, [&](std::string_view bytes) { upload->Send(bytes); });
     upload->Finish();
   }
 
+  // What a running guest writes to: its migration fills it.
+  void MakeTop(const Volume& volume) {
+    const std::string below = LastPart(volume.backing);
+    const std::string format =
+        below.empty() ? "" : from_.core.storage.Get(below).format;
+    to_.core.storage.Delete(volume.name);
+    to_.core.storage.Create(volume.name, volume.format, volume.capacity,
+                            below.empty() ? "" : directory_ + below, format);
+    made_.insert(volume.name);
+  }
+
   // Frozen layers and images of one name are one, unless somebody made two.
   bool Same(const Volume& volume) {
-    directory_ = DirectoryOf(to_.core.storage.Path(volume.name));
     if (there_.at(volume.name).size != volume.size) return false;
     Sha256 here, over_there;
     Bytes(volume, [&](std::string_view bytes) { here.Add(bytes); });
@@ -246,29 +272,122 @@ class Mover {
     return here.Take() == over_there.Take();
   }
 
-  void Define() {
-    Tell("defining it");
+  // A crash in the middle of a move left it in the trash over there.
+  void ForgetBrokenOff() {
+    const SandboxPtr other = to_.core.catalog.Get(uuid_);
+    if (other == nullptr) return;
+    if (!other->trashed) {
+      throw Error(
+          EEXIST,
+          fmt::format("{}: it is there too, since a move was broken off "
+                      "at its very end; mount each of the two by itself, "
+                      "look which is the good one, and rmdir the other",
+                      what_));
+    }
+    to_.provision.Leave(uuid_, what_);
+  }
+
+  // Volumes that no definition or snapshot names are swept. Until all is there
+  // it lies in the trash, which is where a crash leaves it.
+  void Claim() {
     const auto translated = [this](const std::string& xml) {
       return Replaced(xml, parts_.directory, directory_);
     };
+    Metadata meta = from_.core.Meta(uuid_, what_);
+    meta.trashed_name = parts_.name;
+    meta.trashed = std::chrono::system_clock::now();
+    meta.pool = to_.core.options.pool;
+    // Its next start makes the definition anew, as this hypervisor has it.
+    meta.defined.clear();
     const ConnPtr conn = to_.core.connection.Get(what_);
-    const DomainPtr domain(
-        virDomainDefineXML(conn.get(), translated(parts_.xml).c_str()));
+    const DomainPtr domain(virDomainDefineXML(
+        conn.get(), DomainOnLayer(translated(parts_.xml), meta).c_str()));
     if (domain == nullptr) ThrowLibvirt(what_);
     defined_ = true;
-    if (parts_.autostart && virDomainSetAutostart(domain.get(), 1) < 0) {
-      ThrowLibvirt(what_);
-    }
     for (const auto& snapshot : parts_.snapshots) {
       const std::string text = translated(snapshot);
       RecordSnapshot(domain.get(), text,
                      ParseSnapshot(text).name == parts_.current, what_);
     }
-    // Its next start makes the definition anew, as this hypervisor has it.
-    to_.core.ChangeMeta(uuid_, what_, [this](Metadata& meta) {
-      meta.defined.clear();
-      meta.pool = to_.core.options.pool;
+  }
+
+  // libvirt migrates no domain with snapshots: their records go along in our
+  // metadata, which also keep their layers from being swept.
+  void TakeRecordsOff() {
+    std::set<std::string> kept;
+    for (const auto& text : parts_.snapshots) kept.merge(VolumesIn(text));
+    const std::string records =
+        PackRecords(from_.core.Domain(uuid_, what_).get());
+    if (records.empty()) return;
+    from_.core.ChangeMeta(uuid_, what_, [&](Metadata& meta) {
+      meta.records = records;
+      meta.keeps = fmt::format("{}", fmt::join(kept, " "));
     });
+    records_ = records;
+    ForgetRecords(from_.core.Domain(uuid_, what_).get(), what_);
+  }
+  void PutRecordsBack() {
+    if (records_.empty()) return;
+    RestoreRecords(from_.core.Domain(uuid_, what_).get(), records_, what_);
+    from_.core.ChangeMeta(uuid_, what_, [](Metadata& meta) {
+      meta.records.clear();
+      meta.keeps.clear();
+    });
+    from_.core.ReadSoon(uuid_);
+  }
+
+  // Where the one QEMU finds the other; empty: as its libvirt calls itself.
+  [[nodiscard]] std::string Address() const {
+    const std::string host = to_.core.Way().uri.host;
+    if (host.find(':') != host.npos) return fmt::format("tcp://[{}]", host);
+    if (!host.empty()) return fmt::format("tcp://{}", host);
+    return from_.core.local && to_.core.local ? "tcp://127.0.0.1" : "";
+  }
+
+  void Migrate() {
+    to_.core.Read(uuid_);
+    const auto networks = to_.provision.networks().Hold(uuid_, what_);
+    TakeRecordsOff();
+    Tell("moving its memory and its disk's last layer");
+    const ConnPtr target = to_.core.connection.Own(what_);
+    const DomainPtr domain = from_.core.Domain(uuid_, what_);
+    virTypedParameterPtr params = nullptr;
+    int count = 0;
+    int room = 0;
+    const auto add = [&](const char* name, const std::string& value) {
+      if (!value.empty()) {
+        virTypedParamsAddString(&params, &count, &room, name, value.c_str());
+      }
+    };
+    add(VIR_MIGRATE_PARAM_URI, Address());
+    if (directory_ != parts_.directory) {
+      const std::string xml = Replaced(
+          TakeString(virDomainGetXMLDesc(
+              domain.get(), VIR_DOMAIN_XML_MIGRATABLE | VIR_DOMAIN_XML_SECURE)),
+          parts_.directory, directory_);
+      add(VIR_MIGRATE_PARAM_DEST_XML, xml);
+      add(VIR_MIGRATE_PARAM_PERSIST_XML, xml);
+    }
+    const DomainPtr moved(virDomainMigrate3(
+        domain.get(), target.get(), params, static_cast<unsigned>(count),
+        VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST |
+            VIR_MIGRATE_UNDEFINE_SOURCE | VIR_MIGRATE_NON_SHARED_INC));
+    virTypedParamsFree(params, count);
+    if (moved == nullptr) ThrowLibvirt(what_);
+  }
+
+  void Show() {
+    to_.core.ChangeMeta(uuid_, what_, [](Metadata& meta) {
+      meta.trashed_name.clear();
+      meta.trashed = {};
+      meta.records.clear();
+      meta.keeps.clear();
+    });
+    const DomainPtr domain = to_.core.Domain(uuid_, what_);
+    if (parts_.autostart && virDomainSetAutostart(domain.get(), 1) < 0) {
+      ThrowLibvirt(what_);
+    }
+    to_.core.Read(uuid_);
   }
 
   void TakeBack() {
@@ -293,11 +412,14 @@ class Mover {
   const std::string uuid_, what_;
   const Reply<Done> reply_;
   Parts parts_;
+  std::optional<Uses> before_;  // what is needed over there
   std::map<std::string, Volume> there_;
   std::set<std::string> made_;
-  std::string directory_;  // of the volumes over there
+  std::string directory_;  // that paths over there begin with
   uint64_t done_ = 0, all_ = 0;
+  bool live_ = false;
   bool defined_ = false;
+  std::string records_;  // that were taken off
   std::chrono::steady_clock::time_point told_;
 };
 

@@ -15,12 +15,14 @@ struct MoveEnd {
 };
 
 // Blocks, on a worker of `from`, whose turn the caller holds: takes a stopped
-// sandbox with its snapshots to another hypervisor, under the same uuid. What
-// its disk stands on goes along where it is not there. All or nothing; given
-// up when `reply` is answered meanwhile. Throws Error.
+// or running sandbox with its snapshots to another hypervisor, under the same
+// uuid. What its disk stands on goes along where it is not there. All or
+// nothing; given up when `reply` is answered before a guest's memory is on its
+// way. Throws Error.
 //
-// Volumes are copied byte by byte, since libvirt's own offline migration moves
-// a definition alone and refuses domains with snapshots.
+// Frozen volumes are copied byte by byte; libvirt's migration moves a guest's
+// memory and the layer that it writes to, but refuses domains with snapshots,
+// and of a stopped one moves the definition alone.
 void MoveSandbox(const MoveEnd& from, const MoveEnd& to,
                  const std::string& uuid, const std::string& what,
                  const Reply<Done>& reply);

@@ -344,6 +344,10 @@ void Networks::Look(const std::string& uuid) {
   }
   const auto facts = core_.Facts(uuid);
   if (facts && facts->nics.empty()) return;
+  LookLater();
+}
+
+void Networks::LookLater() {
   if (looking_.exchange(true)) return;
   core_.timer.After(kLinger, [this] {
     core_.workers.Run([this] {
@@ -352,6 +356,7 @@ void Networks::Look(const std::string& uuid) {
         EndUnused();
       } catch (const Error& error) {
         spdlog::debug("{}", error.Sentence());
+        LookLater();
       }
     });
   });

@@ -47,6 +47,7 @@ class Networks {
   [[nodiscard]] NetworkPtr Find(const std::string& name, std::string_view what);
   void Join(virNetworkPtr network, const std::string& mac,
             const std::string& name, std::string_view what);
+  void LookLater();
   void EndUnused();
   void Define(const std::string& name, const NetworkPlan& plan,
               std::string_view what);

@@ -146,8 +146,8 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
 }
 
 void Provision::Leave(const std::string& uuid, const std::string& what) {
-  const SandboxPtr sandbox = core_.Reachable(uuid, what);
-  {
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  try {
     const DomainPtr domain = core_.Domain(uuid, what);
     if (virDomainUndefineFlags(domain.get(),
                                VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
@@ -155,11 +155,14 @@ void Provision::Leave(const std::string& uuid, const std::string& what) {
                                    VIR_DOMAIN_UNDEFINE_NVRAM) < 0) {
       ThrowLibvirt(what);
     }
+  } catch (const Error& error) {
+    // A migration has undefined it.
+    if (error.Errno() != ENOENT) throw;
   }
   try {
     core_.Read(uuid);
     layers_.DropAll(uuid);
-    const std::string& below = sandbox->origin_layer;
+    const std::string below = sandbox ? sandbox->origin_layer : "";
     if (!below.empty() && UuidIn(below) != uuid) {
       layers_.DropNow(UuidIn(below), {below});
     }

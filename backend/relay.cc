@@ -165,8 +165,13 @@ void Relay::EndMaster() {
 
 // The master runs `cat` over there, which ends when we do, however that is.
 void Relay::NeedMaster() {
-  const Route route = core_.connection.LastRoute();
+  const Route route = core_.Way();
   if (MasterLives() && ssh_ == route.ssh) return;
+  if (route.ssh.empty()) {
+    throw Error(EHOSTDOWN,
+                "Cannot open the guests' ports on this machine: the "
+                "hypervisor is reached in another way now");
+  }
   EndMaster();
   // It has nothing of the one before.
   open_.clear();

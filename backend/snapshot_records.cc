@@ -7,6 +7,7 @@
 #include "backend/domain_xml.h"
 #include "backend/libvirt_error.h"
 #include "backend/snapshot_xml.h"
+#include "backend/spec/layers.h"
 
 namespace sbxfs {
 namespace {
@@ -90,6 +91,35 @@ std::string CurrentSnapshot(virDomainPtr domain) {
   const SnapshotPtr current(virDomainSnapshotCurrent(domain, 0));
   if (current == nullptr) return "";
   return virDomainSnapshotGetName(current.get());
+}
+
+std::string PackRecords(virDomainPtr domain) {
+  const std::string current = CurrentSnapshot(domain);
+  std::vector<Layer> layers;
+  for (auto& text : SnapshotTexts(domain)) {
+    std::string name = ParseSnapshot(text).name;
+    if (name == current) name.insert(0, "*");
+    layers.push_back({std::move(name), std::move(text)});
+  }
+  return layers.empty() ? "" : PackLayers(layers);
+}
+
+void RestoreRecords(virDomainPtr domain, const std::string& packed,
+                    std::string_view what) {
+  for (const auto& [name, text] : UnpackLayers(packed)) {
+    RecordSnapshot(domain, text, name.starts_with('*'), what);
+  }
+}
+
+void ForgetRecords(virDomainPtr domain, std::string_view what) {
+  const auto all = ListSnapshots(domain);
+  // Children first: libvirt 9 changes the records of those that are left.
+  for (auto one = all.rbegin(); one != all.rend(); ++one) {
+    if (virDomainSnapshotDelete(one->get(),
+                                VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY) < 0) {
+      ThrowLibvirt(what);
+    }
+  }
 }
 
 }  // namespace sbxfs

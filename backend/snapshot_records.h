@@ -26,6 +26,12 @@ namespace sbxfs {
 // Makes or replaces a record, and touches no disk.
 void RecordSnapshot(virDomainPtr domain, const std::string& xml, bool current,
                     std::string_view what);
+// All records of a domain packed for Metadata::records, and made again.
+[[nodiscard]] std::string PackRecords(virDomainPtr domain);
+void RestoreRecords(virDomainPtr domain, const std::string& packed,
+                    std::string_view what);
+// Takes all of them off, and touches no disk.
+void ForgetRecords(virDomainPtr domain, std::string_view what);
 // Its children get its parent; so does libvirt's mark of the current one. One
 // that is not there is no error.
 void ForgetSnapshot(virDomainPtr domain, const std::string& name,

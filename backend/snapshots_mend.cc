@@ -131,6 +131,16 @@ void Snapshots::Repair(const std::string& uuid) {
     core_.ChangeMeta(uuid, what,
                      [&](Metadata& meta) { meta.disk_volume = facts->disk; });
   }
+  // A move was broken off in the middle.
+  if (!facts->metadata->records.empty()) {
+    RestoreRecords(core_.Domain(uuid, what).get(), facts->metadata->records,
+                   what);
+    core_.ChangeMeta(uuid, what, [](Metadata& meta) {
+      meta.records.clear();
+      meta.keeps.clear();
+    });
+    core_.Read(uuid);
+  }
   if (core_.SnapshotsOf(uuid).empty()) return;
   if (RepairRecords(uuid, what)) core_.Read(uuid);
   const auto all = core_.SnapshotsOf(uuid);

@@ -134,6 +134,16 @@ void Storage::Ensure(virConnectPtr connection, const std::string& home) {
     }
     virStoragePoolSetAutostart(pool.get(), 1);
   }
+  const std::string type = XmlText(
+      TakeString(virStoragePoolGetXMLDesc(pool.get(), 0)), "/pool/@type");
+  if (type != "dir" && type != "fs" && type != "netfs") {
+    throw Error(
+        EOPNOTSUPP,
+        fmt::format("{}: it is of type {}, which keeps no files, and a "
+                    "sandbox's disk is a chain of qcow2 files; name one "
+                    "of type dir, fs or netfs by -o pool=",
+                    what, type));
+  }
   if (virStoragePoolIsActive(pool.get()) == 1) return;
   if (virStoragePoolCreate(pool.get(), 0) < 0 &&
       virStoragePoolIsActive(pool.get()) != 1) {
@@ -169,7 +179,9 @@ PoolInfo Storage::Info() {
   if (virStoragePoolGetInfo(pool.get(), &info) < 0) ThrowLibvirt(kWhat);
   char uuid[VIR_UUID_STRING_BUFLEN] = "";
   virStoragePoolGetUUIDString(pool.get(), uuid);
-  return {info.capacity, info.available, uuid};
+  const std::string path = XmlText(
+      TakeString(virStoragePoolGetXMLDesc(pool.get(), 0)), "/pool/target/path");
+  return {info.capacity, info.available, uuid, path + '/'};
 }
 
 std::vector<VolumePtr> Storage::ListAll(std::string_view what) {

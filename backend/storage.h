@@ -28,6 +28,7 @@ struct PoolInfo {
   uint64_t size = 0;
   uint64_t available = 0;
   std::string uuid;
+  std::string directory;  // that paths of volumes begin with, with its slash
 };
 
 // A volume being filled, front to back, over a libvirt stream on a connection

@@ -279,5 +279,18 @@ TEST_F(DiagnosisTest, TheTreeTellsThem) {
   mount.Stop();
 }
 
+TEST_F(DiagnosisTest, APoolThatKeepsNoFiles) {
+  Virsh({"pool-define-as", "volumes", "logical", "--source-name", "volumes",
+         "--target", "/dev/volumes"});
+  const Ended ended =
+      RunProgram({std::string(SBXFS_BIN_DIR) + "/sbxfs", "-f", "-o",
+                  "pool=volumes", "qemu:///system", dir_.string()});
+  EXPECT_NE(ended.status, 0);
+  EXPECT_THAT(ended.err,
+              HasSubstr("Cannot use the pool 'volumes': it is of type logical, "
+                        "which keeps no files"));
+  Virsh({"pool-undefine", "volumes"});
+}
+
 }  // namespace
 }  // namespace sbxfs

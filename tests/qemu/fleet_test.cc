@@ -23,10 +23,10 @@ class FleetTest : public testing::Test {
  protected:
   void SetUp() override {
     if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
-    far_ = std::make_unique<FarLibvirtd>();
+    far_ = std::make_unique<FarLibvirtd>(IsApart());
     file_ = far_->Dir() / "hosts";
     std::ofstream(file_) << "# two\nnear qemu:///system\nfar "
-                         << far_->Uri("unix") << '\n';
+                         << far_->Uri(IsApart() ? "ssh" : "unix") << '\n';
     Mount();
   }
   void Mount() {
@@ -46,6 +46,8 @@ class FleetTest : public testing::Test {
     EXPECT_EQ(Virsh({"list", "--all", "--name"}), "");
   }
 
+  // In a network of its own, by ssh.
+  [[nodiscard]] virtual bool IsApart() const { return false; }
   [[nodiscard]] stdfs::path Dir() const { return mount_->Dir(); }
   [[nodiscard]] stdfs::path Host() const { return Dir() / ".host"; }
   [[nodiscard]] stdfs::path Hypervisor(const std::string& name) const {
@@ -120,9 +122,10 @@ TEST_F(FleetTest, AStoppedOneMovesWithItsSnapshots) {
   const std::string port = ReadText(Dir() / "a/ssh_port");
   Boot("a");
   ASSERT_EQ(mkdir((Dir() / "a/snapshots/s").c_str(), 0700), 0);
+  ASSERT_EQ(WriteText(Dir() / "a/status", "pause\n"), Verdict{});
   EXPECT_EQ(Move("a", "far").error, EBUSY);
   EXPECT_THAT(ReadLine(Dir() / "a/error"),
-              HasSubstr("Cannot move 'a' to 'far': it is running"));
+              HasSubstr("Cannot move 'a' to 'far': it is paused"));
   ASSERT_EQ(WriteText(Dir() / "a/status", "kill\n"), Verdict{});
   const std::string uuid = Virsh({"domuuid", "a"});
   const std::string text = ReadText(Dir() / "a/config.yaml");
@@ -151,6 +154,8 @@ TEST_F(FleetTest, AStoppedOneMovesWithItsSnapshots) {
   EXPECT_EQ(ReadText(Dir() / "a/ssh_port"), port);
   EXPECT_EQ(ReadText(Dir() / "a/config.yaml"), text);
   EXPECT_EQ(ReadText(Dir() / "a/progress"), "");
+  EXPECT_THAT(ReadText(Dir() / "a/events"),
+              testing::EndsWith(" moved to far\n"));
   EXPECT_EQ(ReadText(Dir() / "a/snapshot"), "s\n");
   Boot("a");
   EXPECT_EQ(far_->Virsh("list --name"), "a");
@@ -274,6 +279,44 @@ TEST_F(FleetTest, OneThatIsDownLeavesTheOthersUntouched) {
   far_->StartLibvirtd();
   EXPECT_TRUE(Eventually([&] { return stdfs::exists(Dir() / "there"); }));
   EXPECT_TRUE(Becomes("there", "running"));
+}
+
+class LiveFleetTest : public FleetTest {
+ protected:
+  [[nodiscard]] bool IsApart() const override { return true; }
+};
+
+TEST_F(LiveFleetTest, ARunningOneMovesAndGoesOn) {
+  ASSERT_EQ(MkdirOn("near", "a"), Verdict{});
+  Boot("a");
+  ASSERT_EQ(mkdir((Dir() / "a/snapshots/s").c_str(), 0700), 0);
+  ASSERT_EQ(mkdir((Dir() / "a/snapshots/t").c_str(), 0700), 0);
+  const std::string uuid = Virsh({"domuuid", "a"});
+  ASSERT_EQ(Move("a", "far"), Verdict{}) << ReadText(Dir() / "a/error");
+  EXPECT_EQ(HostOf("a"), "far");
+  EXPECT_EQ(ReadLine(Dir() / "a/status"), "running");
+  EXPECT_EQ(ReadText(Dir() / "a/pending"), "");
+  EXPECT_EQ(far_->Virsh("list --name"), "a");
+  EXPECT_EQ(far_->Virsh("domuuid a"), uuid);
+  EXPECT_EQ(far_->Virsh("snapshot-list a --name"), "s\nt");
+  EXPECT_EQ(Virsh({"list", "--all", "--name"}), "");
+  EXPECT_EQ(Virsh({"vol-list", "sbxfs"}).find(uuid), std::string::npos);
+  EXPECT_EQ(ReadText(Dir() / "a/snapshot"), "t\n");
+  EXPECT_TRUE(stdfs::is_empty(Host() / "trash"));
+
+  // From over there nothing leads to this machine: all is as before.
+  mount_->ExpectLoggedErrors();
+  EXPECT_NE(Move("a", "near").error, 0);
+  EXPECT_THAT(ReadLine(Dir() / "a/error"),
+              HasSubstr("Cannot move 'a' to 'near': "));
+  std::printf("%s\n", ReadLine(Dir() / "a/error").c_str());
+  EXPECT_EQ(HostOf("a"), "far");
+  EXPECT_EQ(ReadLine(Dir() / "a/status"), "running");
+  EXPECT_EQ(far_->Virsh("snapshot-list a --name"), "s\nt");
+  EXPECT_EQ(far_->Virsh("dumpxml a").find("<sbxfs:records"), std::string::npos);
+  EXPECT_EQ(Virsh({"list", "--all", "--name"}), "");
+  EXPECT_EQ(Virsh({"vol-list", "sbxfs"}).find(uuid), std::string::npos);
+  EXPECT_TRUE(stdfs::is_empty(Host() / "trash"));
 }
 
 }  // namespace

@@ -460,12 +460,12 @@ while True:
     udp.sendto(data, peer)
 )py";
 
-// What comes back for `text`; nothing when nobody answers within 20 s, or to a
+// What comes back for `text`; nothing when nobody answers within 60 s, or to a
 // datagram, which may be lost, within 2 s.
 std::string Echo(const sockaddr* address, socklen_t size, int type,
                  const std::string& text) {
   const UniqueFd fd(socket(address->sa_family, type | SOCK_CLOEXEC, 0));
-  const timeval limit{type == SOCK_DGRAM ? 2 : 20, 0};
+  const timeval limit{type == SOCK_DGRAM ? 2 : 60, 0};
   setsockopt(fd.Get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   std::string back(text.size(), '\0');
   if (connect(fd.Get(), address, size) != 0 ||

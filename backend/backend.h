@@ -354,7 +354,7 @@ class Backend {
   // One of them alone, as long as this lives; null when there is none.
   [[nodiscard]] virtual Backend* Member(const std::string&) { return nullptr; }
   // Moves the sandbox, with its snapshots, to the hypervisor of that name.
-  // EBUSY while it runs, EINVAL for no such name.
+  // EBUSY unless it runs or is off, EINVAL for no such name.
   virtual void SetHost(const Caller&, const std::string& uuid,
                        const std::string& name, Reply<Done>);
 

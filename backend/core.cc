@@ -324,18 +324,23 @@ Spec Core::Expanded(Spec spec, const Sandbox& sandbox,
   return spec;
 }
 
-std::vector<std::string> Core::WhoForwards(const std::string& uuid,
-                                           const Forward& wanted) {
+std::vector<std::string> Core::Those(
+    const std::function<bool(const std::string&, const DomainFacts&)>& fits) {
   MutexLock lock(mutex_);
   std::vector<std::string> uuids;
-  for (const auto& [other, facts] : facts_) {
-    if (other != uuid &&
-        std::any_of(facts.forwards.begin(), facts.forwards.end(),
-                    [&](const auto& one) { return Collide(one, wanted); })) {
-      uuids.push_back(other);
-    }
+  for (const auto& [uuid, facts] : facts_) {
+    if (fits(uuid, facts)) uuids.push_back(uuid);
   }
   return uuids;
+}
+
+std::vector<std::string> Core::WhoForwards(const std::string& uuid,
+                                           const Forward& wanted) {
+  return Those([&](const std::string& other, const DomainFacts& facts) {
+    return other != uuid &&
+           std::any_of(facts.forwards.begin(), facts.forwards.end(),
+                       [&](const auto& one) { return Collide(one, wanted); });
+  });
 }
 
 std::vector<NetworkNic> Core::NicsOf(std::string_view uuid,
@@ -358,38 +363,25 @@ std::vector<NetworkNic> Core::NicsOf(std::string_view uuid,
 
 std::vector<std::string> Core::WhoHasMac(const std::string& uuid,
                                          const std::string& mac) {
-  std::vector<std::string> uuids;
-  {
-    MutexLock lock(mutex_);
-    for (const auto& [other, facts] : facts_) {
-      if (other != uuid &&
-          std::any_of(facts.nics.begin(), facts.nics.end(),
-                      [&](const auto& nic) { return nic.mac == mac; })) {
-        uuids.push_back(other);
-      }
-    }
-  }
-  std::erase_if(uuids, [this](const auto& other) {
-    const SandboxPtr sandbox = catalog.Get(other);
-    return sandbox == nullptr || IsOff(sandbox->state);
+  auto uuids = Those([&](const std::string& other, const DomainFacts& facts) {
+    return other != uuid &&
+           std::any_of(facts.nics.begin(), facts.nics.end(),
+                       [&](const auto& nic) { return nic.mac == mac; });
   });
+  std::erase_if(uuids,
+                [this](const auto& other) { return catalog.IsOff(other); });
   return uuids;
 }
 
 std::set<std::string> Core::WhoIsIn(const std::string& network) {
-  std::vector<std::string> uuids;
-  {
-    MutexLock lock(mutex_);
-    for (const auto& [uuid, facts] : facts_) {
-      if (std::any_of(
-              facts.nics.begin(), facts.nics.end(),
-              [&](const auto& nic) { return nic.network == network; })) {
-        uuids.push_back(uuid);
-      }
-    }
-  }
   std::set<std::string> names;
-  for (const auto& uuid : uuids) names.insert(NameOf(uuid));
+  for (const auto& uuid : Those([&](const auto&, const DomainFacts& facts) {
+         return std::any_of(
+             facts.nics.begin(), facts.nics.end(),
+             [&](const auto& nic) { return nic.network == network; });
+       })) {
+    names.insert(NameOf(uuid));
+  }
   return names;
 }
 

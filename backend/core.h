@@ -214,6 +214,11 @@ class Core {
   void ReadNow(const std::string& uuid) EXCLUDES(mutex_);
   void ReadDomain(virDomainPtr domain);
 
+  // The uuids of the domains that `fits`, which must not call anything here.
+  [[nodiscard]] std::vector<std::string> Those(
+      const std::function<bool(const std::string&, const DomainFacts&)>& fits)
+      EXCLUDES(mutex_);
+
   Mutex mutex_;
   Route way_ GUARDED_BY(mutex_);
   std::unordered_map<std::string, DomainFacts> facts_ GUARDED_BY(mutex_);

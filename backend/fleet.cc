@@ -17,7 +17,6 @@
 #include "backend/fleet_jobs.h"
 #include "backend/libvirt_backend.h"
 #include "backend/spec/yaml.h"
-#include "backend/util/log.h"
 #include "backend/util/mutex.h"
 #include "backend/util/text.h"
 
@@ -67,7 +66,6 @@ class Fleet : public Backend {
   }
   ~Fleet() override { SetObserver(nullptr); }
 
-  [[nodiscard]] const std::vector<FleetMember>& All() const { return members_; }
   [[nodiscard]] Observer* observer() const { return observer_; }
   // The name of the hypervisor that has it, or empty.
   [[nodiscard]] std::string HolderOf(const std::string& uuid) const {
@@ -543,8 +541,10 @@ void Fleet::OnAll(const Reply<Done>& reply,
 void Fleet::SetHost(const Caller&, const std::string& uuid,
                     const std::string& name, Reply<Done> reply) {
   reply.Guard([&] {
-    const SandboxPtr sandbox = Get(uuid);
     Backend& from = Of(uuid);
+    const SandboxPtr own = from.Get(uuid);
+    const SandboxPtr sandbox = Get(uuid);
+    if (!own || !sandbox) throw Error(ENOENT, "Cannot move it: it is gone");
     Backend* to = Member(name);
     const std::string what =
         fmt::format("Cannot move '{}' to '{}'", sandbox->name, name);
@@ -561,7 +561,7 @@ void Fleet::SetHost(const Caller&, const std::string& uuid,
                                          ".host/hosts/{}/connection",
                                          what, name));
     }
-    const Reply<Done> named = Named(from.Get(uuid)->name, what, &from, reply);
+    const Reply<Done> named = Named(own->name, what, &from, reply);
     const Reply<Done> told([this, uuid, name, named](Outcome<Done> outcome) {
       const SandboxPtr moved = Get(uuid);
       Observer* observer = observer_;

@@ -1,7 +1,6 @@
 #include "backend/move.h"
 
 #include <fmt/format.h>
-#include <gcrypt.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,11 +13,13 @@
 #include <vector>
 
 #include "backend/image/byte_source.h"
+#include "backend/image/download.h"
 #include "backend/images_incoming.h"
 #include "backend/layers.h"
 #include "backend/libvirt_error.h"
 #include "backend/snapshot_records.h"
-#include "backend/util/log.h"
+#include "backend/snapshots.h"
+#include "backend/spec/layers.h"
 #include "backend/util/undo.h"
 
 namespace sbxfs {
@@ -30,17 +31,12 @@ constexpr auto kTellPause = std::chrono::milliseconds(500);
 // What the source has of it.
 struct Parts {
   std::string name;
-  std::string xml;                     // the definition
-  std::vector<std::string> snapshots;  // parents first
-  std::string current;
+  std::string xml;             // the definition
+  std::vector<Layer> records;  // of its snapshots
   bool autostart = false;
   std::vector<Volume> volumes;  // each after what it stands on
   std::string directory;        // that the volumes' paths begin with
 };
-
-std::string DirectoryOf(const std::string& path) {
-  return path.substr(0, path.rfind('/') + 1);
-}
 
 // All volumes of the sandbox's own, and what they stand on.
 std::vector<Volume> VolumesOf(const std::string& uuid,
@@ -73,12 +69,9 @@ Parts PartsOf(Core& core, const std::string& uuid, const std::string& what) {
   int autostart = 0;
   virDomainGetAutostart(domain.get(), &autostart);
   parts.autostart = autostart != 0;
-  parts.snapshots = SnapshotTexts(domain.get());
-  parts.current = CurrentSnapshot(domain.get());
+  parts.records = RecordsOf(domain.get());
   parts.volumes = VolumesOf(uuid, core.storage.List());
-  for (const Volume& volume : parts.volumes) {
-    parts.directory = DirectoryOf(core.storage.Path(volume.name));
-  }
+  parts.directory = core.storage.Info().directory;
   return parts;
 }
 
@@ -98,34 +91,6 @@ void CheckMovable(const Sandbox& sandbox, const std::string& what) {
                             what, *sandbox.disks.begin()));
   }
 }
-
-std::string Replaced(std::string text, const std::string& from,
-                     const std::string& to) {
-  if (from.empty() || from == to) return text;
-  for (size_t at = 0; (at = text.find(from, at)) != text.npos;) {
-    text.replace(at, from.size(), to);
-    at += to.size();
-  }
-  return text;
-}
-
-class Sha256 {
- public:
-  Sha256() { gcry_md_open(&handle_, GCRY_MD_SHA256, 0); }
-  ~Sha256() { gcry_md_close(handle_); }
-  Sha256(const Sha256&) = delete;
-  Sha256& operator=(const Sha256&) = delete;
-  void Add(std::string_view bytes) {
-    gcry_md_write(handle_, bytes.data(), bytes.size());
-  }
-  [[nodiscard]] std::string Take() {
-    return {reinterpret_cast<const char*>(gcry_md_read(handle_, 0)),
-            gcry_md_get_algo_dlen(GCRY_MD_SHA256)};
-  }
-
- private:
-  gcry_md_hd_t handle_ = nullptr;
-};
 
 class Mover {
  public:
@@ -149,7 +114,7 @@ class Mover {
     CopyAll();
     MustBeWanted(reply_.Answered());
     if (live_) {
-      undo.Add([this] { PutRecordsBack(); });
+      undo.Add([this] { Snapshots(from_.core).PutRecordsBack(uuid_, what_); });
       Migrate();
       // There is no way back from here.
       undo.Keep();
@@ -202,10 +167,10 @@ class Mover {
   // The bytes of a volume as it is to be over there.
   void Bytes(const Volume& volume,
              const std::function<void(std::string_view)>& sink) {
-    const bool rebased =
-        !volume.backing.empty() && directory_ != DirectoryOf(volume.backing);
+    const std::string backing =
+        volume.backing.empty() ? "" : directory_ + LastPart(volume.backing);
     std::string head;
-    bool begun = !rebased;
+    bool begun = backing == volume.backing;
     from_.core.storage.Download(volume.name, [&](std::string_view bytes) {
       MustBeWanted(reply_.Answered());
       done_ += bytes.size();
@@ -217,13 +182,10 @@ class Mover {
       head += bytes;
       if (head.size() < kHead) return;
       begun = true;
-      sink(WithBacking(head.substr(0, kHead),
-                       directory_ + LastPart(volume.backing)));
+      sink(WithBacking(head.substr(0, kHead), backing));
       sink(std::string_view(head).substr(kHead));
     });
-    if (!begun) {
-      sink(WithBacking(head, directory_ + LastPart(volume.backing)));
-    }
+    if (!begun) sink(WithBacking(head, backing));
   }
 
   void CopyOne(const Volume& volume) {
@@ -265,11 +227,21 @@ class Mover {
   // Frozen layers and images of one name are one, unless somebody made two.
   bool Same(const Volume& volume) {
     if (there_.at(volume.name).size != volume.size) return false;
-    Sha256 here, over_there;
+    Digest here, over_there;
     Bytes(volume, [&](std::string_view bytes) { here.Add(bytes); });
     to_.core.storage.Download(
         volume.name, [&](std::string_view bytes) { over_there.Add(bytes); });
     return here.Take() == over_there.Take();
+  }
+
+  // XML with the volumes' paths as they are over there.
+  [[nodiscard]] std::string Translated(std::string xml) const {
+    const std::string& from = parts_.directory;
+    for (size_t at = 0; (at = xml.find(from, at)) != xml.npos;) {
+      xml.replace(at, from.size(), directory_);
+      at += directory_.size();
+    }
+    return xml;
   }
 
   // A crash in the middle of a move left it in the trash over there.
@@ -290,9 +262,6 @@ class Mover {
   // Volumes that no definition or snapshot names are swept. Until all is there
   // it lies in the trash, which is where a crash leaves it.
   void Claim() {
-    const auto translated = [this](const std::string& xml) {
-      return Replaced(xml, parts_.directory, directory_);
-    };
     Metadata meta = from_.core.Meta(uuid_, what_);
     meta.trashed_name = parts_.name;
     meta.trashed = std::chrono::system_clock::now();
@@ -301,39 +270,26 @@ class Mover {
     meta.defined.clear();
     const ConnPtr conn = to_.core.connection.Get(what_);
     const DomainPtr domain(virDomainDefineXML(
-        conn.get(), DomainOnLayer(translated(parts_.xml), meta).c_str()));
+        conn.get(), DomainOnLayer(Translated(parts_.xml), meta).c_str()));
     if (domain == nullptr) ThrowLibvirt(what_);
     defined_ = true;
-    for (const auto& snapshot : parts_.snapshots) {
-      const std::string text = translated(snapshot);
-      RecordSnapshot(domain.get(), text,
-                     ParseSnapshot(text).name == parts_.current, what_);
-    }
+    std::vector<Layer> records = parts_.records;
+    for (Layer& record : records) record.text = Translated(record.text);
+    RestoreRecords(domain.get(), records, what_);
   }
 
   // libvirt migrates no domain with snapshots: their records go along in our
   // metadata, which also keep their layers from being swept.
   void TakeRecordsOff() {
+    if (parts_.records.empty()) return;
     std::set<std::string> kept;
-    for (const auto& text : parts_.snapshots) kept.merge(VolumesIn(text));
-    const std::string records =
-        PackRecords(from_.core.Domain(uuid_, what_).get());
-    if (records.empty()) return;
+    for (const auto& record : parts_.records)
+      kept.merge(VolumesIn(record.text));
     from_.core.ChangeMeta(uuid_, what_, [&](Metadata& meta) {
-      meta.records = records;
+      meta.records = PackLayers(parts_.records);
       meta.keeps = fmt::format("{}", fmt::join(kept, " "));
     });
-    records_ = records;
     ForgetRecords(from_.core.Domain(uuid_, what_).get(), what_);
-  }
-  void PutRecordsBack() {
-    if (records_.empty()) return;
-    RestoreRecords(from_.core.Domain(uuid_, what_).get(), records_, what_);
-    from_.core.ChangeMeta(uuid_, what_, [](Metadata& meta) {
-      meta.records.clear();
-      meta.keeps.clear();
-    });
-    from_.core.ReadSoon(uuid_);
   }
 
   // Where the one QEMU finds the other; empty: as its libvirt calls itself.
@@ -361,10 +317,8 @@ class Mover {
     };
     add(VIR_MIGRATE_PARAM_URI, Address());
     if (directory_ != parts_.directory) {
-      const std::string xml = Replaced(
-          TakeString(virDomainGetXMLDesc(
-              domain.get(), VIR_DOMAIN_XML_MIGRATABLE | VIR_DOMAIN_XML_SECURE)),
-          parts_.directory, directory_);
+      const std::string xml = Translated(TakeString(virDomainGetXMLDesc(
+          domain.get(), VIR_DOMAIN_XML_MIGRATABLE | VIR_DOMAIN_XML_SECURE)));
       add(VIR_MIGRATE_PARAM_DEST_XML, xml);
       add(VIR_MIGRATE_PARAM_PERSIST_XML, xml);
     }
@@ -419,7 +373,6 @@ class Mover {
   uint64_t done_ = 0, all_ = 0;
   bool live_ = false;
   bool defined_ = false;
-  std::string records_;  // that were taken off
   std::chrono::steady_clock::time_point told_;
 };
 

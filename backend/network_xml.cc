@@ -4,11 +4,9 @@
 #include <libxml/tree.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <set>
 
 #include "backend/domain_xml.h"
-#include "backend/util/error.h"
 #include "backend/util/text.h"
 #include "backend/xml.h"
 
@@ -94,13 +92,8 @@ std::string NetworkXml(std::string_view name, const NetworkPlan& plan,
 }
 
 NetworkFacts ParseNetwork(std::string_view xml) {
-  const XmlDoc doc = ParseXml(xml);
-  const xmlNode* network = doc ? xmlDocGetRootElement(doc.get()) : nullptr;
-  if (network == nullptr || XmlName(network) != "network") {
-    throw Error(EIO,
-                "Cannot read the network's XML: libvirt gave a text that is "
-                "no network; look at it with virsh net-dumpxml");
-  }
+  const XmlDoc doc = ParseXmlOf(xml, "network");
+  const xmlNode* network = xmlDocGetRootElement(doc.get());
   NetworkFacts facts;
   facts.name = XmlContent(XmlChild(network, "name"));
   facts.uuid = std::string(Trim(XmlContent(XmlChild(network, "uuid"))));

@@ -7,7 +7,6 @@
 #include "backend/domain_xml.h"
 #include "backend/libvirt_error.h"
 #include "backend/snapshot_xml.h"
-#include "backend/spec/layers.h"
 
 namespace sbxfs {
 namespace {
@@ -93,20 +92,20 @@ std::string CurrentSnapshot(virDomainPtr domain) {
   return virDomainSnapshotGetName(current.get());
 }
 
-std::string PackRecords(virDomainPtr domain) {
+std::vector<Layer> RecordsOf(virDomainPtr domain) {
   const std::string current = CurrentSnapshot(domain);
-  std::vector<Layer> layers;
+  std::vector<Layer> records;
   for (auto& text : SnapshotTexts(domain)) {
     std::string name = ParseSnapshot(text).name;
     if (name == current) name.insert(0, "*");
-    layers.push_back({std::move(name), std::move(text)});
+    records.push_back({std::move(name), std::move(text)});
   }
-  return layers.empty() ? "" : PackLayers(layers);
+  return records;
 }
 
-void RestoreRecords(virDomainPtr domain, const std::string& packed,
+void RestoreRecords(virDomainPtr domain, const std::vector<Layer>& records,
                     std::string_view what) {
-  for (const auto& [name, text] : UnpackLayers(packed)) {
+  for (const auto& [name, text] : records) {
     RecordSnapshot(domain, text, name.starts_with('*'), what);
   }
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/libvirt_handle.h"
+#include "backend/spec/spec.h"
 
 // libvirt's snapshots as records: what they stand for is changed elsewhere. All
 // block and throw Error.
@@ -26,9 +27,10 @@ namespace sbxfs {
 // Makes or replaces a record, and touches no disk.
 void RecordSnapshot(virDomainPtr domain, const std::string& xml, bool current,
                     std::string_view what);
-// All records of a domain packed for Metadata::records, and made again.
-[[nodiscard]] std::string PackRecords(virDomainPtr domain);
-void RestoreRecords(virDomainPtr domain, const std::string& packed,
+// All records of a domain, parents first: the name, the current one's after a
+// '*', and the XML; and made again.
+[[nodiscard]] std::vector<Layer> RecordsOf(virDomainPtr domain);
+void RestoreRecords(virDomainPtr domain, const std::vector<Layer>& records,
                     std::string_view what);
 // Takes all of them off, and touches no disk.
 void ForgetRecords(virDomainPtr domain, std::string_view what);

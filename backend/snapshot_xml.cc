@@ -25,17 +25,6 @@ const xmlChar* Raw(const char* text) {
   return reinterpret_cast<const xmlChar*>(text);
 }
 
-XmlDoc Parse(std::string_view xml, const char* root) {
-  XmlDoc doc = ParseXml(xml);
-  if (!doc || XmlName(xmlDocGetRootElement(doc.get())) != root) {
-    throw Error(EIO,
-                fmt::format("Cannot read the XML of a {}: libvirt gave a text "
-                            "that is none; look at it with virsh",
-                            root));
-  }
-  return doc;
-}
-
 void RemoveChild(xmlNode* parent, std::string_view name) {
   while (xmlNode* node = XmlChild(parent, name)) {
     xmlUnlinkNode(node);
@@ -94,7 +83,7 @@ void SetVolume(xmlNode* domain, std::string_view target,
 }  // namespace
 
 SnapshotFacts ParseSnapshot(std::string_view xml) {
-  const XmlDoc doc = Parse(xml, "domainsnapshot");
+  const XmlDoc doc = ParseXmlOf(xml, "domainsnapshot");
   const xmlNode* root = xmlDocGetRootElement(doc.get());
   SnapshotFacts facts;
   facts.name = XmlContent(XmlChild(root, "name"));
@@ -149,7 +138,7 @@ std::string SnapshotXml(std::string_view name, std::string_view description,
 }
 
 std::string EditSnapshot(std::string_view xml, const SnapshotEdit& edit) {
-  const XmlDoc doc = Parse(xml, "domainsnapshot");
+  const XmlDoc doc = ParseXmlOf(xml, "domainsnapshot");
   xmlNode* root = xmlDocGetRootElement(doc.get());
   if (edit.name) ReplaceChild(root, "name", *edit.name);
   if (edit.description) ReplaceChild(root, "description", *edit.description);
@@ -174,7 +163,7 @@ std::string EditSnapshot(std::string_view xml, const SnapshotEdit& edit) {
 }
 
 std::string DomainOnLayer(std::string_view xml, const Metadata& metadata) {
-  const XmlDoc doc = Parse(xml, "domain");
+  const XmlDoc doc = ParseXmlOf(xml, "domain");
   xmlNode* domain = xmlDocGetRootElement(doc.get());
   SetVolume(domain, kRootDisk, metadata.pool, metadata.disk_volume);
   SetVolume(domain, kSeedDisk, metadata.pool, metadata.seed_volume);

@@ -68,6 +68,9 @@ class Snapshots {
   void CheckStart(const std::string& uuid, const std::string& what);
   // Brings in order what a daemon that was killed left half done.
   void Repair(const std::string& uuid);
+  // Blocks: makes the records anew that a move took off, if it did. Callers
+  // hold the sandbox's turn.
+  void PutRecordsBack(const std::string& uuid, const std::string& what);
   // Sizes of layers that are not known yet, into the catalog.
   void Measure(const std::string& uuid);
 

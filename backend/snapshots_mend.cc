@@ -122,6 +122,20 @@ bool Snapshots::RepairRecords(const std::string& uuid,
   return changed;
 }
 
+void Snapshots::PutRecordsBack(const std::string& uuid,
+                               const std::string& what) {
+  core_.Read(uuid);
+  const Metadata meta = core_.Meta(uuid, what);
+  if (meta.records.empty()) return;
+  RestoreRecords(core_.Domain(uuid, what).get(), UnpackLayers(meta.records),
+                 what);
+  core_.ChangeMeta(uuid, what, [](Metadata& changed) {
+    changed.records.clear();
+    changed.keeps.clear();
+  });
+  core_.Read(uuid);
+}
+
 void Snapshots::Repair(const std::string& uuid) {
   const std::string what = fmt::format("Cannot mend '{}'", core_.NameOf(uuid));
   core_.Read(uuid);
@@ -132,15 +146,7 @@ void Snapshots::Repair(const std::string& uuid) {
                      [&](Metadata& meta) { meta.disk_volume = facts->disk; });
   }
   // A move was broken off in the middle.
-  if (!facts->metadata->records.empty()) {
-    RestoreRecords(core_.Domain(uuid, what).get(), facts->metadata->records,
-                   what);
-    core_.ChangeMeta(uuid, what, [](Metadata& meta) {
-      meta.records.clear();
-      meta.keeps.clear();
-    });
-    core_.Read(uuid);
-  }
+  if (!facts->metadata->records.empty()) PutRecordsBack(uuid, what);
   if (core_.SnapshotsOf(uuid).empty()) return;
   if (RepairRecords(uuid, what)) core_.Read(uuid);
   const auto all = core_.SnapshotsOf(uuid);

@@ -61,6 +61,17 @@ XmlDoc ParseXml(std::string_view text) {
   return doc;
 }
 
+XmlDoc ParseXmlOf(std::string_view text, const char* root) {
+  XmlDoc doc = ParseXml(text);
+  if (!doc || XmlName(xmlDocGetRootElement(doc.get())) != root) {
+    throw Error(EIO,
+                fmt::format("Cannot read the XML of a {}: libvirt gave a text "
+                            "that is none; look at it with virsh",
+                            root));
+  }
+  return doc;
+}
+
 XmlDoc NewXml(const char* root) {
   XmlDoc doc(Allocated(xmlNewDoc(ToXml("1.0"))));
   xmlDocSetRootElement(

@@ -27,6 +27,10 @@ using XmlAttributes =
 // expanded: a text with a document type is refused.
 [[nodiscard]] XmlDoc ParseXml(std::string_view text);
 
+// The same of a text whose root element is to be `root`. Throws Error(EIO) for
+// another.
+[[nodiscard]] XmlDoc ParseXmlOf(std::string_view text, const char* root);
+
 // A document with nothing but its root element.
 [[nodiscard]] XmlDoc NewXml(const char* root);
 

@@ -65,6 +65,10 @@ bool LooksScratch(std::string_view text) {
   return false;
 }
 
+bool IsEntryName(std::string_view text) {
+  return text.find('/') == text.npos && text != "." && text != "..";
+}
+
 std::string StripYaml(std::string_view text) {
   if (!EndsInYaml(text)) return {};
   text.remove_suffix(kYaml.size());

@@ -33,6 +33,9 @@ class Name {
 // a copy in: .x, #x, x~, x.bak, x.new, x.orig, x.swp, x.tmp and x.tmp.1234.
 [[nodiscard]] bool LooksScratch(std::string_view text);
 
+// Whether it can name an entry of a directory; libvirt takes others too.
+[[nodiscard]] bool IsEntryName(std::string_view text);
+
 // "box" out of "box.yaml" when that is a valid name, else empty.
 [[nodiscard]] std::string StripYaml(std::string_view text);
 

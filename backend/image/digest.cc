@@ -77,13 +77,18 @@ void Digest::Add(std::string_view bytes) {
   gcry_md_write(state_->handle, bytes.data(), bytes.size());
 }
 
-void Digest::Check(const std::string& what) {
+std::string Digest::Take() {
   const unsigned char* bytes =
       gcry_md_read(state_->handle, state_->algorithm.number);
   std::string actual = fmt::format("{}:", state_->algorithm.name);
   for (size_t i = 0; i < state_->algorithm.digits / 2; ++i) {
     actual += fmt::format("{:02x}", bytes[i]);
   }
+  return actual;
+}
+
+void Digest::Check(const std::string& what) {
+  const std::string actual = Take();
   if (actual == state_->expected) return;
   throw Error(EBADMSG,
               fmt::format("Cannot use '{}': its digest is {} and not {}; it "

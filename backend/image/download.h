@@ -26,10 +26,14 @@ class Digest {
  public:
   // Throws Error(EINVAL) for a digest of another form.
   explicit Digest(const std::string& expected);
+  // A sha256 of which nothing is expected.
+  Digest() : Digest("sha256:" + std::string(64, '0')) {}
   ~Digest();
   Digest(const Digest&) = delete;
   Digest& operator=(const Digest&) = delete;
   void Add(std::string_view bytes);
+  // "NAME:HEX". Ends the digest.
+  [[nodiscard]] std::string Take();
   // Throws Error(EBADMSG) with both values; `what` stands in the sentence.
   // Ends the digest.
   void Check(const std::string& what);

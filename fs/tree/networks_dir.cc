@@ -67,11 +67,7 @@ NodePtr NetworksDir::Lookup(const Caller&, const std::string& name) {
 std::vector<Dir::Entry> NetworksDir::List(const Caller&) {
   std::vector<Entry> entries;
   for (const auto& network : tree_->backend.GetHost()->networks) {
-    // libvirt takes names that are none here.
-    if (network.name.find('/') != std::string::npos || network.name == "." ||
-        network.name == "..") {
-      continue;
-    }
+    if (!IsEntryName(network.name)) continue;
     entries.push_back(
         {network.name, std::make_shared<NetworkDir>(tree_, network.name)});
   }

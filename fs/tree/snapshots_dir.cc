@@ -137,10 +137,7 @@ std::vector<Dir::Entry> SnapshotsDir::List(const Caller& reader) {
   std::vector<Entry> entries;
   const auto sandbox = tree_->ViewFor(reader, subject).sandbox;
   for (const auto& [tag, one] : sandbox->snapshots) {
-    // libvirt takes names that are none here.
-    if (tag.find('/') != std::string::npos || tag == "." || tag == "..") {
-      continue;
-    }
+    if (!IsEntryName(tag)) continue;
     entries.push_back(
         {tag, std::make_shared<SnapshotDir>(tree_, subject, one)});
   }

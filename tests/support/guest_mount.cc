@@ -334,21 +334,20 @@ void KillLibvirtd() {
   }));
 }
 
+static bool LibvirtdAnswers() {
+  return RunProgram({"virsh", "-c", kUri, "version"}).status == 0;
+}
+
 void StartLibvirtd() {
   const Ended ended = RunProgram({"libvirtd", "-d"});
   EXPECT_EQ(ended.status, 0) << ended.err;
-  EXPECT_TRUE(Eventually([] {
-    return RunProgram({"virsh", "-c", kUri, "version"}).status == 0;
-  }));
+  EXPECT_TRUE(Eventually(LibvirtdAnswers));
 }
 
 void NeedLibvirtd() {
-  const auto answers = [] {
-    return RunProgram({"virsh", "-c", kUri, "version"}).status == 0;
-  };
   // It may be about to end.
   std::this_thread::sleep_for(500ms);
-  if (answers()) return;
+  if (LibvirtdAnswers()) return;
   std::printf("libvirtd ended by itself\n");
   StartLibvirtd();
 }

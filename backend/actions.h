@@ -72,6 +72,7 @@ class Actions {
   void WithGuestDown(Action& action,
                      const std::function<void(bool quiesced)>& work,
                      const std::function<void(bool paused)>& resume = {});
+  void EndQemu(Action& action, virDomainPtr domain);
   void BringBack(Action& action, const Sandbox& before,
                  std::chrono::steady_clock::time_point until,
                  const std::function<void(bool paused)>& resume = {});

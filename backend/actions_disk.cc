@@ -1,8 +1,11 @@
 // The actions that put a disk on another layer: the guest must be down for it.
 #include <fmt/format.h>
+#include <libvirt/libvirt-qemu.h>
 #include <libvirt/virterror.h>
 
+#include <future>
 #include <optional>
+#include <thread>
 
 #include "backend/actions.h"
 #include "backend/guest_freeze.h"
@@ -10,6 +13,11 @@
 #include "backend/util/log.h"
 
 namespace sbxfs {
+namespace {
+
+constexpr std::chrono::milliseconds kQuits(500), kLook(5);
+
+}  // namespace
 
 void Actions::WithGuestDown(Action& action,
                             const std::function<void(bool quiesced)>& work,
@@ -32,10 +40,7 @@ void Actions::WithGuestDown(Action& action,
     if (before->state != State::kPaused && HasAgent(before->domain_xml)) {
       frozen.emplace(domain.get());
     }
-    if (virDomainDestroy(domain.get()) < 0 &&
-        virDomainIsActive(domain.get()) == 1) {
-      ThrowLibvirt(action.what);
-    }
+    EndQemu(action, domain.get());
     core_.Read(action.uuid);
     work(frozen && frozen->Holds());
   } catch (...) {
@@ -48,6 +53,32 @@ void Actions::WithGuestDown(Action& action,
     throw error;
   }
   BringBack(action, *before, until, resume);
+}
+
+// virDomainDestroy of a QEMU that lives looks for its end at once and again
+// after 0.2 s (virProcessKillPainfully): most of what going back would take.
+// One that is told `quit` has ended by then.
+void Actions::EndQemu(Action& action, virDomainPtr domain) {
+  const auto until = std::chrono::steady_clock::now() + kQuits;
+  // A monitor that answers nobody holds this up until the destroy below.
+  const std::shared_future<bool> quit =
+      std::async(std::launch::async, [domain] {
+        char* answer = nullptr;
+        const int result = virDomainQemuMonitorCommand(
+            domain, R"({"execute": "quit"})", &answer, 0);
+        (void)TakeString(answer);
+        // It may be gone before its answer was read.
+        return result == 0 || !LastLibvirtErrorIs(VIR_ERR_NO_SUPPORT);
+      });
+  while (!core_.catalog.IsOff(action.uuid) &&
+         std::chrono::steady_clock::now() < until) {
+    if (quit.wait_for(kLook) == std::future_status::ready && !quit.get()) break;
+    std::this_thread::sleep_for(kLook);
+  }
+  if (virDomainDestroy(domain) < 0 && virDomainIsActive(domain) == 1) {
+    ThrowLibvirt(action.what);
+  }
+  // Waits for `quit`, which must not reach the guest that is started next.
 }
 
 void Actions::BringBack(Action& action, const Sandbox& before,

@@ -2,8 +2,11 @@
 
 #include <libvirt/virterror.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <string_view>
+#include <vector>
 
 #include "backend/guest/boot.h"
 #include "backend/guest_shell.h"
@@ -12,6 +15,8 @@
 
 namespace sbxfs {
 namespace {
+
+using Words = std::vector<std::string>;
 
 constexpr char kCannotLook[] = "Cannot look at the sandbox";
 
@@ -66,39 +71,70 @@ Usage ReadUsage(Core& core, const std::string& uuid) {
   return usage;
 }
 
-// The agent knows all addresses, a lease those of libvirt's own networks, the
-// hypervisor's neighbours those of its bridges.
-std::vector<std::string> ReadAddresses(Core& core, const std::string& uuid) {
-  std::vector<std::string> addresses;
-  const DomainPtr domain = core.Domain(uuid, kCannotLook);
-  if (virDomainIsActive(domain.get()) != 1) return addresses;
-  for (const unsigned source : {VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
-                                VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
-                                VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP}) {
-    virDomainInterfacePtr* found = nullptr;
-    const int count =
-        virDomainInterfaceAddresses(domain.get(), &found, source, 0);
-    for (int i = 0; i < count; ++i) {
-      for (unsigned j = 0; j < found[i]->naddrs; ++j) {
-        const std::string address = found[i]->addrs[j].addr;
-        if (address.starts_with("127.") || address == "::1" ||
-            address.starts_with("fe80:")) {
-          continue;
-        }
-        addresses.push_back(address);
-      }
-      virDomainInterfaceFree(found[i]);
-    }
-    std::free(found);
-    if (!addresses.empty()) return addresses;
+// What a source of libvirt's says; nothing when it does not answer.
+std::optional<Words> Addresses(virDomainPtr domain, unsigned source) {
+  virDomainInterfacePtr* found = nullptr;
+  const int count = virDomainInterfaceAddresses(domain, &found, source, 0);
+  if (count < 0) {
+    virResetLastError();
+    return std::nullopt;
   }
-  virResetLastError();
+  Words addresses;
+  for (int i = 0; i < count; ++i) {
+    for (unsigned j = 0; j < found[i]->naddrs; ++j) {
+      const std::string address = found[i]->addrs[j].addr;
+      const bool own = address.starts_with("127.") || address == "::1" ||
+                       address.starts_with("fe80:");
+      if (!own) addresses.push_back(address);
+    }
+    virDomainInterfaceFree(found[i]);
+  }
+  std::free(found);
+  return addresses;
+}
+
+// What is known without the guest: the leases of libvirt's own networks, the
+// hypervisor's neighbours on its bridges, and what QEMU's user-mode network
+// gives its one guest.
+Words AddressesFromOutside(Core& core, virDomainPtr domain,
+                           const std::string& uuid) {
+  Words addresses;
   const SandboxPtr sandbox = core.catalog.Get(uuid);
-  // What QEMU's user-mode network gives its one guest.
-  if (sandbox != nullptr && sandbox->ready && !core.test_driver) {
-    addresses.push_back("192.168.5.15");
+  if (sandbox != nullptr && sandbox->ours && sandbox->ready &&
+      !core.test_driver) {
+    addresses.emplace_back("192.168.5.15");
+  }
+  for (const unsigned source : {VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
+                                VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP}) {
+    for (auto& address : Addresses(domain, source).value_or(Words())) {
+      if (std::find(addresses.begin(), addresses.end(), address) ==
+          addresses.end()) {
+        addresses.push_back(std::move(address));
+      }
+    }
   }
   return addresses;
+}
+
+// The guest's agent knows all, but may take its time.
+void ReadAddresses(Core& core, const std::string& uuid) {
+  const auto put = [&](const Words& addresses) {
+    core.catalog.Change(uuid, [&](Catalog::Overlay& overlay) {
+      overlay.addresses = addresses;
+    });
+  };
+  const DomainPtr domain = core.Domain(uuid, kCannotLook);
+  if (virDomainIsActive(domain.get()) != 1) return put({});
+  const SandboxPtr sandbox = core.catalog.Get(uuid);
+  if (sandbox == nullptr) return;
+  const bool agent = HasAgent(sandbox->domain_xml);
+  if (!agent || sandbox->addresses.empty()) {
+    put(AddressesFromOutside(core, domain.get(), uuid));
+  }
+  if (!agent) return;
+  const auto addresses =
+      Addresses(domain.get(), VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT);
+  if (addresses && !addresses->empty()) put(*addresses);
 }
 
 // While scripts run it grows; afterwards what is known is all there is. A guest
@@ -129,13 +165,8 @@ void RefreshFacet(Core& core, const std::string& uuid, Facet facet) {
           uuid, [&](Catalog::Overlay& overlay) { overlay.usage = usage; });
       return;
     }
-    case Facet::kAddresses: {
-      const auto addresses = ReadAddresses(core, uuid);
-      core.catalog.Change(uuid, [&](Catalog::Overlay& overlay) {
-        overlay.addresses = addresses;
-      });
-      return;
-    }
+    case Facet::kAddresses:
+      return ReadAddresses(core, uuid);
     case Facet::kConsole: {
       const auto facts = core.Facts(uuid);
       auto text = std::make_shared<std::string>();

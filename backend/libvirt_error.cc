@@ -73,12 +73,27 @@ int ErrnoOf(const virError& error) {
              : EIO;
 }
 
+// QEMU ended in the middle of a call: libvirt has no code for it.
+bool GuestEnded(std::string_view message) {
+  for (const char* words :
+       {"Unable to read from monitor", "Unable to write to monitor",
+        "End of file from qemu monitor", "domain is no longer running",
+        "guest unexpectedly quit"}) {
+    if (message.find(words) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Error LibvirtError(std::string_view what) {
   const virError* last = virGetLastError();
   if (last == nullptr || last->code == VIR_ERR_OK) {
-    return Error(EIO, fmt::format("{}: libvirt gave no reason", what));
+    // A call that another thread had sent, on a connection that died.
+    return Error(EHOSTDOWN, fmt::format("{}: the connection to libvirt is lost "
+                                        "(it gave no reason); see "
+                                        ".host/connection",
+                                        what));
   }
   std::string message = last->message == nullptr ? "" : last->message;
   // One line: sentences are lines of the error files.
@@ -90,6 +105,11 @@ Error LibvirtError(std::string_view what) {
   if (error == EHOSTDOWN) {
     return Error(error, fmt::format("{}: the connection to libvirt is lost "
                                     "({}); see .host/connection",
+                                    what, message));
+  }
+  if (GuestEnded(message)) {
+    return Error(EBUSY, fmt::format("{}: the guest ended meanwhile ({}); see "
+                                    "its status and reason",
                                     what, message));
   }
   // A libvirtd that was killed in the middle of a start may hold it for ever.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "backend/facets.h"
 #include "backend/guest/ssh_client.h"
 #include "backend/guest_shell.h"
 #include "backend/live_machine.h"
@@ -280,6 +281,13 @@ void Readiness::NoteReady(const Sandbox& sandbox) {
     run.ready_seconds = std::max(seconds, 0.0);
   });
   core_.Read(uuid);
+  // Its agent may take longer than who reads `ip` waits.
+  core_.workers.Run([this, uuid] {
+    try {
+      RefreshFacet(core_, uuid, Facet::kAddresses);
+    } catch (const Error&) {  // it is looked for again when it is read
+    }
+  });
   // What was changed while it booted.
   ChangeMachine(core_, uuid);
 }

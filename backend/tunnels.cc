@@ -32,6 +32,9 @@ constexpr char kTunnelsUri[] = "https://sbxfs.org/xmlns/tunnels/1";
 constexpr char kTunnelsPrefix[] = "sbxfs-tunnels";
 constexpr char kTunnelPrefix[] = "tunnel.";
 constexpr auto kTunnelPatience = 30s;  // for a socket to be there
+// What ssh writes into its log once it has logged in and asked for all that it
+// is to forward; the LocalCommand of ssh_config(5) comes after that.
+constexpr char kAsked[] = "sbxfs: logged in";
 
 std::string SlipName(const Tunnel& tunnel) {
   return fmt::format(
@@ -214,7 +217,10 @@ void Tunnels::Begin(const Sandbox& sandbox, const Tunnel& tunnel,
                         "");
   words.pop_back();  // no command: -N
   auto options = SshWords(tunnel);
-  options.insert(options.begin(), {"-N", "-o", "ExitOnForwardFailure=yes"});
+  options.insert(
+      options.begin(),
+      {"-N", "-o", "ExitOnForwardFailure=yes", "-o", "PermitLocalCommand=yes",
+       "-o", fmt::format("LocalCommand=echo {} >&2", kAsked)});
   words.insert(words.begin() + 1, options.begin(), options.end());
   if (tunnel.egress.empty()) {
     StartTunnelProcess(slip, digest, words);
@@ -226,19 +232,21 @@ void Tunnels::Begin(const Sandbox& sandbox, const Tunnel& tunnel,
 void Tunnels::Await(const Sandbox& sandbox, const Tunnel& tunnel,
                     const stdfs::path& slip) {
   const auto until = std::chrono::steady_clock::now() + kTunnelPatience;
+  const bool visible = !tunnel.reverse && IsSocket(tunnel.host);
   // A port, or a socket in the guest, is there when ssh still lives after what
   // it takes to be refused one.
-  const bool visible = !tunnel.reverse && IsSocket(tunnel.host);
-  const auto settled = std::chrono::steady_clock::now() + 3s;
+  std::optional<std::chrono::steady_clock::time_point> settled;
   for (;;) {
     std::this_thread::sleep_for(100ms);
+    const std::string said = LastLogLine(slip);
     if (!ReadSlip(slip)) {
-      const std::string said = LastLogLine(slip);
       throw Error(EIO, fmt::format("{}: {}", What(sandbox, tunnel),
-                                   said.empty() ? "ssh ended" : said));
+                                   said.empty() || said == kAsked ? "ssh ended"
+                                                                  : said));
     }
     const auto now = std::chrono::steady_clock::now();
-    if (visible ? Listens(tunnel.host) : now > settled) return;
+    if (!settled && said == kAsked) settled = now + 1s;
+    if (visible ? Listens(tunnel.host) : settled && now > *settled) return;
     if (now > until) {
       throw Error(ETIMEDOUT,
                   fmt::format("{}: it was not there within {} s",

@@ -164,7 +164,7 @@ const Row kRows[] = {
     {kSandbox, "known_hosts", 0444, kValue, show::KnownHosts, nullptr, kConfig,
      "the guest's host key"},
     {kSandbox, "ip", 0444, kValue, show::Ip, nullptr, kState,
-     "addresses, one a line", false, Facet::kAddresses},
+     "addresses, one a line, or why there is none", false, Facet::kAddresses},
     {kSandbox, "console.log", 0444, kConsole, nullptr, nullptr, kState,
      "the serial console; tail -f follows", false, Facet::kConsole},
     {kSandbox, "provision.log", 0444, kValue, show::ProvisionLog, nullptr,

@@ -145,7 +145,13 @@ std::string KnownHosts(const View& view) {
 std::string Ip(const View& view) {
   std::string text;
   for (const auto& address : view.sandbox->addresses) text += address + '\n';
-  return text;
+  if (!text.empty()) return text;
+  const Sandbox& sandbox = *view.sandbox;
+  if (sandbox.ready || sandbox.ready_for.empty()) {
+    return "none: neither the guest's agent nor a lease nor the hypervisor's "
+           "neighbours tell one\n";
+  }
+  return fmt::format("none: {}\n", sandbox.ready_for);
 }
 
 std::string Effective(const View& view) {

@@ -71,13 +71,12 @@ TEST_F(DiskLayersTest, FilesComeAndGoWithTheDiskAndAClonesSelfIsItsOwn) {
       },
       30s));
 
-  // Back, on the running guest; it is waited for, as it could be used before.
-  Do("golden/snapshot", "clean");
-  EXPECT_EQ(In("golden", "cat mark"), "first");
-  EXPECT_EQ(In("golden", "cat /etc/machine-id"), golden);
-
   std::string home;
   if (LongRun()) {
+    // Back, on the running guest; it is waited for, as it could be used before.
+    Do("golden/snapshot", "clean");
+    EXPECT_EQ(In("golden", "cat mark"), "first");
+    EXPECT_EQ(In("golden", "cat /etc/machine-id"), golden);
     // An image of it as it runs.
     In("golden", "echo fourth > mark");
     home = In("golden", "pwd");

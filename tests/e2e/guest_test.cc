@@ -651,6 +651,7 @@ TEST_F(GuestTest, T13_EachBootProvisionsAnew) {
 }
 
 TEST_F(GuestTest, T14_AFailedScriptIsToldAndTakesNothingAway) {
+  if (!LongRun()) GTEST_SKIP() << "one of tests/run --long";
   mount_->ExpectLoggedErrors();
   Status("stop", 120s);
   const stdfs::path other = Box().parent_path() / "other";

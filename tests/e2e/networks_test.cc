@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
@@ -80,7 +81,15 @@ TEST_F(NetworksTest, MembersFindEachOtherByName) {
                 "SSH");
     }
     // By each of them, since each has its own addresses.
-    const std::string addresses = ReadText(Dir() / to / "ip");
+    // The agent of a guest that is busy answers in its own time.
+    std::string addresses;
+    EXPECT_TRUE(Eventually(
+        [&] {
+          addresses = ReadText(Dir() / to / "ip");
+          return std::count(addresses.begin(), addresses.end(), '\n') >= 4;
+        },
+        60s))
+        << addresses;
     for (const char* net : {"104", "105", "106"}) {
       const std::string begin = fmt::format("192.168.{}.", net);
       ASSERT_THAT(addresses, HasSubstr(begin));

@@ -36,6 +36,7 @@ TEST_F(LifecycleTest, MkdirStartStopRmdirAsVirshSeesThem) {
   EXPECT_TRUE(Listens(port));
   EXPECT_EQ(WriteText(Dir() / "box/status", "kill\n"), Verdict{});
   EXPECT_EQ(Status("box"), "stopped");
+  EXPECT_EQ(ReadText(Dir() / "box/ip"), "none: it is stopped\n");
   EXPECT_EQ(Virsh({"domstate", "box"}), "shut off");
   EXPECT_FALSE(Listens(port));
 

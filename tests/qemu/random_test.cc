@@ -309,8 +309,8 @@ void RandomTest::RunWalkers(int operations, unsigned seed) {
 // themselves.
 std::map<std::string, std::string> RandomTest::Tree(const stdfs::path& dir) {
   static const std::set<std::string> kOwn = {
-      "error", "events",        "usage",      "progress", "README",
-      "ready", "provision.log", "domain.xml", "secrets"};
+      "error", "events", "usage",         "progress",   "README",
+      "ready", "ip",     "provision.log", "domain.xml", "secrets"};
   std::map<std::string, std::string> tree;
   for (const auto& box : {dir, dir / ".host/trash"}) {
     for (const auto& entry : stdfs::directory_iterator(box)) {

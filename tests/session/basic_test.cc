@@ -203,6 +203,7 @@ TEST_F(Basic, ReadOnlyFilesRefuseRootToo) {
 TEST_F(Basic, ReadyTellsWhatIsWaitedFor) {
   const std::string uuid = backend_.Add("box");
   EXPECT_EQ(fuse_.Cat("box/ready"), "no: start\n");
+  EXPECT_EQ(fuse_.Cat("box/ip"), "none: start\n");
   EXPECT_EQ(fuse_.Echo("start", "box/status"), 0);
   EXPECT_EQ(fuse_.Cat("box/ready"), "yes 41.2\n");
 }

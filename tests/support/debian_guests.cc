@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 
@@ -42,7 +43,11 @@ void DebianGuests::Do(const std::string& file, const std::string& text) {
   const auto verdict = writer.Ended(650s);
   ASSERT_TRUE(verdict.has_value()) << text;
   const stdfs::path box = Dir() / *stdfs::path(file).begin();
-  ASSERT_EQ(*verdict, Verdict{}) << ReadText(box / "provision.log");
+  const std::string console = ReadText(box / "console.log");
+  ASSERT_EQ(*verdict, Verdict{})
+      << ReadText(box / "provision.log") << "console:\n"
+      << console.substr(console.size() -
+                        std::min<size_t>(console.size(), 4000));
 }
 
 std::string DebianGuests::In(const std::string& name,

@@ -136,6 +136,25 @@ std::string WhyNoVirtiofs(virConnectPtr conn, const LibvirtUri& uri,
   return "";
 }
 
+// What is to be said of others who have the pool, too.
+std::string MarkPool(Storage& storage, const std::string& host) {
+  std::string notes;
+  try {
+    storage.Mark(host);
+    for (const auto& other : storage.SharedWith(host)) {
+      notes += fmt::format(
+          "note: the hypervisor {0} has this pool, too: volumes that no "
+          "sandbox "
+          "here has may be those of its sandboxes, and stay; when it is no "
+          "more: virsh vol-delete --pool {1} hypervisor.{0}\n",
+          other, storage.Pool());
+    }
+  } catch (const Error& error) {
+    spdlog::warn("{}", error.Sentence());  // a pool that is full
+  }
+  return notes;
+}
+
 }  // namespace
 
 void Core::LearnHost() {
@@ -182,8 +201,10 @@ void Core::LearnHost() {
     arch = accelerator.arch;
     learned.accelerator = accelerator.text;
     storage.Ensure(conn, local ? data_dir : "");
+    host_uuid = XmlText(caps, "/capabilities/host/uuid");
+    learned.notes += MarkPool(storage, host_uuid);
     pool = storage.Info();
-    if (!kvm) learned.notes = "note: " + accelerator.text + "\n";
+    if (!kvm) learned.notes += "note: " + accelerator.text + "\n";
     if (library < kOldest) {
       learned.notes += fmt::format(
           "note: libvirt {} is older than the {} that sbxfs is made for; what "

@@ -72,9 +72,16 @@ Documents::Text Documents::Read(const std::string& name) {
 
 void Documents::Write(const std::string& name, const std::string& text) {
   const std::string prefix = fmt::format("{}{}.", kDoc, name);
+  // Another hypervisor with this pool may have stored one.
+  storage_.Refresh();
+  const auto volumes = storage_.Names();
+  if (const Found now = Newest(prefix, volumes);
+      now.number != 0 && now.text == text) {
+    return;
+  }
   std::vector<std::string> old;
   int last = 0;
-  for (const auto& volume : storage_.Names()) {
+  for (const auto& volume : volumes) {
     const auto [other, number] = Parse(volume);
     if (number == 0 || other != prefix) continue;
     old.push_back(volume);

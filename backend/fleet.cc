@@ -15,6 +15,7 @@
 
 #include "backend/core.h"
 #include "backend/fleet_jobs.h"
+#include "backend/fleet_round.h"
 #include "backend/libvirt_backend.h"
 #include "backend/spec/yaml.h"
 #include "backend/util/mutex.h"
@@ -226,13 +227,13 @@ class Fleet : public Backend {
   void SetDocument(const Caller& caller, const std::string& name,
                    const std::optional<std::string>& text,
                    Reply<Done> reply) override {
-    OnAll(reply, [&](Backend& backend, Reply<Done> one) {
+    OnAll(std::move(reply), [=](Backend& backend, Reply<Done> one) {
       backend.SetDocument(caller, name, text, std::move(one));
     });
   }
   void SetAuthorizedKeys(const Caller& caller, const std::string& text,
                          Reply<Done> reply) override {
-    OnAll(reply, [&](Backend& backend, Reply<Done> one) {
+    OnAll(std::move(reply), [=](Backend& backend, Reply<Done> one) {
       backend.SetAuthorizedKeys(caller, text, std::move(one));
     });
   }
@@ -387,8 +388,7 @@ class Fleet : public Backend {
 
   // Has all that are connected do it; answers when they have. Their first
   // failure is the answer.
-  void OnAll(const Reply<Done>& reply,
-             const std::function<void(Backend&, Reply<Done>)>& doing);
+  void OnAll(Reply<Done> reply, FleetDoing doing);
 
   std::atomic<Observer*> observer_{nullptr};
   Mutex mutex_;
@@ -501,13 +501,7 @@ Backend& Fleet::Place(const std::string& config, const std::string& what) {
   return *best;
 }
 
-void Fleet::OnAll(const Reply<Done>& reply,
-                  const std::function<void(Backend&, Reply<Done>)>& doing) {
-  struct Sum {
-    std::atomic<std::size_t> left;
-    Mutex mutex;
-    std::optional<Error> failure GUARDED_BY(mutex);
-  };
+void Fleet::OnAll(Reply<Done> reply, FleetDoing doing) {
   std::vector<Backend*> connected;
   for (const auto& member : members_) {
     if (member.backend->GetHost()->connected) {
@@ -515,27 +509,7 @@ void Fleet::OnAll(const Reply<Done>& reply,
     }
   }
   if (connected.empty()) connected.push_back(&First());  // it says why
-  const auto sum = std::make_shared<Sum>();
-  sum->left = connected.size();
-  for (Backend* backend : connected) {
-    const Reply<Done> one([sum, reply](Outcome<Done> outcome) {
-      std::optional<Error> failure;
-      {
-        MutexLock lock(sum->mutex);
-        if (const auto* error = std::get_if<Error>(&outcome)) {
-          if (!sum->failure) sum->failure = *error;
-        }
-        failure = sum->failure;
-      }
-      if (--sum->left != 0) return;
-      if (failure) {
-        reply.Fail(*failure);
-      } else {
-        reply.Ok();
-      }
-    });
-    one.Guard([&] { doing(*backend, one); });
-  }
+  DoOnEach(std::move(connected), std::move(doing), std::move(reply));
 }
 
 void Fleet::SetHost(const Caller&, const std::string& uuid,

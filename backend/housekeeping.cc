@@ -126,6 +126,7 @@ bool Housekeeping::IsSpare(const std::string& volume, const std::string& uuid) {
   }
   const auto facts = core_.Facts(uuid);
   if (!facts || facts->disk == volume || facts->seed == volume) return false;
+  if (facts->metadata && facts->metadata->borrowed) return false;
   for (const auto& one : core_.SnapshotsOf(uuid)) {
     if (one.layer == volume || one.seed == volume ||
         LastPart(one.memory_file) == volume) {
@@ -142,11 +143,12 @@ std::vector<std::string> Housekeeping::WithoutDomain(
   for (const auto& domain : ListDomains(connection.get())) {
     known.insert(UuidOf(domain.get()));
   }
+  const bool alone = core_.storage.SharedWith(core_.host_uuid).empty();
   std::vector<std::string> without;
   for (const auto& volume : volumes) {
     const std::string uuid = UuidIn(volume);
     if (uuid.empty()) continue;
-    if (!known.contains(uuid) || IsSpare(volume, uuid)) {
+    if (known.contains(uuid) ? IsSpare(volume, uuid) : alone) {
       without.push_back(volume);
     }
   }

@@ -113,7 +113,7 @@ class LibvirtBackend : public Backend {
     Connection::EndUse();
   }
 
-  [[nodiscard]] MoveEnd End() { return {core_, provision_}; }
+  [[nodiscard]] MoveEnd End() { return {core_, provision_, relay_}; }
   // It has moved away: ports that were opened here for it are closed.
   void Left(const std::string& uuid) { relay_.Look(uuid); }
 

@@ -100,6 +100,7 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Short("originLayer", m.origin_layer, IsFileName);
   visit.Document("records", m.records);
   visit.Short("keeps", m.keeps, IsLine);
+  visit.Flag("borrowed", m.borrowed);
   visit.Flag("booted", m.booted);
   visit.Flag("seeded", m.seeded);
   visit.Short("trashedName", m.trashed_name, IsSandboxName);

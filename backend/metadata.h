@@ -56,6 +56,9 @@ struct Metadata {
   // libvirt wants off meanwhile, packed, the current one's name after a '*';
   // and the volumes that they keep, a line.
   std::string records, keeps;
+  // Its volumes are those of another hypervisor's sandbox, in a pool that both
+  // have: between the two ends of a move. They stay when this one goes.
+  bool borrowed = false;
   bool booted = false;  // it was started once: its disk is the user's
   // Its guest was ready once: it has its host key, and the seed no more.
   bool seeded = false;

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <functional>
+#include <future>
 #include <map>
 #include <optional>
 #include <set>
@@ -17,6 +18,7 @@
 #include "backend/images_incoming.h"
 #include "backend/layers.h"
 #include "backend/libvirt_error.h"
+#include "backend/move_way.h"
 #include "backend/snapshot_records.h"
 #include "backend/snapshots.h"
 #include "backend/spec/layers.h"
@@ -105,27 +107,60 @@ class Mover {
     live_ = sandbox->state == State::kRunning;
     parts_ = PartsOf(from_.core, uuid_, what_);
     directory_ = to_.core.storage.Info().directory;
+    shared_ = IsShared();
     const Turns::Turn turn = to_.core.Turn(uuid_, what_);
     ForgetBrokenOff();
     before_.emplace(to_.core, what_);
     Undo undo;
     undo.Add([this] { TakeBack(); });
     Claim();
-    CopyAll();
+    if (!shared_) CopyAll();
     MustBeWanted(reply_.Answered());
     if (live_) {
       undo.Add([this] { Snapshots(from_.core).PutRecordsBack(uuid_, what_); });
+      // Over there may be here.
+      from_.relay.Withhold(uuid_);
+      Undo open;
+      open.Add([this] { from_.relay.Release(uuid_); });
       Migrate();
       // There is no way back from here.
       undo.Keep();
+    } else if (shared_) {
+      undo.Add([this] { Lend(false); });
+      Lend(true);
     }
     Show();
-    from_.provision.Leave(uuid_, what_);
+    from_.provision.Leave(uuid_, !shared_, what_);
     undo.Keep();
     Tell("");
   }
 
  private:
+  // Whether what is put into the one pool is in the other.
+  [[nodiscard]] bool IsShared() {
+    const std::string probe = "lease.move." + uuid_;
+    Storage& here = from_.core.storage;
+    Storage& there = to_.core.storage;
+    if (here.Has(probe)) here.Delete(probe);  // of a daemon that was killed
+    here.WriteNew(probe, "");
+    Undo clean;
+    clean.Add([&] { here.Delete(probe); });
+    there.Refresh();
+    if (!there.Has(probe)) return false;
+    if (directory_ == parts_.directory) return true;
+    throw Error(EXDEV, fmt::format("{}: both hypervisors have one pool, which "
+                                   "is '{}' here and '{}' over there, and "
+                                   "layers name each other by their paths; "
+                                   "have it at one path",
+                                   what_, parts_.directory, directory_));
+  }
+
+  // A sandbox of a shared pool whose definition alone goes when it is removed.
+  void Lend(bool on) {
+    from_.core.ChangeMeta(uuid_, what_,
+                          [on](Metadata& meta) { meta.borrowed = on; });
+  }
+
   void Tell(const std::string& progress) {
     from_.core.catalog.Change(
         uuid_, [&](Catalog::Overlay& overlay) { overlay.progress = progress; });
@@ -256,7 +291,8 @@ class Mover {
                       "look which is the good one, and rmdir the other",
                       what_));
     }
-    to_.provision.Leave(uuid_, what_);
+    to_.provision.Leave(
+        uuid_, !shared_ && !to_.core.Meta(uuid_, what_).borrowed, what_);
   }
 
   // Volumes that no definition or snapshot names are swept. Until all is there
@@ -266,6 +302,7 @@ class Mover {
     meta.trashed_name = parts_.name;
     meta.trashed = std::chrono::system_clock::now();
     meta.pool = to_.core.options.pool;
+    meta.borrowed = shared_;
     // Its next start makes the definition anew, as this hypervisor has it.
     meta.defined.clear();
     const ConnPtr conn = to_.core.connection.Get(what_);
@@ -292,14 +329,6 @@ class Mover {
     ForgetRecords(from_.core.Domain(uuid_, what_).get(), what_);
   }
 
-  // Where the one QEMU finds the other; empty: as its libvirt calls itself.
-  [[nodiscard]] std::string Address() const {
-    const std::string host = to_.core.Way().uri.host;
-    if (host.find(':') != host.npos) return fmt::format("tcp://[{}]", host);
-    if (!host.empty()) return fmt::format("tcp://{}", host);
-    return from_.core.local && to_.core.local ? "tcp://127.0.0.1" : "";
-  }
-
   void Migrate() {
     to_.core.Read(uuid_);
     const auto networks = to_.provision.networks().Hold(uuid_, what_);
@@ -315,19 +344,44 @@ class Mover {
         virTypedParamsAddString(&params, &count, &room, name, value.c_str());
       }
     };
-    add(VIR_MIGRATE_PARAM_URI, Address());
+    const MoveWay way(from_.core, to_.core, what_);
+    add(VIR_MIGRATE_PARAM_URI, way.uri);
+    add(VIR_MIGRATE_PARAM_LISTEN_ADDRESS, way.listen_address);
+    if (way.disks_port != 0 && !shared_) {
+      virTypedParamsAddInt(&params, &count, &room, VIR_MIGRATE_PARAM_DISKS_PORT,
+                           way.disks_port);
+    }
     if (directory_ != parts_.directory) {
       const std::string xml = Translated(TakeString(virDomainGetXMLDesc(
           domain.get(), VIR_DOMAIN_XML_MIGRATABLE | VIR_DOMAIN_XML_SECURE)));
       add(VIR_MIGRATE_PARAM_DEST_XML, xml);
       add(VIR_MIGRATE_PARAM_PERSIST_XML, xml);
     }
-    const DomainPtr moved(virDomainMigrate3(
-        domain.get(), target.get(), params, static_cast<unsigned>(count),
-        VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST |
-            VIR_MIGRATE_UNDEFINE_SOURCE | VIR_MIGRATE_NON_SHARED_INC));
+    unsigned flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST |
+                     VIR_MIGRATE_UNDEFINE_SOURCE;
+    if (!shared_) flags |= VIR_MIGRATE_NON_SHARED_INC;
+    // libvirt knows shared storage by the names of file systems. That this is
+    // one has been seen, and QEMU drops its cache of it (drop-cache of
+    // BlockdevOptionsFile).
+    if (shared_) flags |= VIR_MIGRATE_UNSAFE;
+    auto moving = std::async(std::launch::async, [&]() -> std::optional<Error> {
+      const DomainPtr moved(
+          virDomainMigrate3(domain.get(), target.get(), params,
+                            static_cast<unsigned>(count), flags));
+      if (moved != nullptr) return std::nullopt;
+      return LibvirtError(what_);
+    });
+    while (moving.wait_for(kTellPause) != std::future_status::ready) {
+      virDomainJobInfo job{};
+      if (virDomainGetJobInfo(domain.get(), &job) < 0 || job.dataTotal == 0) {
+        continue;
+      }
+      Tell(fmt::format("moving the running guest: {} of {} MiB",
+                       job.dataProcessed >> 20, job.dataTotal >> 20));
+    }
+    const auto failure = moving.get();
     virTypedParamsFree(params, count);
-    if (moved == nullptr) ThrowLibvirt(what_);
+    if (failure) throw *failure;
   }
 
   void Show() {
@@ -336,6 +390,7 @@ class Mover {
       meta.trashed = {};
       meta.records.clear();
       meta.keeps.clear();
+      meta.borrowed = false;
     });
     const DomainPtr domain = to_.core.Domain(uuid_, what_);
     if (parts_.autostart && virDomainSetAutostart(domain.get(), 1) < 0) {
@@ -372,6 +427,7 @@ class Mover {
   std::string directory_;  // that paths over there begin with
   uint64_t done_ = 0, all_ = 0;
   bool live_ = false;
+  bool shared_ = false;  // the two have one pool
   bool defined_ = false;
   std::chrono::steady_clock::time_point told_;
 };

@@ -5,6 +5,7 @@
 
 #include "backend/core.h"
 #include "backend/provision.h"
+#include "backend/relay.h"
 
 namespace sbxfs {
 
@@ -12,6 +13,7 @@ namespace sbxfs {
 struct MoveEnd {
   Core& core;
   Provision& provision;
+  Relay& relay;
 };
 
 // Blocks, on a worker of `from`, whose turn the caller holds: takes a stopped
@@ -20,7 +22,8 @@ struct MoveEnd {
 // nothing; given up when `reply` is answered before a guest's memory is on its
 // way. Throws Error.
 //
-// Frozen volumes are copied byte by byte; libvirt's migration moves a guest's
+// In a pool that both have nothing is copied. Else frozen volumes are, byte by
+// byte; libvirt's migration moves a guest's
 // memory and the layer that it writes to, but refuses domains with snapshots,
 // and of a stopped one moves the definition alone.
 void MoveSandbox(const MoveEnd& from, const MoveEnd& to,

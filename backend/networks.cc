@@ -338,10 +338,8 @@ void Networks::Join(virNetworkPtr network, const std::string& mac,
 }
 
 void Networks::Look(const std::string& uuid) {
-  const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (core_.test_driver || (sandbox != nullptr && !IsOff(sandbox->state))) {
-    return;
-  }
+  // As libvirt has it: what is shown is `stopping` until its action has ended.
+  if (core_.test_driver || !core_.catalog.IsOff(uuid)) return;
   const auto facts = core_.Facts(uuid);
   if (facts && facts->nics.empty()) return;
   LookLater();

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <functional>
 #include <sstream>
+#include <thread>
 
 #include "backend/util/unique_fd.h"
 
@@ -191,7 +192,12 @@ void Ports::CheckStart(const std::string& uuid,
                        const std::vector<Forward>& wanted,
                        std::string_view what) {
   for (const Forward& one : wanted) {
-    const std::string holder = Holder(uuid, one, /*now=*/true);
+    std::string holder = Holder(uuid, one, /*now=*/true);
+    // Or it is ours, from a moment ago, when it ran: ssh is closing it.
+    for (int i = 0; core_.relayed && !holder.empty() && i < 20; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      holder = Holder(uuid, one, /*now=*/true);
+    }
     if (!holder.empty()) {
       throw Error(EADDRINUSE,
                   fmt::format("{}: its {} is taken by {}; end that, or write "

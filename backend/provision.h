@@ -101,10 +101,11 @@ class Provision {
   [[nodiscard]] Disks& disks() { return disks_; }
   [[nodiscard]] Networks& networks() { return networks_; }
 
-  // Blocks: a stopped sandbox is another hypervisor's from now on. All or
-  // nothing, but for volumes, which are swept later when they cannot be deleted
-  // now. Callers hold its turn.
-  void Leave(const std::string& uuid, const std::string& what);
+  // Blocks: a stopped sandbox is another hypervisor's from now on, with its
+  // volumes where both have one pool. All or nothing, but for volumes, which
+  // are swept later when they cannot be deleted now. Callers hold its turn.
+  void Leave(const std::string& uuid, bool with_volumes,
+             const std::string& what);
   // Blocks: deletes for good what has been in the trash for too long.
   void Expire(const std::string& uuid);
 

@@ -126,17 +126,20 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
   if (sandbox->state != State::kSaved) MustBeOff(*sandbox, what);
   const DomainPtr domain = core_.Domain(uuid, what);
   MustBeWanted(reply.Answered());  // there is no way back from here
-  layers_.DropAll(uuid);
+  const bool borrowed = core_.Meta(uuid, what).borrowed;
+  if (!borrowed) layers_.DropAll(uuid);
   unsigned flags =
       VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
   if (!core_.test_driver) {
-    flags |=
-        VIR_DOMAIN_UNDEFINE_NVRAM | VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
+    flags |= (borrowed ? VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+                       : VIR_DOMAIN_UNDEFINE_NVRAM) |
+             VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
   }
   if (virDomainUndefineFlags(domain.get(), flags) < 0) ThrowLibvirt(what);
   core_.Read(uuid);
   if (core_.test_driver) return;
   RemoveRunDirectory(uuid);
+  if (borrowed) return;
   // A clone may have been the last to need a layer of one that is gone.
   const std::string& below = sandbox->origin_layer;
   if (!below.empty() && UuidIn(below) != uuid) {
@@ -145,14 +148,17 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
   images_.Refresh();
 }
 
-void Provision::Leave(const std::string& uuid, const std::string& what) {
+void Provision::Leave(const std::string& uuid, bool with_volumes,
+                      const std::string& what) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   try {
     const DomainPtr domain = core_.Domain(uuid, what);
-    if (virDomainUndefineFlags(domain.get(),
-                               VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
-                                   VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
-                                   VIR_DOMAIN_UNDEFINE_NVRAM) < 0) {
+    if (virDomainUndefineFlags(
+            domain.get(), VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+                              VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
+                              (with_volumes ? VIR_DOMAIN_UNDEFINE_NVRAM
+                                            : VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)) <
+        0) {
       ThrowLibvirt(what);
     }
   } catch (const Error& error) {
@@ -161,6 +167,7 @@ void Provision::Leave(const std::string& uuid, const std::string& what) {
   }
   try {
     core_.Read(uuid);
+    if (!with_volumes) return;
     layers_.DropAll(uuid);
     const std::string below = sandbox ? sandbox->origin_layer : "";
     if (!below.empty() && UuidIn(below) != uuid) {

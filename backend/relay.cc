@@ -49,16 +49,41 @@ void Relay::Look(const std::string& uuid) {
   core_.workers.Run([this] { Work(); });
 }
 
+void Relay::Withhold(const std::string& uuid) {
+  {
+    MutexLock lock(mutex_);
+    withheld_.insert(uuid);
+  }
+  Look(uuid);
+  const auto until = std::chrono::steady_clock::now() + kMasterLimit;
+  while (std::chrono::steady_clock::now() < until) {
+    {
+      MutexLock lock(mutex_);
+      if (!due_.contains(uuid) && settling_ != uuid) return;
+    }
+    std::this_thread::sleep_for(20ms);
+  }
+}
+
+void Relay::Release(const std::string& uuid) {
+  {
+    MutexLock lock(mutex_);
+    withheld_.erase(uuid);
+  }
+  Look(uuid);
+}
+
 void Relay::Work() {
   for (;;) {
     std::string uuid;
     {
       MutexLock lock(mutex_);
+      settling_.clear();
       if (due_.empty()) {
         working_ = false;
         break;
       }
-      uuid = *due_.begin();
+      uuid = settling_ = *due_.begin();
       due_.erase(due_.begin());
     }
     try {
@@ -98,7 +123,11 @@ Relay::Ports Relay::Wanted(const std::string& uuid) const {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   const auto facts = core_.Facts(uuid);
   Ports ports;
-  if (sandbox == nullptr || !facts || !sandbox->ours || IsOff(sandbox->state) ||
+  {
+    MutexLock lock(mutex_);
+    if (withheld_.contains(uuid)) return ports;
+  }
+  if (sandbox == nullptr || !facts || !sandbox->ours || core_.catalog.IsOff(uuid) ||
       sandbox->state == State::kSaved) {
     return ports;
   }

@@ -31,14 +31,18 @@ class Relay {
   // Brings the ports of that sandbox in step with what its guest forwards.
   // Returns at once.
   void Look(const std::string& uuid) EXCLUDES(mutex_);
+  // Closes the ports of that sandbox, whose guest is to listen here itself, and
+  // opens none until Release. Blocks until that is done, 15 s at most.
+  void Withhold(const std::string& uuid) EXCLUDES(mutex_);
+  void Release(const std::string& uuid) EXCLUDES(mutex_);
 
  private:
   using Ports = std::set<Forward>;
 
   // On one worker at a time, which alone has what is not guarded.
   void Work() EXCLUDES(mutex_);
-  void Settle(const std::string& uuid);
-  [[nodiscard]] Ports Wanted(const std::string& uuid) const;
+  void Settle(const std::string& uuid) EXCLUDES(mutex_);
+  [[nodiscard]] Ports Wanted(const std::string& uuid) const EXCLUDES(mutex_);
   void Tend() EXCLUDES(mutex_);
   // Throws Error when there is no way.
   void NeedMaster();
@@ -49,8 +53,10 @@ class Relay {
                                  const Forward& forward) const;
 
   Core& core_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::set<std::string> due_ GUARDED_BY(mutex_);
+  std::set<std::string> withheld_ GUARDED_BY(mutex_);
+  std::string settling_ GUARDED_BY(mutex_);
   bool working_ GUARDED_BY(mutex_) = false;
   bool tending_ GUARDED_BY(mutex_) = false;
 

@@ -18,6 +18,7 @@
 namespace sbxfs {
 namespace {
 
+constexpr std::string_view kMark = "hypervisor.";
 constexpr size_t kChunk = 256 * 1024;
 constexpr size_t kHole = 64 * 1024;  // fewer zeros are sent
 
@@ -442,12 +443,31 @@ std::unique_ptr<VolumeUpload> Storage::UploadOver(ConnPtr connection,
                                         std::move(stream), std::move(what));
 }
 
+void Storage::Refresh() {
+  constexpr char kWhat[] = "Cannot refresh the pool";
+  const ConnPtr connection = connection_.Get(kWhat);
+  const PoolPtr pool = Open(connection.get(), kWhat);
+  if (!Refreshed(pool.get())) ThrowLibvirt(kWhat);
+}
+
+void Storage::Mark(const std::string& host) {
+  const std::string mark = std::string(kMark) + host;
+  if (!Has(mark)) WriteNew(mark, "");
+}
+
+std::vector<std::string> Storage::SharedWith(const std::string& host) {
+  std::vector<std::string> others;
+  for (const auto& name : Names()) {
+    if (!name.starts_with(kMark)) continue;
+    others.push_back(name.substr(kMark.size()));
+    if (others.back() == host) others.pop_back();
+  }
+  return others;
+}
+
 void Storage::Announce() {
   try {
-    constexpr char kWhat[] = "Cannot refresh the pool";
-    const ConnPtr connection = connection_.Get(kWhat);
-    const PoolPtr pool = Open(connection.get(), kWhat);
-    if (!Refreshed(pool.get())) ThrowLibvirt(kWhat);
+    Refresh();
   } catch (const Error& error) {
     // Others see the change a little later; nothing depends on it here.
     spdlog::debug("{}", error.Sentence());

@@ -106,8 +106,14 @@ class Storage {
                            uint64_t taken);
   // Throws Full when so much cannot fit.
   void CheckRoom(std::string_view what, uint64_t needed);
+  // Has libvirt look at what is in the pool's place now.
+  void Refresh();
   // Makes every mount on this pool look again.
   void Announce();
+  // Blocks: notes that the hypervisor of that UUID has this pool.
+  void Mark(const std::string& host);
+  // The UUIDs of others that have it, too, whose sandboxes are not known here.
+  [[nodiscard]] std::vector<std::string> SharedWith(const std::string& host);
 
  private:
   void CreateXml(const std::string& name, const std::string& xml,

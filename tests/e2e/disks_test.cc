@@ -27,7 +27,9 @@ class DisksTest : public DebianGuests {
   }
 };
 
+// GuestTest has the first steps of it, too.
 TEST_F(DisksTest, FormattedOnceThereAtEveryBootAndInEverySandbox) {
+  if (!LongRun()) GTEST_SKIP() << "one of tests/run --long";
   ASSERT_EQ(WriteText(Host() / "disks/data", "64MiB\n", O_CREAT), Verdict{});
   ASSERT_EQ(WriteText(Host() / "disks/bare", "8MiB\n", O_CREAT), Verdict{});
   ASSERT_EQ(WriteText(Dir() / "one.yaml",
@@ -52,7 +54,6 @@ TEST_F(DisksTest, FormattedOnceThereAtEveryBootAndInEverySandbox) {
   In("one", "echo kept | sudo tee /mnt/lima-data/mark; sync");
   Do("one/status", "stop");
 
-  if (!LongRun()) return;
   // Larger, and in another sandbox at its first boot, to which it is not blank.
   ASSERT_EQ(WriteText(Host() / "disks/data", "256MiB\n"), Verdict{});
   ASSERT_EQ(mkdir((Dir() / "two").c_str(), 0700), 0);

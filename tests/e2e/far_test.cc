@@ -24,7 +24,7 @@ class FarTest : public testing::Test {
     if (const auto why = NoBootBecause(); !why.empty()) GTEST_SKIP() << why;
     far_ = std::make_unique<FarLibvirtd>(/*apart=*/true);
     mount_ = std::make_unique<GuestMount>(
-        "start_timeout=240,stop_timeout=90,trash=0", far_->Uri("ssh"));
+        "start_timeout=600,stop_timeout=90,trash=0", far_->Uri("ssh"));
     const Ended cp = RunProgram(
         {"cp", GuestImage().string(), (Host() / "images/debian-12").string()},
         120s);
@@ -60,7 +60,7 @@ TEST_F(FarTest, ItsPortsMountsAndSshAreHere) {
   EXPECT_EQ(WriteText(Box() / "ports/5000.udp", "5000\n", O_CREAT).error,
             EOPNOTSUPP);
   Writer start(Box() / "status", "start\n");
-  const auto started = start.Ended(240s);
+  const auto started = start.Ended(600s);
   ASSERT_TRUE(started.has_value()) << ReadText(Box() / "ready");
   ASSERT_EQ(*started, Verdict{}) << ReadText(Box() / "console.log");
   EXPECT_EQ(Ssh("cat " + (shared / "note").string()).out, "from here\n");

@@ -131,7 +131,7 @@ TEST_F(ForeignTest, AClonesDiskIsThatOfAGuestAtRest) {
       [] {
         return Agent({{"execute", "guest-ping"}}).is_object();
       },
-      240s));
+      600s));
   In("until systemctl is-system-running | grep -v start; do sleep 1; done; "
      "echo precious >/root/mark");
 

@@ -22,14 +22,14 @@ namespace {
 using namespace std::chrono_literals;
 namespace stdfs = std::filesystem;
 
-constexpr auto kBoot = 240s;
+constexpr auto kBoot = 600s;
 constexpr auto npos = std::string::npos;
 
 class GuestTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     if (!NoBootBecause().empty()) return;
-    mount_ = std::make_unique<GuestMount>("start_timeout=240,stop_timeout=90");
+    mount_ = std::make_unique<GuestMount>("start_timeout=600,stop_timeout=90");
     before_ = World::Now();
   }
   static void TearDownTestSuite() {
@@ -102,6 +102,10 @@ memory: 512MiB
 maxMemory: 768MiB
 maxCPUs: 3
 disk: 4GiB
+additionalDisks:
+- name: data
+  fsArgs: ['-m', '0']
+- {name: bare, format: false}
 timezone: Etc/GMT-3
 env:
   PLAIN: two words
@@ -124,6 +128,7 @@ provision:
     echo "system $(id -un) $PARAM_greeting $LIMA_CIDATA_NAME $LIMA_CIDATA_USER"
     cat /etc/sbxfs-data
     echo booted >> /var/lib/boots
+    date +%N >> /mnt/lima-data/provisioned
 - mode: data
   path: /etc/sbxfs-data
   owner: root:root
@@ -150,6 +155,8 @@ probes:
 )";
 
 TEST_F(GuestTest, T02_MkdirAndConfigure) {
+  ASSERT_EQ(WriteText(Host() / "disks/data", "64MiB\n", O_CREAT), Verdict{});
+  ASSERT_EQ(WriteText(Host() / "disks/bare", "8MiB\n", O_CREAT), Verdict{});
   ASSERT_EQ(Call([] { return mkdir(Box().c_str(), 0700); }), Verdict{})
       << Errors();
   std::ofstream(Box() / "config.yaml") << kConfig;
@@ -248,6 +255,11 @@ TEST_F(GuestTest, T04b_ProvisionedAsConfigYamlSays) {
       "a#b\n"))
       << ended.out;
   EXPECT_NE(ended.out.find("\nHASH=a#b\n"), npos) << ended.out;
+  // An additional disk is formatted once.
+  ExpectSsh({"findmnt -rno FSTYPE,LABEL /mnt/lima-data; findmnt /mnt/lima-bare;"
+             "wc -l </mnt/lima-data/provisioned; "
+             "ls /dev/disk/by-id/ | grep -x virtio-bare"},
+            "ext4 lima-data\n1\nvirtio-bare\n");
 }
 
 TEST_F(GuestTest, T04a_CpusAndMemoryAreChangedLive) {
@@ -639,6 +651,7 @@ TEST_F(GuestTest, T12_SshToAStoppedSandboxBootsIt) {
 }
 
 TEST_F(GuestTest, T13_EachBootProvisionsAnew) {
+  ExpectSsh({"wc -l </mnt/lima-data/provisioned"}, "2\n");
   ExpectSsh({"cat /var/lib/boots; ls -A /run/sbxfs; sudo cloud-init query "
              "instance_id >/dev/null; hostname"},
             "booted\nbooted\n.environment\nlima-box\n");
@@ -700,6 +713,10 @@ TEST_F(GuestTest, T15_NothingIsLeftInTheEnd) {
   ASSERT_EQ(Call([] { return rmdir((Host() / "trash" / name_).c_str()); }),
             Verdict{})
       << Errors();
+  for (const char* disk : {"disks/data", "disks/bare"}) {
+    EXPECT_EQ(Call([&] { return unlink((Host() / disk).c_str()); }), Verdict{})
+        << Errors();
+  }
   EXPECT_EQ(Call([] { return unlink((Host() / "images/debian-12").c_str()); }),
             Verdict{})
       << Errors();

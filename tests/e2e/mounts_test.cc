@@ -56,7 +56,7 @@ class MountsTest : public testing::Test {
   static void SetUpTestSuite() {
     if (!NoBootBecause().empty()) return;
     mount_ = std::make_unique<GuestMount>(
-        "allow_other,start_timeout=240,stop_timeout=90");
+        "allow_other,start_timeout=600,stop_timeout=90");
     before_ = World::Now();
     const stdfs::path top = mount_->Dir().string() + ".host";
     stdfs::create_directories(top);
@@ -168,7 +168,7 @@ TEST_F(MountsTest, T01_LocationsAreCheckedWithTheWritersRights) {
 }
 
 TEST_F(MountsTest, T02_BothSidesSeeTheSameFiles) {
-  ASSERT_NO_FATAL_FAILURE(Status("start", 240s));
+  ASSERT_NO_FATAL_FAILURE(Status("start", 600s));
   EXPECT_EQ(ReadText(Box() / "pending"), "");
   const std::string src = src_, lib = lib_;
   EXPECT_EQ(Guest(fmt::format("cat {}/from-host {}/lib.h", src, lib)),
@@ -303,7 +303,7 @@ TEST_F(MountsTest, T06_ThereAgainAfterARebootOrToldOf) {
         return now.ends_with("\n0") && now != boot &&
                Mounted() == src_.native() + "\n0";
       },
-      240s));
+      600s));
   // The other is why it is not ready, though it can be reached.
   EXPECT_TRUE(Eventually(
       [] {

@@ -3,11 +3,15 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "backend/util/text.h"
 #include "tests/support/far.h"
@@ -304,12 +308,23 @@ TEST_F(LiveFleetTest, ARunningOneMovesAndGoesOn) {
   EXPECT_EQ(ReadText(Dir() / "a/snapshot"), "t\n");
   EXPECT_TRUE(stdfs::is_empty(Host() / "trash"));
 
-  // From over there nothing leads to this machine: all is as before.
+  // From there only ssh leads to this machine. Where that may not either, all
+  // is as before.
+  const auto allow = [this](const std::string& what) {
+    far_->KillSshd();
+    std::ofstream(far_->Dir() / "sshd_config", std::ios::app)
+        << "Match all\nAllowTcpForwarding " << what << '\n';
+    far_->StartSshd(FarLibvirtd::kSshPort);
+    EXPECT_TRUE(Eventually([this] {
+      return ReadText(Hypervisor("far") / "connection")
+          .starts_with("connected");
+    }));
+  };
+  allow("local");
   mount_->ExpectLoggedErrors();
   EXPECT_NE(Move("a", "near").error, 0);
   EXPECT_THAT(ReadLine(Dir() / "a/error"),
               HasSubstr("Cannot move 'a' to 'near': "));
-  std::printf("%s\n", ReadLine(Dir() / "a/error").c_str());
   EXPECT_EQ(HostOf("a"), "far");
   EXPECT_EQ(ReadLine(Dir() / "a/status"), "running");
   EXPECT_EQ(far_->Virsh("snapshot-list a --name"), "s\nt");
@@ -317,6 +332,104 @@ TEST_F(LiveFleetTest, ARunningOneMovesAndGoesOn) {
   EXPECT_EQ(Virsh({"list", "--all", "--name"}), "");
   EXPECT_EQ(Virsh({"vol-list", "sbxfs"}).find(uuid), std::string::npos);
   EXPECT_TRUE(stdfs::is_empty(Host() / "trash"));
+  const std::string port = ReadLine(Dir() / "a/ssh_port");
+  EXPECT_TRUE(Eventually([&] { return Listens(port); }));
+
+  std::string config = ReadText(far_->Dir() / "sshd_config");
+  std::ofstream(far_->Dir() / "sshd_config")
+      << config.substr(0, config.find("Match all"));
+  allow("yes");
+  ASSERT_EQ(Move("a", "near"), Verdict{}) << ReadText(Dir() / "a/error");
+  EXPECT_EQ(HostOf("a"), "near");
+  EXPECT_EQ(ReadLine(Dir() / "a/status"), "running");
+  EXPECT_EQ(Virsh({"domuuid", "a"}), uuid);
+  EXPECT_EQ(Virsh({"snapshot-list", "a", "--name"}), "s\nt");
+  EXPECT_TRUE(Listens(port));
+  EXPECT_EQ(far_->Virsh("list --all --name"), "");
+  EXPECT_EQ(far_->Virsh("vol-list sbxfs").find(uuid), std::string::npos);
+}
+
+// Both have one pool.
+class SharedFleetTest : public LiveFleetTest {
+ protected:
+  void SetUp() override {
+    if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
+    pool_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "pool";
+    stdfs::create_directory(pool_);
+    far_ = std::make_unique<FarLibvirtd>(/*apart=*/true);
+    const std::string define =
+        "pool-define-as sbxfs dir --target " + pool_.string();
+    far_->Virsh(define);
+    ASSERT_EQ(
+        RunProgram({"sh", "-c", "virsh -c qemu:///system " + define}).status,
+        0);
+    file_ = far_->Dir() / "hosts";
+    std::ofstream(file_) << "near qemu:///system\nfar " << far_->Uri("ssh")
+                         << '\n';
+    mount_ = std::make_unique<GuestMount>(
+        "stop_timeout=2,start_timeout=4,hosts=" + file_.string(),
+        file_.string());
+    MakeBlank(Host());
+    far_->Virsh("pool-refresh sbxfs");
+    ASSERT_TRUE(Eventually([this] {
+      return stdfs::exists(Hypervisor("far") / "images/blank");
+    })) << ReadText(Host() / "error");
+  }
+  void TearDown() override {
+    FleetTest::TearDown();
+    ForgetPool();
+    far_.reset();
+    stdfs::remove_all(pool_);
+  }
+  // An earlier test's; the next mount makes its own.
+  static void ForgetPool() {
+    (void)RunProgram(
+        {"virsh", "-c", "qemu:///system", "pool-destroy", "sbxfs"});
+    (void)RunProgram(
+        {"virsh", "-c", "qemu:///system", "pool-undefine", "sbxfs"});
+  }
+  [[nodiscard]] std::set<std::string> Files() const {
+    std::set<std::string> names;
+    for (const auto& entry : stdfs::directory_iterator(pool_)) {
+      names.insert(entry.path().filename());
+    }
+    return names;
+  }
+
+  stdfs::path pool_;
+};
+
+TEST_F(SharedFleetTest, MovesAreOfTheDefinitionAlone) {
+  // Who came second sees it.
+  EXPECT_THAT(ReadText(Hypervisor("near") / "connection") +
+                  ReadText(Hypervisor("far") / "connection"),
+              HasSubstr(" has this pool, too: "));
+  ASSERT_EQ(MkdirOn("near", "a"), Verdict{});
+  ASSERT_EQ(MkdirOn("far", "b"), Verdict{});
+  const std::string uuid = Virsh({"domuuid", "a"});
+  Boot("a");
+  ASSERT_EQ(mkdir((Dir() / "a/snapshots/s").c_str(), 0700), 0);
+  ASSERT_EQ(WriteText(Dir() / "a/status", "kill\n"), Verdict{});
+  const auto files = Files();
+  EXPECT_EQ(files.count(uuid + ".disk.1"), 1U);
+  struct stat before {};
+  ASSERT_EQ(stat((pool_ / (uuid + ".disk.1")).c_str(), &before), 0);
+
+  ASSERT_EQ(Move("a", "far"), Verdict{}) << ReadText(Dir() / "a/error");
+  EXPECT_EQ(Files(), files);
+  EXPECT_EQ(far_->Virsh("snapshot-list a --name"), "s");
+  EXPECT_EQ(far_->Virsh("dumpxml a").find("borrowed"), std::string::npos);
+  Boot("a");
+  ASSERT_EQ(Move("a", "near"), Verdict{}) << ReadText(Dir() / "a/error");
+  EXPECT_EQ(ReadLine(Dir() / "a/status"), "running");
+  EXPECT_EQ(Files(), files);
+  ASSERT_EQ(Move("a", "far"), Verdict{}) << ReadText(Dir() / "a/error");
+  EXPECT_EQ(Files(), files);
+  struct stat after {};
+  ASSERT_EQ(stat((pool_ / (uuid + ".disk.1")).c_str(), &after), 0);
+  EXPECT_EQ(after.st_ino, before.st_ino);
+  ASSERT_EQ(WriteText(Dir() / "a/status", "kill\n"), Verdict{});
+  EXPECT_EQ(Virsh({"list", "--all", "--name"}), "");
 }
 
 }  // namespace

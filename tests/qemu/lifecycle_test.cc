@@ -17,12 +17,6 @@ namespace {
 using namespace std::chrono_literals;
 namespace stdfs = std::filesystem;
 
-// Whether somebody listens there: the forward of a guest that runs.
-bool Listens(const std::string& port) {
-  return World::Now().ports.find(fmt::format("{:04X}", std::stoi(port))) !=
-         std::string::npos;
-}
-
 class LifecycleTest : public BlankGuests {};
 
 TEST_F(LifecycleTest, MkdirStartStopRmdirAsVirshSeesThem) {

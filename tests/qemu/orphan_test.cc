@@ -107,6 +107,18 @@ TEST_F(OrphanTest, VolumesWithoutADomainAreRemovedWhenTheyAreOldEnough) {
     EXPECT_EQ(young.Removed(), "");
   }
   for (const auto& name : ours) EXPECT_TRUE(HasVolume(name)) << name;
+  {
+    // Of another hypervisor that has the pool, too.
+    const std::string mark = "hypervisor." + nobody;
+    MakeVolume(mark);
+    Sweeper theirs(0s);
+    std::this_thread::sleep_for(1s);
+    EXPECT_EQ(theirs.Removed().find(nobody), std::string::npos);
+    for (const auto& name : ours) {
+      if (!HasVolume(name)) MakeVolume(name);  // half a document is anybody's
+    }
+    Virsh({"vol-delete", "--pool", "sbxfs", mark});
+  }
   Sweeper sweeper(0s);
   for (const auto& name : ours) {
     EXPECT_TRUE(Eventually([&] { return !HasVolume(name); })) << name;

@@ -393,6 +393,11 @@ World World::Now() {
   return world;
 }
 
+bool Listens(const std::string& port) {
+  return World::Now().ports.find(fmt::format("{:04X}", std::stoi(port))) !=
+         std::string::npos;
+}
+
 void PrintTo(const World& world, std::ostream* out) {
   *out << "domains:\n"
        << world.domains << "\nvolumes:\n"

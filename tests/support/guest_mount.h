@@ -135,6 +135,8 @@ struct World {
   bool operator==(const World&) const = default;
 };
 void PrintTo(const World& world, std::ostream* out);
+// Whether somebody listens at that port here: the forward of a guest that runs.
+[[nodiscard]] bool Listens(const std::string& port);
 
 // One mount, in which the sandboxes are blank guests: they boot a sector that
 // halts, and so know nothing of shutting down. Afterwards all sandboxes are

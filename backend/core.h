@@ -190,7 +190,7 @@ class Core {
   bool relayed = false;         // its guests' ports are opened here by ssh
   bool kvm = false;             // works, not merely exists
   std::string arch = "x86_64";  // the hypervisor's own
-  std::string host_uuid;        // the hypervisor's
+  std::string pool_uuid;        // this libvirt's own
   uid_t guest_uid = 0;          // whom QEMU runs as
   std::string no_virtiofs;      // MountEnds has it
   std::string no_networks;      // why there are none; empty: there are

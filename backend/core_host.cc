@@ -136,17 +136,17 @@ std::string WhyNoVirtiofs(virConnectPtr conn, const LibvirtUri& uri,
   return "";
 }
 
-// What is to be said of others who have the pool, too.
-std::string MarkPool(Storage& storage, const std::string& host) {
+// What is to be said of other libvirts that keep volumes in the pool's place.
+std::string MarkPool(Storage& storage, const std::string& uuid) {
   std::string notes;
   try {
-    storage.Mark(host);
-    for (const auto& other : storage.SharedWith(host)) {
+    storage.Mark(uuid);
+    for (const auto& other : storage.SharedWith(uuid)) {
       notes += fmt::format(
-          "note: the hypervisor {0} has this pool, too: volumes that no "
-          "sandbox "
-          "here has may be those of its sandboxes, and stay; when it is no "
-          "more: virsh vol-delete --pool {1} hypervisor.{0}\n",
+          "note: another libvirt has a pool of UUID {0} in the same place: "
+          "volumes that no sandbox here has may be those of its sandboxes, and "
+          "stay; when it is no more: virsh vol-delete --pool {1} "
+          "hypervisor.{0}\n",
           other, storage.Pool());
     }
   } catch (const Error& error) {
@@ -201,9 +201,9 @@ void Core::LearnHost() {
     arch = accelerator.arch;
     learned.accelerator = accelerator.text;
     storage.Ensure(conn, local ? data_dir : "");
-    host_uuid = XmlText(caps, "/capabilities/host/uuid");
-    learned.notes += MarkPool(storage, host_uuid);
     pool = storage.Info();
+    pool_uuid = pool.uuid;
+    learned.notes += MarkPool(storage, pool_uuid);
     if (!kvm) learned.notes += "note: " + accelerator.text + "\n";
     if (library < kOldest) {
       learned.notes += fmt::format(

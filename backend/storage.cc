@@ -450,17 +450,17 @@ void Storage::Refresh() {
   if (!Refreshed(pool.get())) ThrowLibvirt(kWhat);
 }
 
-void Storage::Mark(const std::string& host) {
-  const std::string mark = std::string(kMark) + host;
+void Storage::Mark(const std::string& uuid) {
+  const std::string mark = std::string(kMark) + uuid;
   if (!Has(mark)) WriteNew(mark, "");
 }
 
-std::vector<std::string> Storage::SharedWith(const std::string& host) {
+std::vector<std::string> Storage::SharedWith(const std::string& uuid) {
   std::vector<std::string> others;
   for (const auto& name : Names()) {
     if (!name.starts_with(kMark)) continue;
     others.push_back(name.substr(kMark.size()));
-    if (others.back() == host) others.pop_back();
+    if (others.back() == uuid) others.pop_back();
   }
   return others;
 }

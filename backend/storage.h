@@ -110,10 +110,12 @@ class Storage {
   void Refresh();
   // Makes every mount on this pool look again.
   void Announce();
-  // Blocks: notes that the hypervisor of that UUID has this pool.
-  void Mark(const std::string& host);
-  // The UUIDs of others that have it, too, whose sandboxes are not known here.
-  [[nodiscard]] std::vector<std::string> SharedWith(const std::string& host);
+  // Notes in the pool's place that a libvirt has it as the pool of that UUID.
+  // (A host's UUID changes with each libvirtd where firmware gives none.)
+  void Mark(const std::string& uuid);
+  // The UUIDs of other libvirts' pools in the same place, whose sandboxes are
+  // not known here.
+  [[nodiscard]] std::vector<std::string> SharedWith(const std::string& uuid);
 
  private:
   void CreateXml(const std::string& name, const std::string& xml,

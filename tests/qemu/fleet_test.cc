@@ -360,9 +360,10 @@ class SharedFleetTest : public LiveFleetTest {
     const std::string define =
         "pool-define-as sbxfs dir --target " + pool_.string();
     far_->Virsh(define);
-    ASSERT_EQ(
-        RunProgram({"sh", "-c", "virsh -c qemu:///system " + define}).status,
-        0);
+    ForgetPool();
+    const Ended defined =
+        RunProgram({"sh", "-c", "virsh -c qemu:///system " + define});
+    ASSERT_EQ(defined.status, 0) << defined.err;
     file_ = far_->Dir() / "hosts";
     std::ofstream(file_) << "near qemu:///system\nfar " << far_->Uri("ssh")
                          << '\n';
@@ -403,7 +404,7 @@ TEST_F(SharedFleetTest, MovesAreOfTheDefinitionAlone) {
   // Who came second sees it.
   EXPECT_THAT(ReadText(Hypervisor("near") / "connection") +
                   ReadText(Hypervisor("far") / "connection"),
-              HasSubstr(" has this pool, too: "));
+              HasSubstr(" in the same place: "));
   ASSERT_EQ(MkdirOn("near", "a"), Verdict{});
   ASSERT_EQ(MkdirOn("far", "b"), Verdict{});
   const std::string uuid = Virsh({"domuuid", "a"});

@@ -94,6 +94,20 @@ void CheckMovable(const Sandbox& sandbox, const std::string& what) {
   }
 }
 
+struct MigrationParams {
+  MigrationParams() = default;
+  ~MigrationParams() { virTypedParamsFree(list, count); }
+  MigrationParams(const MigrationParams&) = delete;
+  MigrationParams& operator=(const MigrationParams&) = delete;
+  void Add(const char* name, const std::string& value) {
+    if (value.empty()) return;
+    virTypedParamsAddString(&list, &count, &room, name, value.c_str());
+  }
+
+  virTypedParameterPtr list = nullptr;
+  int count = 0, room = 0;
+};
+
 class Mover {
  public:
   Mover(const MoveEnd& from, const MoveEnd& to, const std::string& uuid,
@@ -336,38 +350,19 @@ class Mover {
     Tell("moving its memory and its disk's last layer");
     const ConnPtr target = to_.core.connection.Own(what_);
     const DomainPtr domain = from_.core.Domain(uuid_, what_);
-    virTypedParameterPtr params = nullptr;
-    int count = 0;
-    int room = 0;
-    const auto add = [&](const char* name, const std::string& value) {
-      if (!value.empty()) {
-        virTypedParamsAddString(&params, &count, &room, name, value.c_str());
-      }
-    };
     const MoveWay way(from_.core, to_.core, what_);
-    add(VIR_MIGRATE_PARAM_URI, way.uri);
-    add(VIR_MIGRATE_PARAM_LISTEN_ADDRESS, way.listen_address);
-    if (way.disks_port != 0 && !shared_) {
-      virTypedParamsAddInt(&params, &count, &room, VIR_MIGRATE_PARAM_DISKS_PORT,
-                           way.disks_port);
-    }
-    if (directory_ != parts_.directory) {
-      const std::string xml = Translated(TakeString(virDomainGetXMLDesc(
-          domain.get(), VIR_DOMAIN_XML_MIGRATABLE | VIR_DOMAIN_XML_SECURE)));
-      add(VIR_MIGRATE_PARAM_DEST_XML, xml);
-      add(VIR_MIGRATE_PARAM_PERSIST_XML, xml);
-    }
+    MigrationParams params;
+    Describe(domain.get(), way, params);
     unsigned flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST |
                      VIR_MIGRATE_UNDEFINE_SOURCE;
-    if (!shared_) flags |= VIR_MIGRATE_NON_SHARED_INC;
     // libvirt knows shared storage by the names of file systems. That this is
     // one has been seen, and QEMU drops its cache of it (drop-cache of
     // BlockdevOptionsFile).
-    if (shared_) flags |= VIR_MIGRATE_UNSAFE;
+    flags |= shared_ ? VIR_MIGRATE_UNSAFE : VIR_MIGRATE_NON_SHARED_INC;
     auto moving = std::async(std::launch::async, [&]() -> std::optional<Error> {
       const DomainPtr moved(
-          virDomainMigrate3(domain.get(), target.get(), params,
-                            static_cast<unsigned>(count), flags));
+          virDomainMigrate3(domain.get(), target.get(), params.list,
+                            static_cast<unsigned>(params.count), flags));
       if (moved != nullptr) return std::nullopt;
       return LibvirtError(what_);
     });
@@ -379,9 +374,22 @@ class Mover {
       Tell(fmt::format("moving the running guest: {} of {} MiB",
                        job.dataProcessed >> 20, job.dataTotal >> 20));
     }
-    const auto failure = moving.get();
-    virTypedParamsFree(params, count);
-    if (failure) throw *failure;
+    if (const auto failure = moving.get()) throw *failure;
+  }
+
+  void Describe(virDomainPtr domain, const MoveWay& way,
+                MigrationParams& params) const {
+    params.Add(VIR_MIGRATE_PARAM_URI, way.uri);
+    params.Add(VIR_MIGRATE_PARAM_LISTEN_ADDRESS, way.listen_address);
+    if (way.disks_port != 0 && !shared_) {
+      virTypedParamsAddInt(&params.list, &params.count, &params.room,
+                           VIR_MIGRATE_PARAM_DISKS_PORT, way.disks_port);
+    }
+    if (directory_ == parts_.directory) return;
+    const std::string xml = Translated(TakeString(virDomainGetXMLDesc(
+        domain, VIR_DOMAIN_XML_MIGRATABLE | VIR_DOMAIN_XML_SECURE)));
+    params.Add(VIR_MIGRATE_PARAM_DEST_XML, xml);
+    params.Add(VIR_MIGRATE_PARAM_PERSIST_XML, xml);
   }
 
   void Show() {

@@ -12,7 +12,7 @@
 #include <chrono>
 #include <csignal>
 
-#include "backend/connect_error.h"
+#include "backend/guest/boot.h"
 #include "backend/util/error.h"
 #include "backend/util/spawn.h"
 

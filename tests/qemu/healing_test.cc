@@ -27,13 +27,13 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 using Millis = std::chrono::duration<double, std::milli>;
 
-constexpr int kReaders = 20;
+int ReaderCount() { return LongRun() ? 100 : 20; }
 
 // Reads every status, over and over, and knows what took longest.
 class Readers {
  public:
   explicit Readers(const stdfs::path& dir) {
-    for (int i = 0; i < kReaders; ++i) {
+    for (int i = 0; i < ReaderCount(); ++i) {
       threads_.emplace_back([this, dir] {
         while (!ended_) {
           const auto begun = Clock::now();

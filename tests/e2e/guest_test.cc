@@ -643,6 +643,12 @@ TEST_F(GuestTest, T11_StopShutsTheGuestDown) {
 }
 
 TEST_F(GuestTest, T12_SshToAStoppedSandboxBootsIt) {
+  const stdfs::path shared = Host().parent_path().string() + ".shared";
+  stdfs::create_directory(shared);
+  std::ofstream(shared / "note") << "from here\n";
+  ASSERT_EQ(WriteText(Box() / "mounts/shared", shared.string() + "\n", O_CREAT),
+            Verdict{})
+      << Errors();
   const Ended ended = Ssh({"cat", "kept"}, kBoot);
   ASSERT_EQ(ended.status, 0) << ended.err << Errors();
   EXPECT_EQ(ended.out, "kept\n");
@@ -651,6 +657,8 @@ TEST_F(GuestTest, T12_SshToAStoppedSandboxBootsIt) {
 }
 
 TEST_F(GuestTest, T13_EachBootProvisionsAnew) {
+  ExpectSsh({"cat", Host().parent_path().string() + ".shared/note"},
+            "from here\n");
   ExpectSsh({"wc -l </mnt/lima-data/provisioned"}, "2\n");
   ExpectSsh({"cat /var/lib/boots; ls -A /run/sbxfs; sudo cloud-init query "
              "instance_id >/dev/null; hostname"},

@@ -288,6 +288,7 @@ TEST_F(MountsTest, T05_TheServerIsTheUsersAndOutlivesTheDaemon) {
 }
 
 TEST_F(MountsTest, T06_ThereAgainAfterARebootOrToldOf) {
+  if (!LongRun()) GTEST_SKIP() << "one of tests/run --long";
   const std::string boot = Guest("cat /proc/sys/kernel/random/boot_id");
   ASSERT_EQ(AsUser(fmt::format("echo '{}' > '{}'", lib_.native(),
                                (Box() / "mounts/lib").native()))

@@ -127,8 +127,8 @@ Relay::Ports Relay::Wanted(const std::string& uuid) const {
     MutexLock lock(mutex_);
     if (withheld_.contains(uuid)) return ports;
   }
-  if (sandbox == nullptr || !facts || !sandbox->ours || core_.catalog.IsOff(uuid) ||
-      sandbox->state == State::kSaved) {
+  if (sandbox == nullptr || !facts || !sandbox->ours ||
+      core_.catalog.IsOff(uuid) || sandbox->state == State::kSaved) {
     return ports;
   }
   for (const Forward& forward : facts->forwards) {

@@ -121,7 +121,7 @@ Housekeeping::Next Housekeeping::EmptyTrash() {
 // Whether it may be a layer or seed that a sandbox made on its way to another.
 bool Housekeeping::IsSpare(const std::string& volume, const std::string& uuid) {
   if (!IsLayerOf(volume, uuid) && !IsSeedOf(volume, uuid) &&
-      !IsMemoryOf(volume, uuid)) {
+      !IsMemoryOf(volume, uuid) && volume != ProbeOf(uuid)) {
     return false;
   }
   const auto facts = core_.Facts(uuid);

@@ -80,6 +80,10 @@ std::string UuidIn(std::string_view volume) {
   return std::string(volume.substr(0, kPattern.size() - 1));
 }
 
+std::string ProbeOf(std::string_view uuid) {
+  return std::string(uuid) + ".probe";
+}
+
 bool IsLayerOf(std::string_view volume, std::string_view uuid) {
   return IsNumbered(volume, uuid, ".disk");
 }

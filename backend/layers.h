@@ -106,6 +106,8 @@ class Layers {
 [[nodiscard]] bool IsLayerOf(std::string_view volume, std::string_view uuid);
 [[nodiscard]] bool IsSeedOf(std::string_view volume, std::string_view uuid);
 [[nodiscard]] bool IsMemoryOf(std::string_view volume, std::string_view uuid);
+// What a move puts into the pool for a moment, to see whether both have it.
+[[nodiscard]] std::string ProbeOf(std::string_view uuid);
 // A volume's name, of its path.
 [[nodiscard]] std::string LastPart(const std::string& path);
 // Whether nothing was written to an overlay since libvirt made it; a doubt is a

@@ -119,6 +119,10 @@ class Mover {
     const SandboxPtr sandbox = from_.core.Reachable(uuid_, what_);
     CheckMovable(*sandbox, what_);
     live_ = sandbox->state == State::kRunning;
+    // Of a daemon that was killed.
+    if (from_.core.storage.Has(ProbeOf(uuid_))) {
+      from_.core.storage.Delete(ProbeOf(uuid_));
+    }
     parts_ = PartsOf(from_.core, uuid_, what_);
     directory_ = to_.core.storage.Info().directory;
     shared_ = IsShared();
@@ -152,10 +156,9 @@ class Mover {
  private:
   // Whether what is put into the one pool is in the other.
   [[nodiscard]] bool IsShared() {
-    const std::string probe = "lease.move." + uuid_;
+    const std::string probe = ProbeOf(uuid_);
     Storage& here = from_.core.storage;
     Storage& there = to_.core.storage;
-    if (here.Has(probe)) here.Delete(probe);  // of a daemon that was killed
     here.WriteNew(probe, "");
     Undo clean;
     clean.Add([&] { here.Delete(probe); });

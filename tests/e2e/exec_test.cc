@@ -256,7 +256,7 @@ TEST_F(ExecTest, RmdirEndsAllOfIt) {
       [&] { return Run("p", "pgrep -fc '^sleep 7777[78]'").out == "2\n"; }));
   const auto begin = Clock::now();
   EXPECT_EQ(Remove(job), Verdict{});
-  EXPECT_LT(Clock::now() - begin, 2s);
+  EXPECT_LT(Clock::now() - begin, 10s);
   const auto verdict = writer.Ended();
   ASSERT_TRUE(verdict.has_value());
   EXPECT_EQ(verdict->error, ECANCELED);
@@ -282,7 +282,7 @@ TEST_F(ExecTest, BackgroundProcessesAreNotWaitedFor) {
   const stdfs::path job = Make("bg");
   const auto begin = Clock::now();
   EXPECT_EQ(WriteText(job / "command", "sleep 66666 & echo begun"), Verdict{});
-  EXPECT_LT(Clock::now() - begin, 10s);
+  EXPECT_LT(Clock::now() - begin, 60s);
   EXPECT_EQ(ReadText(job / "stdout"), "begun\n");
   EXPECT_EQ(Run("p", "pgrep -fc '^sleep 66666'").out, "1\n");
   EXPECT_EQ(Remove(job), Verdict{});

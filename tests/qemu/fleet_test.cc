@@ -357,12 +357,11 @@ class SharedFleetTest : public LiveFleetTest {
     pool_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "pool";
     stdfs::create_directory(pool_);
     far_ = std::make_unique<FarLibvirtd>(/*apart=*/true);
-    const std::string define =
-        "pool-define-as sbxfs dir --target " + pool_.string();
-    far_->Virsh(define);
+    const std::string define = "pool-define-as sbxfs dir --target ";
+    far_->Virsh(define + TheirPool().string());
     ForgetPool();
-    const Ended defined =
-        RunProgram({"sh", "-c", "virsh -c qemu:///system " + define});
+    const Ended defined = RunProgram(
+        {"sh", "-c", "virsh -c qemu:///system " + define + pool_.string()});
     ASSERT_EQ(defined.status, 0) << defined.err;
     file_ = far_->Dir() / "hosts";
     std::ofstream(file_) << "near qemu:///system\nfar " << far_->Uri("ssh")
@@ -382,6 +381,8 @@ class SharedFleetTest : public LiveFleetTest {
     far_.reset();
     stdfs::remove_all(pool_);
   }
+  // The path over there.
+  [[nodiscard]] virtual stdfs::path TheirPool() const { return pool_; }
   // An earlier test's; the next mount makes its own.
   static void ForgetPool() {
     (void)RunProgram(
@@ -431,6 +432,37 @@ TEST_F(SharedFleetTest, MovesAreOfTheDefinitionAlone) {
   EXPECT_EQ(after.st_ino, before.st_ino);
   ASSERT_EQ(WriteText(Dir() / "a/status", "kill\n"), Verdict{});
   EXPECT_EQ(Virsh({"list", "--all", "--name"}), "");
+}
+
+// At two paths, where layers would not find each other.
+class TwoPathsFleetTest : public SharedFleetTest {
+ protected:
+  void SetUp() override {
+    if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
+    link_ = stdfs::path(std::getenv("SBXFS_INSIDE")) / "pool-too";
+    stdfs::create_directory_symlink("pool", link_);
+    SharedFleetTest::SetUp();
+  }
+  void TearDown() override {
+    SharedFleetTest::TearDown();
+    stdfs::remove(link_);
+  }
+  [[nodiscard]] stdfs::path TheirPool() const override { return link_; }
+
+  stdfs::path link_;
+};
+
+TEST_F(TwoPathsFleetTest, AMoveIsRefused) {
+  ASSERT_EQ(MkdirOn("near", "a"), Verdict{});
+  const auto files = Files();
+  EXPECT_EQ(Move("a", "far").error, EXDEV);
+  EXPECT_THAT(ReadLine(Dir() / "a/error"),
+              HasSubstr("both hypervisors have one pool, which is '"));
+  EXPECT_EQ(HostOf("a"), "near");
+  EXPECT_EQ(Files(), files);
+  EXPECT_EQ(far_->Virsh("list --all --name"), "");
+  Boot("a");
+  ASSERT_EQ(WriteText(Dir() / "a/status", "kill\n"), Verdict{});
 }
 
 }  // namespace

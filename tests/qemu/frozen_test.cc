@@ -70,7 +70,7 @@ class FrozenTest : public BlankGuests {
     EXPECT_EQ(Status("other"), "stopped");
     EXPECT_NE(ReadText(Dir() / "other/config.yaml"), "");
     EXPECT_NE(ReadText(Host() / "list"), "");
-    EXPECT_LT(Clock::now() - reading, 1s);
+    EXPECT_LT(Clock::now() - reading, 2s);
     return verdict;
   }
   void ExpectLimit(const char* what) {
@@ -232,7 +232,7 @@ TEST_F(FrozenTest, ADeadPeerIsNoticedAndWhatWasBegunIsUndone) {
     EXPECT_EQ(
         Call([this] { return mkdir((Dir() / "late").c_str(), 0700); }).error,
         EHOSTDOWN);
-    EXPECT_LT(Clock::now() - before, 1s);
+    EXPECT_LT(Clock::now() - before, 5s);
   }
   fmt::print("the dead peer was noticed after {} ms\n", Milliseconds(noticed));
   EXPECT_LT(noticed, 20s);

@@ -39,10 +39,10 @@ struct Kind {
   const char* name;
   std::chrono::milliseconds deadline;
 };
-constexpr Kind kRead{"read", 2s};
-constexpr Kind kName{"name", 6s};
-constexpr Kind kSet{"set", 15s};
-constexpr Kind kVerb{"verb", 20s};
+constexpr Kind kRead{"read", 10s};
+constexpr Kind kName{"name", 20s};
+constexpr Kind kSet{"set", 60s};
+constexpr Kind kVerb{"verb", 60s};
 constexpr Kind kVirsh{"virsh", 60s};  // not ours
 
 // One of the processes: what it did, as lines for its parent.

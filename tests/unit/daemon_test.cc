@@ -141,12 +141,12 @@ TEST(Daemon, StreamsEndWhileTheDaemonLives) {
   Started started([](StartUp& start_up, int side) {
     start_up.Ready();
     Tell(side, "r");
-    std::this_thread::sleep_for(std::chrono::seconds(2));
+    std::this_thread::sleep_for(std::chrono::seconds(5));
     return 0;
   });
   const auto before = steady_clock::now();
   EXPECT_EQ(started.Errors(), "");
-  EXPECT_LT(steady_clock::now() - before, milliseconds(1500));
+  EXPECT_LT(steady_clock::now() - before, milliseconds(4500));
   EXPECT_EQ(started.ExitStatus(), 0);
 }
 
@@ -163,7 +163,7 @@ TEST(Daemon, FailureGivesStatusAndSentence) {
 TEST(Daemon, NothingIsLeftWhenAFailureIsTold) {
   Started started([](StartUp& start_up, int side) {
     const int status = start_up.Fail(ExitCode::kSystem, "Cannot x");
-    std::this_thread::sleep_for(milliseconds(300));
+    std::this_thread::sleep_for(std::chrono::seconds(3));
     Tell(side, "cleaned");
     return status;
   });
@@ -171,7 +171,7 @@ TEST(Daemon, NothingIsLeftWhenAFailureIsTold) {
   // The side channel's other end has closed: no waiting here.
   const auto before = steady_clock::now();
   EXPECT_EQ(started.Side(), "cleaned");
-  EXPECT_LT(steady_clock::now() - before, milliseconds(200));
+  EXPECT_LT(steady_clock::now() - before, milliseconds(2500));
 }
 
 TEST(Daemon, ALongSentenceIsCutNotLost) {
@@ -222,13 +222,13 @@ TEST(Daemon, SilentDeathIsSeenThroughAGrandchild) {
   Started started([](StartUp&, int) {
     if (fork() == 0) {
       close(STDERR_FILENO);
-      std::this_thread::sleep_for(std::chrono::seconds(3));
+      std::this_thread::sleep_for(std::chrono::seconds(5));
       _exit(0);
     }
     return 3;
   });
   EXPECT_EQ(started.ExitStatus(), 4);
-  EXPECT_LT(steady_clock::now() - before, std::chrono::seconds(2));
+  EXPECT_LT(steady_clock::now() - before, milliseconds(4500));
 }
 
 TEST(Daemon, InterruptionIsPassedOn) {

@@ -205,7 +205,7 @@ TEST(Download, CancelEndsItSoon) {
     } catch (const Error& error) {
       EXPECT_EQ(error.Errno(), ECANCELED);
     }
-    EXPECT_LT(Steady::now() - begin, 3s) << path;
+    EXPECT_LT(Steady::now() - begin, 20s) << path;
   }
 }
 

@@ -220,7 +220,7 @@ TEST_F(SshClient, TheDeadlineIsOverall) {
     EXPECT_EQ(error, ETIMEDOUT) << command;
     EXPECT_THAT(sentence, HasSubstr("longer than 1.5 s"));
   }
-  EXPECT_LT(Steady::now() - begin, 9s);
+  EXPECT_LT(Steady::now() - begin, 40s);
 }
 
 TEST_F(SshClient, KeepsNoDescriptor) {
@@ -253,7 +253,7 @@ TEST(SshAnswers, LooksAtTheBannerOnly) {
   const auto begin = Steady::now();
   EXPECT_FALSE(SshAnswers(silent.Port(), 300ms));
   EXPECT_GE(Steady::now() - begin, 300ms);
-  EXPECT_LT(Steady::now() - begin, 2s);
+  EXPECT_LT(Steady::now() - begin, 10s);
   EXPECT_FALSE(SshAnswers(Listener([](int) {}).Port(), 5s));
   EXPECT_FALSE(SshAnswers(
       Listener([](int fd) { Say(fd, "220 mail.example\r\n"); }).Port(), 5s));
@@ -287,7 +287,7 @@ TEST(SshRun, WhatIsNoSshServer) {
               }
             })),
             ETIMEDOUT);
-  EXPECT_LT(Steady::now() - begin, 6s);
+  EXPECT_LT(Steady::now() - begin, 20s);
 }
 
 }  // namespace

@@ -108,5 +108,53 @@ TEST_F(FarTest, ItsPortsMountsAndSshAreHere) {
   EXPECT_TRUE(Eventually([this] { return Ssh("true").status == 0; }, 30s));
 }
 
+// A Debian that runs there comes to this machine's hypervisor.
+TEST_F(FarTest, ItMovesHereAsItRuns) {
+  if (!LongRun()) GTEST_SKIP() << "one of tests/run --long";
+  const stdfs::path hosts = far_->Dir() / "hosts";
+  std::ofstream(hosts) << "near qemu:///system\nfar " << far_->Uri("ssh")
+                       << '\n';
+  ASSERT_EQ(unlink((Host() / "images/debian-12").c_str()), 0);
+  mount_->Stop();
+  mount_ = std::make_unique<GuestMount>(
+      "start_timeout=600,stop_timeout=90,trash=0,hosts=" + hosts.string(),
+      hosts.string());
+  const stdfs::path image = Host() / "hosts/far/images/debian-12";
+  const Ended cp = RunProgram({"cp", GuestImage().string(), image}, 300s);
+  ASSERT_EQ(cp.status, 0) << cp.err << ReadText(Host() / "error");
+  ASSERT_EQ(WriteText(mount_->Dir() / "box.yaml",
+                      "host: far\nmemory: 512MiB\nimages: [{location: "
+                      "debian-12}]\n",
+                      O_CREAT),
+            Verdict{})
+      << ReadText(Host() / "error");
+  Writer start(Box() / "status", "start\n");
+  ASSERT_EQ(start.Ended(600s), Verdict{}) << ReadText(Box() / "error");
+  const std::string boot = Ssh("cat /proc/sys/kernel/random/boot_id").out;
+  EXPECT_EQ(Ssh("head -c 30M /dev/urandom > data; sha256sum data > sum; (while "
+                "sleep 0.5; do date >> clock; done) >/dev/null 2>&1 </dev/null "
+                "&")
+                .status,
+            0);
+  Writer move(Box() / "host", "near\n");
+  ASSERT_EQ(move.Ended(600s), Verdict{}) << ReadText(Box() / "error");
+  EXPECT_EQ(ReadLine(Box() / "host"), "near");
+  EXPECT_EQ(ReadLine(Box() / "status"), "running");
+  EXPECT_TRUE(Eventually([this] { return Ssh("true").status == 0; }, 120s));
+  EXPECT_EQ(Ssh("cat /proc/sys/kernel/random/boot_id").out, boot);
+  EXPECT_EQ(Ssh("sudo sh -c 'echo 3 > /proc/sys/vm/drop_caches'; "
+                "sha256sum -c sum")
+                .out,
+            "data: OK\n");
+  EXPECT_EQ(Ssh("a=$(wc -l <clock); sleep 3; b=$(wc -l <clock); [ $b -gt $a ] "
+                "&& echo grows")
+                .out,
+            "grows\n");
+  EXPECT_EQ(far_->Virsh("list --all --name"), "");
+  Clear(mount_->Dir());
+  unlink((Host() / "hosts/near/images/debian-12").c_str());
+  unlink(image.c_str());
+}
+
 }  // namespace
 }  // namespace sbxfs

@@ -80,7 +80,11 @@ TEST_F(SessionTest, TheMainJobWithoutAnySetUp) {
   EXPECT_EQ(Said("rm tree/.host/images/blank; fusermount3 -u tree"), "");
   ended_ = true;
   EXPECT_EQ(Said("virsh -q -c qemu:///session list --all --name"), "");
-  EXPECT_EQ(Said("virsh -q -c qemu:///session vol-list sbxfs"), "");
+  // But whose pool it is.
+  EXPECT_EQ(Said("virsh -q -c qemu:///session vol-list sbxfs | awk '{print "
+                 "$1}'"),
+            "hypervisor." +
+                Said("virsh -q -c qemu:///session pool-uuid sbxfs | head -1"));
 }
 
 }  // namespace

@@ -186,6 +186,10 @@ MountDisk() {
       xfs) label=$(echo "$label" | cut -c1-12) ;;
       *) label=$(echo "$label" | cut -c1-16) ;;
     esac
+    # Its progress is written for a terminal.
+    case $type in
+      ext*) set -- -q "$@" ;;
+    esac
     "mkfs.$type" -L "$label" "$@" "$device" || return
   fi
   mkdir -p "$where"

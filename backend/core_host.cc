@@ -141,7 +141,7 @@ std::string MarkPool(Storage& storage, const std::string& uuid) {
   std::string notes;
   try {
     storage.Mark(uuid);
-    for (const auto& other : storage.SharedWith(uuid)) {
+    for (const auto& other : Storage::SharedWith(uuid, storage.Names())) {
       notes += fmt::format(
           "note: another libvirt has a pool of UUID {0} in the same place: "
           "volumes that no sandbox here has may be those of its sandboxes, and "

@@ -96,12 +96,10 @@ std::optional<Words> Addresses(virDomainPtr domain, unsigned source) {
 // What is known without the guest: the leases of libvirt's own networks, the
 // hypervisor's neighbours on its bridges, and what QEMU's user-mode network
 // gives its one guest.
-Words AddressesFromOutside(Core& core, virDomainPtr domain,
-                           const std::string& uuid) {
+Words AddressesFromOutside(virDomainPtr domain, const Sandbox& sandbox,
+                           bool test_driver) {
   Words addresses;
-  const SandboxPtr sandbox = core.catalog.Get(uuid);
-  if (sandbox != nullptr && sandbox->ours && sandbox->ready &&
-      !core.test_driver) {
+  if (sandbox.ours && sandbox.ready && !test_driver) {
     addresses.emplace_back("192.168.5.15");
   }
   for (const unsigned source : {VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
@@ -129,7 +127,7 @@ void ReadAddresses(Core& core, const std::string& uuid) {
   if (sandbox == nullptr) return;
   const bool agent = HasAgent(sandbox->domain_xml);
   if (!agent || sandbox->addresses.empty()) {
-    put(AddressesFromOutside(core, domain.get(), uuid));
+    put(AddressesFromOutside(domain.get(), *sandbox, core.test_driver));
   }
   if (!agent) return;
   const auto addresses =

@@ -143,7 +143,7 @@ std::vector<std::string> Housekeeping::WithoutDomain(
   for (const auto& domain : ListDomains(connection.get())) {
     known.insert(UuidOf(domain.get()));
   }
-  const bool alone = core_.storage.SharedWith(core_.pool_uuid).empty();
+  const bool alone = Storage::SharedWith(core_.pool_uuid, volumes).empty();
   std::vector<std::string> without;
   for (const auto& volume : volumes) {
     const std::string uuid = UuidIn(volume);

@@ -13,6 +13,7 @@
 #include <csignal>
 
 #include "backend/guest/boot.h"
+#include "backend/tunnel_process.h"
 #include "backend/util/error.h"
 #include "backend/util/spawn.h"
 
@@ -23,9 +24,6 @@ using namespace std::chrono_literals;
 
 constexpr auto kLogin = 30s;
 constexpr int kTries = 3;  // a port may be taken over there
-// What the LocalCommand of ssh_config(5) says when ssh has logged in and asked
-// for what it is to forward.
-constexpr char kLoggedIn[] = "sbxfs: logged in";
 
 // One that nobody listens on here just now.
 uint16_t FreePort() {
@@ -92,11 +90,10 @@ bool MoveWay::Begin(const std::vector<std::string>& ssh, uint16_t memory,
     return fmt::format("127.0.0.1:{0}:127.0.0.1:{0}", port);
   };
   std::vector<std::string> command = ssh;
-  command.insert(
-      command.end() - 1,
-      {"-T", "-o", "ExitOnForwardFailure=yes", "-o", "PermitLocalCommand=yes",
-       "-o", fmt::format("LocalCommand=echo {} >&2", kLoggedIn), "-R",
-       forward(memory), "-R", forward(disks)});
+  std::vector<std::string> options = ForwardingWords();
+  options.insert(options.end(),
+                 {"-T", "-R", forward(memory), "-R", forward(disks)});
+  command.insert(command.end() - 1, options.begin(), options.end());
   command.emplace_back("exec cat");
   ssh_ = Spawn(std::move(command), input.Get(), -1, to_words.Get());
   to_words.Reset();

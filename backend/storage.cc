@@ -455,12 +455,13 @@ void Storage::Mark(const std::string& uuid) {
   if (!Has(mark)) WriteNew(mark, "");
 }
 
-std::vector<std::string> Storage::SharedWith(const std::string& uuid) {
+std::vector<std::string> Storage::SharedWith(
+    const std::string& uuid, const std::vector<std::string>& names) {
   std::vector<std::string> others;
-  for (const auto& name : Names()) {
-    if (!name.starts_with(kMark)) continue;
-    others.push_back(name.substr(kMark.size()));
-    if (others.back() == uuid) others.pop_back();
+  for (const auto& name : names) {
+    if (name.starts_with(kMark) && name.substr(kMark.size()) != uuid) {
+      others.push_back(name.substr(kMark.size()));
+    }
   }
   return others;
 }

@@ -114,8 +114,9 @@ class Storage {
   // (A host's UUID changes with each libvirtd where firmware gives none.)
   void Mark(const std::string& uuid);
   // The UUIDs of other libvirts' pools in the same place, whose sandboxes are
-  // not known here.
-  [[nodiscard]] std::vector<std::string> SharedWith(const std::string& uuid);
+  // not known here, by the names of all volumes.
+  [[nodiscard]] static std::vector<std::string> SharedWith(
+      const std::string& uuid, const std::vector<std::string>& names);
 
  private:
   void CreateXml(const std::string& name, const std::string& xml,

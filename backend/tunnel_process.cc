@@ -22,6 +22,12 @@ constexpr char kCannotTunnel[] = "Cannot start the ssh of a socket";
 
 }  // namespace
 
+std::vector<std::string> ForwardingWords() {
+  return {"-o", "ExitOnForwardFailure=yes",
+          "-o", "PermitLocalCommand=yes",
+          "-o", fmt::format("LocalCommand=echo {} >&2", kLoggedIn)};
+}
+
 void StartTunnelProcess(const std::filesystem::path& slip,
                         const std::string& digest,
                         std::vector<std::string> words) {

@@ -32,9 +32,6 @@ constexpr char kTunnelsUri[] = "https://sbxfs.org/xmlns/tunnels/1";
 constexpr char kTunnelsPrefix[] = "sbxfs-tunnels";
 constexpr char kTunnelPrefix[] = "tunnel.";
 constexpr auto kTunnelPatience = 30s;  // for a socket to be there
-// What ssh writes into its log once it has logged in and asked for all that it
-// is to forward; the LocalCommand of ssh_config(5) comes after that.
-constexpr char kAsked[] = "sbxfs: logged in";
 
 std::string SlipName(const Tunnel& tunnel) {
   return fmt::format(
@@ -216,11 +213,9 @@ void Tunnels::Begin(const Sandbox& sandbox, const Tunnel& tunnel,
                          core_.data_dir + "/id_ed25519"},
                         "");
   words.pop_back();  // no command: -N
-  auto options = SshWords(tunnel);
-  options.insert(
-      options.begin(),
-      {"-N", "-o", "ExitOnForwardFailure=yes", "-o", "PermitLocalCommand=yes",
-       "-o", fmt::format("LocalCommand=echo {} >&2", kAsked)});
+  auto options = ForwardingWords();
+  options.insert(options.begin(), "-N");
+  for (auto& word : SshWords(tunnel)) options.push_back(std::move(word));
   words.insert(words.begin() + 1, options.begin(), options.end());
   if (tunnel.egress.empty()) {
     StartTunnelProcess(slip, digest, words);
@@ -240,12 +235,13 @@ void Tunnels::Await(const Sandbox& sandbox, const Tunnel& tunnel,
     std::this_thread::sleep_for(100ms);
     const std::string said = LastLogLine(slip);
     if (!ReadSlip(slip)) {
-      throw Error(EIO, fmt::format("{}: {}", What(sandbox, tunnel),
-                                   said.empty() || said == kAsked ? "ssh ended"
-                                                                  : said));
+      throw Error(
+          EIO,
+          fmt::format("{}: {}", What(sandbox, tunnel),
+                      said.empty() || said == kLoggedIn ? "ssh ended" : said));
     }
     const auto now = std::chrono::steady_clock::now();
-    if (!settled && said == kAsked) settled = now + 1s;
+    if (!settled && said == kLoggedIn) settled = now + 1s;
     if (visible ? Listens(tunnel.host) : settled && now > *settled) return;
     if (now > until) {
       throw Error(ETIMEDOUT,

@@ -33,11 +33,15 @@ class FleetTest : public testing::Test {
                          << far_->Uri(IsApart() ? "ssh" : "unix") << '\n';
     Mount();
   }
-  void Mount() {
+  // With the blank image in the first one.
+  void MountHosts() {
     mount_ = std::make_unique<GuestMount>(
         "stop_timeout=2,start_timeout=4,hosts=" + file_.string(),
         file_.string());
     MakeBlank(Host());
+  }
+  void Mount() {
+    MountHosts();
     const stdfs::path image = Hypervisor("far") / "images/blank";
     if (!stdfs::exists(image)) std::ofstream(image) << BlankDisk();
     ASSERT_TRUE(stdfs::exists(image)) << ReadText(Host() / "error");
@@ -366,10 +370,7 @@ class SharedFleetTest : public LiveFleetTest {
     file_ = far_->Dir() / "hosts";
     std::ofstream(file_) << "near qemu:///system\nfar " << far_->Uri("ssh")
                          << '\n';
-    mount_ = std::make_unique<GuestMount>(
-        "stop_timeout=2,start_timeout=4,hosts=" + file_.string(),
-        file_.string());
-    MakeBlank(Host());
+    MountHosts();
     far_->Virsh("pool-refresh sbxfs");
     ASSERT_TRUE(Eventually([this] {
       return stdfs::exists(Hypervisor("far") / "images/blank");

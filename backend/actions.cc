@@ -292,10 +292,12 @@ void Actions::Perform(Action& action) {
     case Verb::kSave: {
       Doing(action, std::nullopt, "saving its memory");
       const Turns::Turn mounts = provision_.mounts().Release(uuid, action.what);
-      return simple([](virDomainPtr d) {
+      simple([](virDomainPtr d) {
         EndPull(d);
         return virDomainManagedSave(d, 0);
       });
+      // Whoever starts it, and whatever became of its template.
+      return Warm::Part(core_.Domain(uuid, action.what).get());
     }
     case Verb::kReset:
       return simple([](virDomainPtr d) { return virDomainReset(d, 0); });

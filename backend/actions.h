@@ -11,6 +11,8 @@
 #include "backend/images.h"
 #include "backend/provision.h"
 #include "backend/snapshots.h"
+#include "backend/wake_ports.h"
+#include "backend/warm.h"
 
 namespace sbxfs {
 
@@ -20,8 +22,14 @@ namespace sbxfs {
 // ECANCELED at once. An asker who gives up ends the waiting, never the action.
 class Actions {
  public:
-  Actions(Core& core, Images& images, Provision& provision)
-      : core_(core), images_(images), provision_(provision), snapshots_(core) {}
+  Actions(Core& core, Images& images, Provision& provision, Warm& warm,
+          WakePorts& wake_ports)
+      : core_(core),
+        images_(images),
+        provision_(provision),
+        warm_(warm),
+        wake_ports_(wake_ports),
+        snapshots_(core) {}
 
   // `argument` of a revert: the tag, with a '!' behind it when forced.
   void Act(const std::string& uuid, Verb verb, bool wait, Reply<Done> reply,
@@ -39,6 +47,7 @@ class Actions {
     std::string what;  // "Cannot start 'box'"
     std::atomic<bool> overtaken = false;
     std::atomic<bool> waiting = false;  // only waits for the guest now
+    bool leaves_template = false;       // it boots, and others need not
     std::shared_ptr<Action> before;     // what it overtook
     std::atomic<bool> ended = false;
     std::vector<Reply<Done>> askers;  // guarded by Actions::mutex_
@@ -53,6 +62,10 @@ class Actions {
   void Perform(Action& action);
   void Start(Action& action);
   void Boot(Action& action);
+  [[nodiscard]] bool AnotherWakes(Action& action,
+                                  const std::vector<Forward>& forwards);
+  // Whether it goes on from a memory template; `why` it does not.
+  [[nodiscard]] bool StartWarm(Action& action, std::string& why);
   void AwaitReady(Action& action, std::chrono::steady_clock::time_point until);
   void WaitReady(Action& action, std::chrono::steady_clock::time_point until);
   // Blocks: whether others ended the guest under a call that failed with
@@ -87,6 +100,8 @@ class Actions {
   Core& core_;
   Images& images_;
   Provision& provision_;
+  Warm& warm_;
+  WakePorts& wake_ports_;
   Snapshots snapshots_;
   std::atomic<bool> stopping_ = false;
   Mutex mutex_;

@@ -37,7 +37,8 @@ void Actions::WithGuestDown(Action& action,
     // Killed and not shut down: what its memory holds beyond the disk is given
     // up in any case.
     std::optional<GuestFreeze> frozen;
-    if (before->state != State::kPaused && HasAgent(before->domain_xml)) {
+    if (before->state != State::kPaused &&
+        HasAgent(before->domain_xml.Text())) {
       frozen.emplace(domain.get());
     }
     EndQemu(action, domain.get());

@@ -24,10 +24,38 @@ std::string RefusedRule(const std::string& sentence) {
   return sentence.substr(begin + 1, end - begin - 1);
 }
 
+constexpr auto kAnotherWakes = 30s;
+constexpr auto kAnotherPause = 50ms;
+
 // Whether QEMU did not end by itself, which has more to say.
 bool WasEnded(const std::string& sentence) {
   return sentence.ends_with("process exited while connecting to monitor") ||
          sentence.find("terminating on signal") != std::string::npos;
+}
+
+Error EndedByOthers(const std::string& what) {
+  return Error(ECANCELED,
+               fmt::format("{}: its QEMU was ended by somebody else while it "
+                           "began; write start again",
+                           what));
+}
+
+// The same, where it is not the domain's own fault, with what to do.
+Error ExplainedStart(const Error& error, const std::string& what) {
+  const std::string& sentence = error.Sentence();
+  if (sentence.find("host forwarding rule") != std::string::npos) {
+    return Error(EADDRINUSE,
+                 fmt::format("{}: a port of its is taken on the hypervisor "
+                             "({}); write another to ssh_port or ports/",
+                             what, RefusedRule(sentence)));
+  }
+  if (sentence.find("\"write\" lock") != std::string::npos) {
+    return Error(EBUSY, fmt::format("{}: another guest runs with a disk of "
+                                    "its; stop that first",
+                                    what));
+  }
+  if (WasEnded(sentence)) return EndedByOthers(what);
+  return error;
 }
 
 }  // namespace
@@ -48,6 +76,7 @@ void Actions::Start(Action& action) {
       Boot(action);
   }
   WaitReady(action, until);
+  if (action.leaves_template) warm_.MakeSoon(action.uuid);
 }
 
 void Actions::Boot(Action& action) {
@@ -83,21 +112,39 @@ void Actions::Boot(Action& action) {
             ? "step 3 of 4: restoring its memory"
             : fmt::format("step 3 of 4: starting the guest ({})", accelerator));
   const Turns::Turn turn = core_.Turn(uuid, what);
+  const auto way = wake_ports_.GiveWay(uuid);
   std::vector<Turns::Turn> held;
+  std::string cold;
   if (sandbox->ours) {
     held = provision_.disks().Hold(uuid, what);
-    for (auto& turn : provision_.networks().Hold(uuid, what)) {
-      held.push_back(std::move(turn));
-    }
+    // Others may start in them while this one goes on from a template.
+    (void)provision_.networks().Hold(uuid, what);
     if (!saved) snapshots_.CheckStart(uuid, what);
     const Metadata meta = core_.Meta(uuid, what);
     const Spec spec = core_.SpecOf(meta);
     const auto forwards = ForwardsOf(spec, meta.ssh_port);
     provision_.ports().CheckAddresses(spec, what);
-    provision_.ports().CheckStart(uuid, forwards, what);
+    try {
+      provision_.ports().CheckStart(uuid, forwards, what);
+    } catch (const Error& error) {
+      if (!saved || sandbox->idle == 0s || !AnotherWakes(action, forwards)) {
+        throw;
+      }
+      return;
+    }
     provision_.mounts().CheckStart(uuid, what);
     // It may have been saved with others.
     if (saved) provision_.ports().Change(uuid, forwards, what);
+    if (!saved && StartWarm(action, cold)) return;
+    for (auto& turn : provision_.networks().Hold(uuid, what)) {
+      held.push_back(std::move(turn));
+    }
+    if (!cold.empty()) {
+      Doing(action, State::kStarting,
+            fmt::format("step 3 of 4: starting the guest ({}), cold, since {}",
+                        accelerator, cold));
+    }
+    warm_.Unfork(uuid, what);
     core_.ChangeMeta(uuid, what, [](Metadata& changed) {
       changed.booted = true;
       changed.used = std::chrono::system_clock::now();
@@ -107,30 +154,93 @@ void Actions::Boot(Action& action) {
   if (virDomainCreate(domain.get()) < 0) {
     const Error error = LibvirtError(what);
     core_.ReadSoon(uuid);
-    if (error.Sentence().find("host forwarding rule") != std::string::npos) {
-      throw Error(EADDRINUSE,
-                  fmt::format("{}: a port of its is taken on the hypervisor "
-                              "({}); write another to ssh_port or ports/",
-                              what, RefusedRule(error.Sentence())));
-    }
-    if (error.Sentence().find("\"write\" lock") != std::string::npos) {
-      throw Error(EBUSY, fmt::format("{}: another guest runs with a disk of "
-                                     "its; stop that first",
-                                     what));
-    }
-    if (WasEnded(error.Sentence())) {
-      throw Error(ECANCELED,
-                  fmt::format("{}: its QEMU was ended by somebody else while "
-                              "it began; write start again",
-                              what));
-    }
-    throw error;
+    throw ExplainedStart(error, what);
   }
   if (action.overtaken) {
     // kill came while libvirt was starting it.
     virDomainDestroy(domain.get());
   }
   core_.Read(uuid);
+}
+
+// Another mount of this libvirt has the ports of a saved sandbox open, and
+// starts it for who connects.
+bool Actions::AnotherWakes(Action& action,
+                           const std::vector<Forward>& forwards) {
+  const auto until = Clock::now() + kAnotherWakes;
+  const auto open = std::find_if(
+      forwards.begin(), forwards.end(), [](const Forward& forward) {
+        return !forward.udp && ConnectTo(forward).Valid();
+      });
+  if (open == forwards.end()) return false;
+  const DomainPtr domain = core_.Domain(action.uuid, action.what);
+  while (virDomainIsActive(domain.get()) != 1) {
+    MustGoOn(action);
+    if (Clock::now() > until) return false;
+    std::this_thread::sleep_for(kAnotherPause);
+  }
+  core_.Read(action.uuid);
+  return true;
+}
+
+bool Actions::StartWarm(Action& action, std::string& why) {
+  const std::string& uuid = action.uuid;
+  const std::string& what = action.what;
+  if (core_.test_driver || core_.options.no_warm) return false;
+  const Metadata meta = core_.Meta(uuid, what);
+  if (meta.booted || meta.disk_volume.empty()) return false;
+  if (!meta.origin_memory.empty()) {
+    Doing(action, State::kStarting, "step 3 of 4: splitting its memory");
+  }
+  const Warm::Fit fit = warm_.Look(uuid);
+  why = fit.why;
+  action.leaves_template = fit.wanted;
+  if (fit.found == nullptr) return false;
+  Doing(action, State::kStarting,
+        fmt::format("step 3 of 4: going on from {}",
+                    meta.origin_memory.empty() ? "a template" : "its memory"));
+  Error failure(0, "");
+  try {
+    warm_.Start(uuid, *fit.found, what);
+    MustGoOn(action);
+    warm_.Become(uuid, what);
+    return true;
+  } catch (...) {
+    const Error error = CurrentError();
+    if (error.Errno() == EHOSTDOWN) throw;
+    MustGoOn(action);
+    failure = ExplainedStart(error, what);
+  }
+  const DomainPtr domain = core_.Domain(uuid, what);
+  int state = 0;
+  int reason = 0;
+  if (virDomainGetState(domain.get(), &state, &reason, 0) < 0) {
+    ThrowLibvirt(what);
+  }
+  if (state == VIR_DOMAIN_SHUTOFF && reason == VIR_DOMAIN_SHUTOFF_DESTROYED) {
+    core_.Read(uuid);
+    throw EndedByOthers(what);
+  }
+  if (virDomainIsActive(domain.get()) == 1 &&
+      virDomainDestroy(domain.get()) < 0) {
+    ThrowLibvirt(what);
+  }
+  core_.Read(uuid);
+  const bool fork = !meta.origin_memory.empty();
+  if (fork) {
+    provision_.Reset(uuid, nullptr, what);
+  } else {
+    const auto base = images_.Find({ImageSource{meta.image, "", ""}},
+                                   core_.ArchOf(core_.SpecOf(meta)));
+    if (!base) throw failure;
+    provision_.Reset(uuid, &*base, what);
+  }
+  if (failure.Errno() == EADDRINUSE) throw failure;
+  why = fmt::format("its {} failed: {}", fork ? "memory" : "template",
+                    failure.Sentence());
+  if (!fork) warm_.Drop(*fit.found, why);
+  action.leaves_template = !fork;
+  return false;
 }
 
 void Actions::WaitReady(Action& action, Clock::time_point until) {
@@ -263,9 +373,12 @@ void Actions::Kill(Action& action) {
           !LastLibvirtErrorIs(VIR_ERR_OPERATION_INVALID)) {
         ThrowLibvirt(action.what);
       }
-    } else if (virDomainHasManagedSaveImage(domain.get(), 0) == 1 &&
-               virDomainManagedSaveRemove(domain.get(), 0) < 0) {
-      ThrowLibvirt(action.what);
+    } else if (virDomainHasManagedSaveImage(domain.get(), 0) == 1) {
+      if (virDomainManagedSaveRemove(domain.get(), 0) < 0) {
+        ThrowLibvirt(action.what);
+      }
+      // libvirt has no event for that.
+      core_.ReadSoon(uuid);
     }
     if (action.before == nullptr || action.before->ended) break;
     // What was overtaken may be in the middle of virDomainCreate: look again

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "backend/jobs.h"
+#include "backend/packed_text.h"
 #include "backend/util/error.h"
 #include "backend/util/reply.h"
 
@@ -121,8 +122,10 @@ struct Sandbox {
 
   State state = State::kStopped;
   Time state_since;
-  std::string reason;  // one line, why it is in that state
-  bool ready = false;  // usable: ssh answers, cloud-init is done
+  std::string reason;     // one line, why it is in that state
+  bool becoming = false;  // goes on from a template, not itself yet
+  bool settled = false;   // went on from one, and has no boot to end
+  bool ready = false;     // usable: ssh answers, cloud-init is done
   double ready_seconds = 0;
   std::string ready_for;  // while not ready: what is waited for
   std::string failed;     // running, but something of it failed: what and why
@@ -143,6 +146,7 @@ struct Sandbox {
   uint64_t disk = 0;    // bytes
   std::string description;
   bool autostart = false;
+  std::chrono::seconds idle{0};  // saved when unused for so long; 0: never
 
   std::string user;            // the guest's login
   int ssh_port = 0;            // on 127.0.0.1 of the hypervisor; 0: none
@@ -172,7 +176,7 @@ struct Sandbox {
   std::shared_ptr<const std::string> console;  // null until refreshed
   // What this boot's provision scripts said; after it stopped, the last one's.
   std::shared_ptr<const std::string> provision_log;  // null until refreshed
-  std::string domain_xml;
+  PackedText<PackedKind::kDomainXml> domain_xml;
 
   bool operator==(const Sandbox&) const = default;
 };
@@ -235,6 +239,7 @@ struct Host {
   std::string pool;
   std::string pool_uuid;    // tells one hypervisor from another
   std::string accelerator;  // "kvm" or "tcg: reason"
+  std::string warm;         // lines: the memory templates
   std::string defaults;     // the text of .host/defaults.yaml
   Time defaults_time;
   std::string overrides;  // of .host/override.yaml
@@ -324,7 +329,8 @@ enum class Facet {
   kProvisionLog,
   kSnapshots,
   kNetworks,  // this and what follows of the hypervisor: `uuid` is empty
-  kCapacity
+  kCapacity,
+  kWarm
 };
 
 // All functions may be called from any thread. Those without a Reply answer
@@ -500,6 +506,7 @@ struct BackendOptions {
   std::chrono::seconds orphan_age{600};
   // How often it is looked for chains that can be shorter.
   std::chrono::seconds pull_pause{60};
+  bool no_warm = false;  // no memory template is made or gone on from
 };
 
 }  // namespace sbxfs

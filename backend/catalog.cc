@@ -38,7 +38,7 @@ SandboxPtr Catalog::Get(const std::string& uuid) const {
 bool Catalog::IsOff(const std::string& uuid) const {
   MutexLock lock(mutex_);
   const auto found = entries_.find(uuid);
-  return found == entries_.end() || sbxfs::IsOff(found->second.base.state);
+  return found == entries_.end() || sbxfs::IsOff(found->second.base->state);
 }
 
 std::vector<SandboxPtr> Catalog::All() const {
@@ -55,12 +55,14 @@ HostPtr Catalog::GetHost() const {
 }
 
 bool Catalog::Show(Entry& entry) {
-  Sandbox shown = entry.base;
+  Sandbox shown = *entry.base;
   shown.name = entry.name;
   const Overlay& overlay = entry.overlay;
+  const bool plain = overlay == Overlay() && host_->connected &&
+                     entry.name == entry.base->name;
   if (overlay.doing) {
     shown.state = *overlay.doing;
-    if (*overlay.doing != entry.base.state) shown.reason = overlay.progress;
+    if (*overlay.doing != entry.base->state) shown.reason = overlay.progress;
   }
   shown.progress = overlay.progress;
   if (!shown.ready && shown.ready_for.empty()) {
@@ -68,7 +70,7 @@ bool Catalog::Show(Entry& entry) {
   }
   shown.addresses = overlay.addresses;
   shown.usage = overlay.usage;
-  if (!shown.usage.started) shown.usage.started = entry.base.usage.started;
+  if (!shown.usage.started) shown.usage.started = entry.base->usage.started;
   shown.console = overlay.console;
   shown.provision_log = overlay.provision_log;
   if (overlay.taking) {
@@ -84,11 +86,15 @@ bool Catalog::Show(Entry& entry) {
     shown.state_since = shown.state == entry.shown->state
                             ? entry.shown->state_since
                             : std::chrono::system_clock::now();
-    if (shown == *entry.shown) return false;
+    if (shown == *entry.shown) {
+      if (plain) entry.base = entry.shown;
+      return false;
+    }
   } else if (shown.state_since == Time()) {
     shown.state_since = shown.used;
   }
   entry.shown = std::make_shared<const Sandbox>(std::move(shown));
+  if (plain) entry.base = entry.shown;
   return true;
 }
 
@@ -157,11 +163,13 @@ void Catalog::Put(Sandbox base) {
     Entry& entry = entries_[uuid];
     before = entry.shown;
     if (before != nullptr) Unlist(entry);
-    if (sbxfs::IsOff(entry.base.state) && !sbxfs::IsOff(base.state)) {
+    // A new one is off until now.
+    if ((entry.base == nullptr || sbxfs::IsOff(entry.base->state)) &&
+        !sbxfs::IsOff(base.state)) {
       entry.overlay.provision_log.reset();
     }
-    entry.base = std::move(base);
-    if (sbxfs::IsOff(entry.base.state)) {
+    entry.base = std::make_shared<const Sandbox>(std::move(base));
+    if (sbxfs::IsOff(entry.base->state)) {
       entry.overlay.addresses.clear();
       entry.overlay.ready_for.clear();
     }
@@ -192,15 +200,16 @@ std::string Catalog::FreeInTrash(const std::string& name) const {
 void Catalog::Enlist(Entry& entry) {
   // Of two in the trash with one name the later gets a number; elsewhere the
   // name is the latest's: what is known of the other is old.
-  entry.name =
-      entry.base.trashed ? NumberedInTrash(entry.base.name) : entry.base.name;
-  names_[entry.base.trashed.has_value()][entry.name].push_back(entry.base.uuid);
+  entry.name = entry.base->trashed ? NumberedInTrash(entry.base->name)
+                                   : entry.base->name;
+  names_[entry.base->trashed.has_value()][entry.name].push_back(
+      entry.base->uuid);
 }
 
 void Catalog::Unlist(const Entry& entry) {
-  auto& names = names_[entry.base.trashed.has_value()];
+  auto& names = names_[entry.base->trashed.has_value()];
   const auto found = names.find(entry.name);
-  std::erase(found->second, entry.base.uuid);
+  std::erase(found->second, entry.base->uuid);
   if (found->second.empty()) names.erase(found);
 }
 
@@ -217,14 +226,12 @@ void Catalog::Erase(const std::string& uuid) {
   Tell(before, nullptr);
 }
 
-void Catalog::Keep(const std::vector<std::string>& uuids) {
+void Catalog::Keep(const std::set<std::string>& uuids) {
   std::vector<std::string> gone;
   {
     MutexLock lock(mutex_);
     for (const auto& [uuid, entry] : entries_) {
-      if (std::find(uuids.begin(), uuids.end(), uuid) == uuids.end()) {
-        gone.push_back(uuid);
-      }
+      if (!uuids.contains(uuid)) gone.push_back(uuid);
     }
   }
   for (const auto& uuid : gone) Erase(uuid);
@@ -297,15 +304,23 @@ void Catalog::Touch(const std::string& uuid) {
   if (observer != nullptr) observer->SandboxChanged(uuid);
 }
 
-void Catalog::Report(const std::string& what, const std::string& detail) {
+void Catalog::Report(const std::string& what, const std::string& detail,
+                     const Sandbox* sandbox) {
   Observer* observer = nullptr;
   {
     MutexLock lock(mutex_);
     observer = observer_;
   }
   if (observer == nullptr) return;
-  observer->Happened(
-      Event{std::chrono::system_clock::now(), "", "", what, detail});
+  Event event{std::chrono::system_clock::now(), "", "", what, detail};
+  if (sandbox != nullptr) {
+    event.uuid = sandbox->uuid;
+    event.name = sandbox->name;
+    event.uid = sandbox->uid;
+    event.gid = sandbox->gid;
+    event.mode = sandbox->mode;
+  }
+  observer->Happened(event);
 }
 
 bool Catalog::WaitUntil(const std::string& uuid,

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -56,16 +57,17 @@ class Catalog {
   void Put(Sandbox base) EXCLUDES(mutex_);
   void Erase(const std::string& uuid) EXCLUDES(mutex_);
   // Forgets all that are not among `uuids`: after a new connection's listing.
-  void Keep(const std::vector<std::string>& uuids) EXCLUDES(mutex_);
+  void Keep(const std::set<std::string>& uuids) EXCLUDES(mutex_);
   void Change(const std::string& uuid,
               const std::function<void(Overlay&)>& change) EXCLUDES(mutex_);
   void ChangeHost(const std::function<void(Host&)>& change) EXCLUDES(mutex_);
   void ReportEnd(const std::string& uuid, const Error* error) EXCLUDES(mutex_);
   // Something beside the catalog, which belongs to the sandbox, changed.
   void Touch(const std::string& uuid) EXCLUDES(mutex_);
-  // A line of .host/events that follows from no change of what is shown.
-  void Report(const std::string& what, const std::string& detail)
-      EXCLUDES(mutex_);
+  // A line of .host/events that follows from no change of what is shown; null:
+  // it is about the hypervisor.
+  void Report(const std::string& what, const std::string& detail,
+              const Sandbox* sandbox = nullptr) EXCLUDES(mutex_);
 
   // Blocks until `done` is true of the sandbox (null when it is gone), `stop`
   // is set and WakeAll was called, or `deadline` has passed. Tells the last
@@ -78,7 +80,8 @@ class Catalog {
 
  private:
   struct Entry {
-    Sandbox base;
+    // The same object as `shown` when this process adds nothing.
+    SandboxPtr base;
     Overlay overlay;
     std::string name;  // that it is listed by
     SandboxPtr shown;

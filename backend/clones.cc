@@ -11,6 +11,7 @@
 #include "backend/util/process_mark.h"
 #include "backend/util/text.h"
 #include "backend/util/undo.h"
+#include "backend/warm_xml.h"
 
 namespace sbxfs {
 namespace {
@@ -31,10 +32,13 @@ std::string ConfigForClone(std::string config, const std::string& uuid,
 }  // namespace
 
 void Clones::Make(const Caller& caller, const std::string& uuid,
-                  const std::string& tag, const std::string& name, mode_t mode,
+                  const std::string& tag, const std::string& word, mode_t mode,
                   Reply<SandboxPtr> reply) {
-  core_.workers.Run([this, caller, uuid, tag, name, mode, reply] {
+  core_.workers.Run([this, caller, uuid, tag, word, mode, reply] {
     reply.Guard([&] {
+      const bool with_secrets = word.ends_with('!');
+      const std::string name =
+          word.substr(0, word.size() - (with_secrets ? 1 : 0));
       const std::string source = core_.NameOf(uuid);
       const std::string what =
           tag.empty() ? fmt::format("Cannot clone '{}' to '{}'", source, name)
@@ -42,14 +46,16 @@ void Clones::Make(const Caller& caller, const std::string& uuid,
                                     tag, name);
       (void)core_.Reachable(uuid, what);
       const Turns::Turn turn = core_.Turn(uuid, what);
-      reply.Ok(MakeNow(caller, uuid, tag, name, mode, what, reply));
+      reply.Ok(
+          MakeNow(caller, uuid, tag, name, with_secrets, mode, what, reply));
     });
   });
 }
 
 SandboxPtr Clones::MakeNow(const Caller& caller, const std::string& uuid,
                            const std::string& tag, const std::string& name,
-                           mode_t mode, const std::string& what,
+                           bool with_secrets, mode_t mode,
+                           const std::string& what,
                            const Reply<SandboxPtr>& reply) {
   core_.Read(uuid);
   const SandboxPtr sandbox = core_.Reachable(uuid, what);
@@ -70,10 +76,17 @@ SandboxPtr Clones::MakeNow(const Caller& caller, const std::string& uuid,
   if (tag.empty()) {
     undo.Add(
         [this, uuid, record, what] { snapshots_.DropNow(uuid, record, what); });
-    origin.layer = FreezeNow(uuid, record, what);
+    const bool memory =
+        TakesMemory(*sandbox, core_.SpecOf(source), with_secrets, what);
+    const Frozen frozen = FreezeNow(uuid, record, memory, what);
+    origin.layer = frozen.layer;
+    origin.memory = frozen.memory;
   } else {
     const SnapshotFacts target = snapshots_.Target(uuid, tag, what);
     origin.layer = target.layer;
+    if (snapshots_.HasMemory(target)) {
+      origin.memory = LastPart(target.memory_file);
+    }
     if (target.metadata) {
       origin.config = target.metadata->config;
       origin.bases = target.metadata->bases;
@@ -111,7 +124,7 @@ SandboxPtr Clones::MakeCopy(const Caller& caller, const Sandbox& source,
   uint64_t capacity = 0;
   VolumePtr disk;
   if (runs) {
-    const std::string target = ForeignTarget(source.domain_xml, what);
+    const std::string target = ForeignTarget(source.domain_xml.Text(), what);
     virDomainBlockInfo info{};
     if (virDomainGetBlockInfo(domain.get(), target.c_str(), &info, 0) < 0) {
       ThrowLibvirt(what);
@@ -119,12 +132,13 @@ SandboxPtr Clones::MakeCopy(const Caller& caller, const Sandbox& source,
     capacity = info.capacity;
     origin.copy = [&, target, capacity](const std::string& volume) {
       core_.storage.Create(volume, "qcow2", capacity);
-      BackUpDisk(domain.get(), target, core_.storage.Path(volume),
-                 source.state == State::kRunning && HasAgent(source.domain_xml),
-                 what);
+      BackUpDisk(
+          domain.get(), target, core_.storage.Path(volume),
+          source.state == State::kRunning && HasAgent(source.domain_xml.Text()),
+          what);
     };
   } else {
-    disk = ForeignDisk(connection.get(), source.domain_xml, what);
+    disk = ForeignDisk(connection.get(), source.domain_xml.Text(), what);
     virStorageVolInfo info{};
     if (virStorageVolGetInfo(disk.get(), &info) < 0) ThrowLibvirt(what);
     capacity = info.capacity;
@@ -145,19 +159,53 @@ SandboxPtr Clones::MakeCopy(const Caller& caller, const Sandbox& source,
   return provision_.CreateFrom(caller, name, origin, mode, reply);
 }
 
-std::string Clones::FreezeNow(const std::string& uuid,
-                              const std::string& record,
-                              const std::string& what) {
+bool Clones::TakesMemory(const Sandbox& source, const Spec& spec,
+                         bool with_secrets, const std::string& what) const {
+  if (core_.test_driver || core_.options.no_warm || !spec.warm) return false;
+  const bool runs =
+      source.state == State::kRunning || source.state == State::kPaused;
+  if (!runs || !source.ready || !source.mounts.empty() ||
+      !WhyNoFork(source.domain_xml.Text()).empty()) {
+    return false;
+  }
+  if (!source.secrets.empty() && !with_secrets) {
+    throw Error(EPERM,
+                what +
+                    ": it holds secrets, which the clone would have with its "
+                    "memory; add a ! to the name to have them there too, or "
+                    "set warm to false for a clone of the disk alone");
+  }
+  return true;
+}
+
+Clones::Frozen Clones::FreezeNow(const std::string& uuid,
+                                 const std::string& record, bool memory,
+                                 const std::string& what) {
   snapshots_.Repair(uuid);
   const SandboxPtr sandbox = core_.Reachable(uuid, what);
   const Metadata meta = core_.Meta(uuid, what);
   if (IsOff(sandbox->state) && !meta.disk_volume.empty()) {
     // Many clones of one that rests stand on one layer of it.
     const Volume top = core_.storage.Get(meta.disk_volume);
-    const std::string below = top.backing.substr(top.backing.rfind('/') + 1);
-    if (IsUntouched(top) && !UuidIn(below).empty()) return below;
+    const std::string below = LastPart(top.backing);
+    if (IsUntouched(top) && !UuidIn(below).empty()) {
+      // Of a clone that was not started yet, what it would go on from.
+      const bool pristine = !meta.booted && below == meta.origin_layer;
+      return {below, pristine ? meta.origin_memory : ""};
+    }
   }
-  snapshots_.TakeNow(uuid, record, ThisProcessMark(), what);
+  Undo shown;
+  if (memory) {
+    core_.catalog.Change(uuid, [](Catalog::Overlay& overlay) {
+      overlay.progress = "keeping its memory for a clone";
+    });
+    shown.Add([this, uuid] {
+      core_.catalog.Change(
+          uuid, [](Catalog::Overlay& overlay) { overlay.progress.clear(); });
+    });
+  }
+  snapshots_.TakeNow(uuid, record, ThisProcessMark(), what, /*quiesced=*/false,
+                     memory);
   const auto all = core_.SnapshotsOf(uuid);
   const auto found = std::find_if(
       all.begin(), all.end(),
@@ -165,7 +213,7 @@ std::string Clones::FreezeNow(const std::string& uuid,
   if (found == all.end()) {
     throw Error(EIO, what + ": libvirt lost the snapshot for it again");
   }
-  return found->layer;
+  return {found->layer, memory ? LastPart(found->memory_file) : ""};
 }
 
 void Clones::DropRecord(const std::string& uuid, const std::string& record,
@@ -198,7 +246,7 @@ void Clones::CommitNow(const std::string& uuid, const std::string& image,
     {
       const Turns::Turn turn = core_.Turn(uuid, what);
       core_.Read(uuid);
-      layer = FreezeNow(uuid, record, what);
+      layer = FreezeNow(uuid, record, /*memory=*/false, what).layer;
     }
     Undo undo;
     undo.Add([&] { DropRecord(uuid, record, what); });

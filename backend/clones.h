@@ -28,8 +28,8 @@ class Clones {
   [[nodiscard]] SandboxPtr MakeNow(const Caller& caller,
                                    const std::string& uuid,
                                    const std::string& tag,
-                                   const std::string& name, mode_t mode,
-                                   const std::string& what,
+                                   const std::string& name, bool with_secrets,
+                                   mode_t mode, const std::string& what,
                                    const Reply<SandboxPtr>& reply);
   // Of a domain that others made, which go on writing to its disk.
   [[nodiscard]] SandboxPtr MakeCopy(const Caller& caller, const Sandbox& source,
@@ -38,11 +38,19 @@ class Clones {
                                     const Reply<SandboxPtr>& reply);
   void CommitNow(const std::string& uuid, const std::string& image,
                  const std::string& what);
+  // Whether a clone of it, as it is now, goes on from its memory.
+  [[nodiscard]] bool TakesMemory(const Sandbox& source, const Spec& spec,
+                                 bool with_secrets,
+                                 const std::string& what) const;
+  struct Frozen {
+    std::string layer;
+    std::string memory;  // volume; empty: of the disk alone
+  };
   // A layer with the disk as it is, frozen by a record of that name unless it
   // was before.
-  [[nodiscard]] std::string FreezeNow(const std::string& uuid,
-                                      const std::string& record,
-                                      const std::string& what);
+  [[nodiscard]] Frozen FreezeNow(const std::string& uuid,
+                                 const std::string& record, bool memory,
+                                 const std::string& what);
   void DropRecord(const std::string& uuid, const std::string& record,
                   const std::string& what);
 

@@ -59,12 +59,6 @@ std::string DataDirectory() {
   return base + "/.local/share/sbxfs";
 }
 
-std::string UuidOf(virDomainPtr domain) {
-  char uuid[VIR_UUID_STRING_BUFLEN] = "";
-  virDomainGetUUIDString(domain, uuid);
-  return uuid;
-}
-
 std::string GuestUser(uid_t uid) {
   const std::string name = LookUp(uid).name;
   const bool good = !name.empty() && name.size() <= 32 && name != "root" &&
@@ -128,10 +122,20 @@ DomainPtr Core::Domain(const std::string& uuid, std::string_view what) {
 }
 
 std::optional<DomainFacts> Core::Facts(const std::string& uuid) {
+  std::optional<KeptFacts> kept;
+  {
+    MutexLock lock(mutex_);
+    const auto found = facts_.find(uuid);
+    if (found == facts_.end()) return std::nullopt;
+    kept = found->second;
+  }
+  return kept->Whole();
+}
+
+bool Core::MayHaveNics(const std::string& uuid) {
   MutexLock lock(mutex_);
   const auto found = facts_.find(uuid);
-  if (found == facts_.end()) return std::nullopt;
-  return found->second;
+  return found == facts_.end() || !found->second.Brief().nics.empty();
 }
 
 std::vector<SnapshotFacts> Core::SnapshotsOf(const std::string& uuid) {
@@ -295,8 +299,8 @@ Spec Core::Expanded(const Spec& spec, const Sandbox& sandbox) {
   {
     MutexLock lock(mutex_);
     const auto found = facts_.find(sandbox.uuid);
-    if (found != facts_.end() && found->second.metadata) {
-      guest_uid = found->second.metadata->guest_uid;
+    if (found != facts_.end() && found->second.Brief().metadata) {
+      guest_uid = found->second.Brief().metadata->guest_uid;
     }
   }
   return Expanded(spec, sandbox, guest_uid);
@@ -328,7 +332,8 @@ std::vector<std::string> Core::Those(
     const std::function<bool(const std::string&, const DomainFacts&)>& fits) {
   MutexLock lock(mutex_);
   std::vector<std::string> uuids;
-  for (const auto& [uuid, facts] : facts_) {
+  for (const auto& [uuid, kept] : facts_) {
+    const DomainFacts& facts = kept.Brief();
     if (fits(uuid, facts)) uuids.push_back(uuid);
   }
   return uuids;
@@ -389,7 +394,8 @@ std::vector<std::pair<std::string, std::string>> Core::WhoHas(
     const std::string& volume) {
   MutexLock lock(mutex_);
   std::vector<std::pair<std::string, std::string>> who;
-  for (const auto& [uuid, facts] : facts_) {
+  for (const auto& [uuid, kept] : facts_) {
+    const DomainFacts& facts = kept.Brief();
     if (std::find(facts.disk_volumes.begin(), facts.disk_volumes.end(),
                   volume) != facts.disk_volumes.end()) {
       who.emplace_back(uuid, facts.name);
@@ -401,7 +407,8 @@ std::vector<std::pair<std::string, std::string>> Core::WhoHas(
 std::set<std::string> Core::ImagesInUse() {
   MutexLock lock(mutex_);
   std::set<std::string> images;
-  for (const auto& [uuid, facts] : facts_) {
+  for (const auto& [uuid, kept] : facts_) {
+    const DomainFacts& facts = kept.Brief();
     if (facts.metadata && !facts.metadata->image.empty()) {
       images.insert(facts.metadata->image);
     }
@@ -439,7 +446,8 @@ void Core::Lost() {
 std::vector<std::string> Core::Strangers() {
   MutexLock lock(mutex_);
   std::vector<std::string> names;
-  for (const auto& [uuid, facts] : facts_) {
+  for (const auto& [uuid, kept] : facts_) {
+    const DomainFacts& facts = kept.Brief();
     if (!facts.metadata) names.push_back(facts.name);
   }
   return names;

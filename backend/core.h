@@ -14,8 +14,10 @@
 
 #include "backend/backend.h"
 #include "backend/catalog.h"
+#include "backend/domain_list.h"
 #include "backend/domain_xml.h"
 #include "backend/guest/keys.h"
+#include "backend/kept_facts.h"
 #include "backend/libvirt_connection.h"
 #include "backend/run_info.h"
 #include "backend/snapshot_xml.h"
@@ -58,7 +60,10 @@ class Core {
   // What the domain's definition said when it was last read.
   [[nodiscard]] std::optional<DomainFacts> Facts(const std::string& uuid)
       EXCLUDES(mutex_);
-  // The same, with our metadata; ENOENT or EPERM (not ours) otherwise.
+  // Whether it has a NIC in a network of libvirt's; one that is gone may have
+  // had.
+  [[nodiscard]] bool MayHaveNics(const std::string& uuid) EXCLUDES(mutex_);
+  // Its facts, with our metadata; ENOENT or EPERM (not ours) otherwise.
   [[nodiscard]] Metadata Meta(const std::string& uuid, std::string_view what);
   // The domain's snapshots when it was last read, parents first.
   [[nodiscard]] std::vector<SnapshotFacts> SnapshotsOf(const std::string& uuid)
@@ -181,6 +186,9 @@ class Core {
   // Told after each Read of a domain.
   std::function<void(const std::string& uuid)> on_read;
 
+  // Told what libvirt says of a domain, on the way into the catalog.
+  std::function<void(const Sandbox& sandbox)> on_take;
+
   const BackendOptions options;
   const std::string machine;    // this machine's id, for uids in metadata
   const std::string data_dir;   // of the mounting user
@@ -190,6 +198,7 @@ class Core {
   bool relayed = false;         // its guests' ports are opened here by ssh
   bool kvm = false;             // works, not merely exists
   std::string arch = "x86_64";  // the hypervisor's own
+  std::string cpu_model;        // the hypervisor's processor, with KVM
   std::string pool_uuid;        // this libvirt's own
   uid_t guest_uid = 0;          // whom QEMU runs as
   std::string no_virtiofs;      // MountEnds has it
@@ -204,16 +213,22 @@ class Core {
   Storage storage;
 
  private:
-  [[nodiscard]] Sandbox Describe(virDomainPtr domain, DomainFacts& facts,
+  [[nodiscard]] Sandbox Describe(const DomainTexts& texts, DomainFacts& facts,
                                  std::vector<SnapshotFacts>& snapshots)
       EXCLUDES(mutex_);
-  [[nodiscard]] static DomainFacts FactsOf(virDomainPtr domain,
-                                           const std::string& xml, bool off);
-  void AddSnapshots(Sandbox& sandbox, virDomainPtr domain,
+  [[nodiscard]] static DomainFacts FactsOf(const DomainTexts& texts);
+  void AddSnapshots(Sandbox& sandbox, const DomainTexts& texts,
                     std::vector<SnapshotFacts>& snapshots) EXCLUDES(mutex_);
   // With the domain's reading turn held.
   void ReadNow(const std::string& uuid) EXCLUDES(mutex_);
-  void ReadDomain(virDomainPtr domain);
+  void Take(const DomainTexts& texts) EXCLUDES(mutex_);
+  // A reading of the domain begins. While a listing of all is made into the
+  // catalog it is kept when that was, in readings.
+  void NoteReading(const std::string& uuid) EXCLUDES(mutex_);
+  [[nodiscard]] bool WasReadSince(const std::string& uuid, uint64_t reading)
+      EXCLUDES(mutex_);
+  // Reads all of `listed` that nobody has read since `reading`.
+  void ReadListed(const std::vector<ListedDomain>& listed, uint64_t reading);
 
   // The uuids of the domains that `fits`, which must not call anything here.
   [[nodiscard]] std::vector<std::string> Those(
@@ -222,21 +237,20 @@ class Core {
 
   Mutex mutex_;
   Route way_ GUARDED_BY(mutex_);
-  std::unordered_map<std::string, DomainFacts> facts_ GUARDED_BY(mutex_);
+  std::unordered_map<std::string, KeptFacts> facts_ GUARDED_BY(mutex_);
   std::unordered_map<std::string, std::vector<SnapshotFacts>> snapshots_
       GUARDED_BY(mutex_);
   std::map<std::string, uint64_t> layer_sizes_ GUARDED_BY(mutex_);
   std::set<std::string> queued_ GUARDED_BY(mutex_);
+  uint64_t readings_ GUARDED_BY(mutex_) = 0;
+  int listings_ GUARDED_BY(mutex_) = 0;  // under way
+  std::unordered_map<std::string, uint64_t> read_at_ GUARDED_BY(mutex_);
   std::map<std::string, uint64_t> works_ GUARDED_BY(mutex_);
   uint64_t last_wait_ GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, std::pair<Reply<Done>, std::string>> waits_
       GUARDED_BY(mutex_);
   std::map<std::string, Spec> specs_ GUARDED_BY(mutex_);
 };
-
-// Every domain there is. Throws Error.
-[[nodiscard]] std::vector<DomainPtr> ListDomains(virConnectPtr connection);
-[[nodiscard]] std::string UuidOf(virDomainPtr domain);
 
 // The directory of this user's data for sbxfs, from XDG_DATA_HOME or the
 // passwd database (mount(8) empties the environment).

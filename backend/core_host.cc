@@ -198,6 +198,9 @@ void Core::LearnHost() {
                       : "";
     no_virtiofs = WhyNoVirtiofs(conn, route.uri, library, accelerator.arch);
     kvm = accelerator.kvm;
+    cpu_model =
+        fmt::format("{} {}", XmlText(caps, "/capabilities/host/cpu/model"),
+                    XmlText(caps, "/capabilities/host/cpu/microcode/@version"));
     arch = accelerator.arch;
     learned.accelerator = accelerator.text;
     storage.Ensure(conn, local ? data_dir : "");

@@ -2,18 +2,20 @@
 #include <libvirt/virterror.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "backend/condition.h"
+#include "backend/conveyor.h"
 #include "backend/core.h"
 #include "backend/disk_names.h"
 #include "backend/libvirt_error.h"
 #include "backend/pending.h"
-#include "backend/snapshot_records.h"
 #include "backend/tunnels.h"
 #include "backend/util/log.h"
+#include "backend/util/undo.h"
 #include "backend/virsh_changes.h"
 
 // How the domains are read into the catalog.
@@ -22,6 +24,11 @@ namespace sbxfs {
 namespace {
 
 using namespace std::chrono_literals;
+
+// So few domains are no work to share.
+constexpr size_t kReadAlone = 32;
+// Answers of libvirt's that wait to be taken; each is some tens of kilobytes.
+constexpr size_t kMostAnswers = 64;
 
 constexpr char kCannotRead[] = "Cannot read a domain";
 
@@ -71,6 +78,7 @@ void AddSpec(Sandbox& sandbox, const Spec& spec) {
   sandbox.memory = spec.memory;
   sandbox.disk = spec.disk;
   sandbox.description = spec.description;
+  sandbox.idle = spec.idle;
   for (const auto& disk : spec.additional_disks) {
     sandbox.disks.insert(disk.name);
   }
@@ -92,20 +100,13 @@ void AddRun(Sandbox& sandbox, const RunInfo& run) {
   sandbox.ready = run.ready_seconds >= 0;
   sandbox.ready_seconds = sandbox.ready ? run.ready_seconds : 0;
   if (!sandbox.ready) sandbox.failed = sandbox.ready_for = run.failed;
+  sandbox.becoming = run.becoming;
+  sandbox.settled = run.settled;
   sandbox.secrets = run.secrets;
   if (run.started != Time()) sandbox.usage.started = run.started;
 }
 
 }  // namespace
-
-std::vector<DomainPtr> ListDomains(virConnectPtr connection) {
-  virDomainPtr* raw = nullptr;
-  const int count = virConnectListAllDomains(connection, &raw, 0);
-  if (count < 0) ThrowLibvirt("Cannot list the domains");
-  std::vector<DomainPtr> domains(raw, raw + count);
-  std::free(raw);
-  return domains;
-}
 
 void Core::ReadSoon(const std::string& uuid) {
   {
@@ -136,6 +137,7 @@ void Core::Read(const std::string& uuid) {
 }
 
 void Core::ReadNow(const std::string& uuid) {
+  NoteReading(uuid);
   const ConnPtr conn = connection.Get(kCannotRead);
   const DomainPtr domain(virDomainLookupByUUIDString(conn.get(), uuid.c_str()));
   if (domain == nullptr) {
@@ -151,27 +153,40 @@ void Core::ReadNow(const std::string& uuid) {
     catalog.Erase(uuid);
     return;
   }
-  ReadDomain(domain.get());
+  Take(AskDomain(domain.get(), {}));
 }
 
-void Core::ReadDomain(virDomainPtr domain) {
+void Core::NoteReading(const std::string& uuid) {
+  MutexLock lock(mutex_);
+  ++readings_;
+  if (listings_ > 0) read_at_[uuid] = readings_;
+}
+
+bool Core::WasReadSince(const std::string& uuid, uint64_t reading) {
+  MutexLock lock(mutex_);
+  const auto found = read_at_.find(uuid);
+  return found != read_at_.end() && found->second > reading;
+}
+
+void Core::Take(const DomainTexts& texts) {
   DomainFacts facts;
   std::vector<SnapshotFacts> snapshots;
-  Sandbox sandbox = Describe(domain, facts, snapshots);
+  Sandbox sandbox = Describe(texts, facts, snapshots);
   const std::string uuid = sandbox.uuid;
   {
     MutexLock lock(mutex_);
-    facts_[uuid] = std::move(facts);
+    facts_.insert_or_assign(uuid, KeptFacts(std::move(facts)));
     snapshots_[uuid] = std::move(snapshots);
   }
   // The tree has no place for names it could not make itself.
   if (!sandbox.ours && (!options.all || sandbox.name.starts_with("."))) return;
+  if (on_take) on_take(sandbox);
   catalog.Put(std::move(sandbox));
 }
 
-void Core::AddSnapshots(Sandbox& sandbox, virDomainPtr domain,
+void Core::AddSnapshots(Sandbox& sandbox, const DomainTexts& texts,
                         std::vector<SnapshotFacts>& snapshots) {
-  for (const auto& text : SnapshotTexts(domain)) {
+  for (const auto& text : texts.snapshots) {
     snapshots.push_back(ParseSnapshot(text));
   }
   sandbox.snapshots = DescribeSnapshots(snapshots);
@@ -179,17 +194,15 @@ void Core::AddSnapshots(Sandbox& sandbox, virDomainPtr domain,
     one.size = LayerSize(one.layer).value_or(0);
   }
   if (!snapshots.empty()) {
-    sandbox.snapshot = ShownTag(snapshots, CurrentSnapshot(domain));
+    sandbox.snapshot = ShownTag(snapshots, texts.snapshot);
   }
 }
 
-DomainFacts Core::FactsOf(virDomainPtr domain, const std::string& xml,
-                          bool off) {
-  DomainFacts facts = ParseDomain(xml);
+DomainFacts Core::FactsOf(const DomainTexts& texts) {
+  const bool off = texts.Off();
+  DomainFacts facts = ParseDomain(texts.xml);
   if (!facts.metadata) return facts;
-  const std::string defined =
-      off ? xml
-          : TakeString(virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE));
+  const std::string& defined = off ? texts.xml : texts.defined;
   // A restored guest's own copy is as old as its memory: the definition's
   // counts.
   if (auto metadata = off ? std::nullopt : ParseMetadata(defined)) {
@@ -205,34 +218,25 @@ DomainFacts Core::FactsOf(virDomainPtr domain, const std::string& xml,
   return facts;
 }
 
-Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
+Sandbox Core::Describe(const DomainTexts& texts, DomainFacts& facts,
                        std::vector<SnapshotFacts>& snapshots) {
-  int state = 0;
-  int reason = 0;
-  if (virDomainGetState(domain, &state, &reason, 0) < 0) {
-    ThrowLibvirt(kCannotRead);
-  }
-  std::string xml = TakeString(virDomainGetXMLDesc(domain, 0));
-  if (xml.empty()) ThrowLibvirt(kCannotRead);
-  int autostart = 0;
-  virDomainGetAutostart(domain, &autostart);
-  const bool off = state == VIR_DOMAIN_SHUTOFF || state == VIR_DOMAIN_NOSTATE;
-  const bool saved = off && virDomainHasManagedSaveImage(domain, 0) == 1;
-  const Condition condition =
-      off ? WhenOff(reason, saved) : WhenOn(state, reason);
-  facts = FactsOf(domain, xml, off);
+  const DomainSummary& summary = texts.summary;
+  const bool off = texts.Off();
+  const Condition condition = off ? WhenOff(summary.reason, summary.saved)
+                                  : WhenOn(summary.state, summary.reason);
+  facts = FactsOf(texts);
 
   const HostPtr host = catalog.GetHost();
   Sandbox sandbox;
   sandbox.host = options.hypervisor;
   sandbox.state = condition.state;
   sandbox.reason = condition.reason;
-  sandbox.autostart = autostart != 0;
+  sandbox.autostart = summary.autostart;
   sandbox.uid = host->uid;
   sandbox.gid = host->gid;
-  sandbox.domain_xml = xml;
+  sandbox.domain_xml = decltype(sandbox.domain_xml)(texts.xml);
   AddDomain(sandbox, facts);
-  AddSnapshots(sandbox, domain, snapshots);
+  AddSnapshots(sandbox, texts, snapshots);
   if (off) sandbox.ready_for = "it is " + std::string(StateName(sandbox.state));
   if (!facts.metadata) return sandbox;
   const Metadata& meta = *facts.metadata;
@@ -253,37 +257,93 @@ Sandbox Core::Describe(virDomainPtr domain, DomainFacts& facts,
       served = Expanded(spec, sandbox, meta.guest_uid);
       sandbox.sockets = SocketsOf(TunnelsOf(*served));
     }
-    sandbox.pending = PendingOf(*this, facts, spec, served, xml);
+    sandbox.pending = PendingOf(*this, facts, spec, served, texts.xml);
   } catch (const Error& error) {
     // Written behind our back, or defaults.yaml changed under it.
     sandbox.pending = "config.yaml\n";
     spdlog::debug("{}", error.Sentence());
   }
-  if (!off) AddRun(sandbox, ParseRun(xml));
+  if (!off) AddRun(sandbox, ParseRun(texts.xml));
   // The test driver has no guest that could become ready.
   if (test_driver && sandbox.state == State::kRunning) sandbox.ready = true;
   return sandbox;
 }
 
+// libvirt is asked by one thread, one call after the other: that is how long it
+// takes at least. Others make sandboxes of the answers meanwhile.
+void Core::ReadListed(const std::vector<ListedDomain>& listed,
+                      uint64_t reading) {
+  struct Answer {
+    std::string uuid;
+    DomainTexts texts;
+    Turns::Turn turn;
+  };
+  Conveyor<Answer> answers(kMostAnswers);
+  const auto failed = [] {
+    // Undefined since the listing, most likely; its event follows.
+    spdlog::debug("{}", CurrentError().Sentence());
+  };
+  const auto take = [&](const Answer& answer) {
+    try {
+      Take(answer.texts);
+    } catch (...) {
+      failed();
+    }
+    if (on_read) on_read(answer.uuid);
+  };
+  const auto take_all = [&] {
+    while (auto answer = answers.Take()) take(*answer);
+  };
+  std::vector<std::thread> takers;
+  if (listed.size() > kReadAlone) {
+    takers.resize(std::max(std::thread::hardware_concurrency(), 2U) - 1);
+  }
+  for (std::thread& taker : takers) taker = std::thread(take_all);
+  for (const auto& one : listed) {
+    try {
+      Turns::Turn turn = turns.Take("read " + one.uuid, "read a domain", 10s);
+      // What is listed may be older than what an event had somebody read.
+      if (!WasReadSince(one.uuid, reading)) {
+        Answer answer{one.uuid, AskDomain(one.domain.get(), one.summary),
+                      std::move(turn)};
+        if (takers.empty()) {
+          take(answer);
+        } else {
+          answers.Put(std::move(answer));
+        }
+        continue;
+      }
+    } catch (...) {
+      failed();
+    }
+    if (on_read) on_read(one.uuid);
+  }
+  answers.End();
+  take_all();
+  for (std::thread& taker : takers) taker.join();
+}
+
 void Core::ReadAll() {
   const ConnPtr conn = connection.Get("Cannot list the domains");
-  std::vector<std::string> uuids;
-  for (const auto& domain : ListDomains(conn.get())) {
-    const std::string uuid = UuidOf(domain.get());
-    uuids.push_back(uuid);
-    try {
-      const Turns::Turn turn = turns.Take("read " + uuid, "read a domain", 10s);
-      ReadDomain(domain.get());
-    } catch (const Error& error) {
-      // Undefined since the listing, most likely; its event follows.
-      spdlog::debug("{}", error.Sentence());
-    }
-    if (on_read) on_read(uuid);
+  uint64_t reading = 0;
+  {
+    MutexLock lock(mutex_);
+    ++listings_;
+    reading = readings_;
   }
+  Undo listing;
+  listing.Add([this] {
+    MutexLock lock(mutex_);
+    if (--listings_ == 0) read_at_.clear();
+  });
+  const auto listed = ListSummaries(conn.get());
+  ReadListed(listed, reading);
+  std::set<std::string> uuids;
+  for (const auto& one : listed) uuids.insert(one.uuid);
   {
     MutexLock lock(mutex_);
     const auto gone = [&uuids](const auto& entry) {
-      return std::find(uuids.begin(), uuids.end(), entry.first) == uuids.end();
+      return !uuids.contains(entry.first);
     };
     std::erase_if(facts_, gone);
     std::erase_if(snapshots_, gone);

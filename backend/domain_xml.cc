@@ -10,6 +10,7 @@
 #include <new>
 
 #include "backend/disk_names.h"
+#include "backend/domain_node.h"
 #include "backend/user_network.h"
 #include "backend/util/error.h"
 #include "backend/util/text.h"
@@ -17,10 +18,6 @@
 
 namespace sbxfs {
 namespace {
-
-// Ports for what is plugged into a running guest later: a q35 or virt machine
-// has none but those it is defined with.
-constexpr unsigned kSparePorts = 6;
 
 // What differs between the machines of the architectures.
 struct Machine {
@@ -199,6 +196,16 @@ xmlNode* AddDisk(xmlNode* devices, const Metadata& metadata,
   return disk;
 }
 
+xmlNode* AddExtraDisk(xmlNode* devices, const Metadata& metadata,
+                      const std::string& name, size_t index) {
+  std::string target = "vdc";
+  target.back() = static_cast<char>('c' + index);
+  xmlNode* disk =
+      AddDisk(devices, metadata, DiskVolume(name), target, /*seed=*/false);
+  AddXml(disk, "serial", DiskSerial(name));
+  return disk;
+}
+
 void AddConsole(xmlNode* devices, const DomainInput& input) {
   xmlNode* serial = AddXml(devices, "serial", {{"type", "pty"}});
   if (!input.console_path.empty()) {
@@ -231,13 +238,14 @@ void AddDirectory(xmlNode* devices, const HostDirectory& directory) {
   if (!directory.writable) AddXml(node, "readonly");
 }
 
-void AddNic(xmlNode* devices, const NetworkNic& nic) {
+xmlNode* AddNic(xmlNode* devices, const NetworkNic& nic) {
   xmlNode* node = AddXml(devices, "interface", {{"type", "network"}});
   AddXml(node, "mac", {{"address", nic.mac}});
   AddXml(node, "source", {{"network", nic.network}});
   AddXml(node, "model", {{"type", "virtio"}});
   AddXml(node, "alias",
          {{"name", fmt::format("{}{}", kNicAlias, nic.interface)}});
+  return node;
 }
 
 void AddDevices(xmlNode* domain, const DomainInput& input) {
@@ -251,11 +259,8 @@ void AddDevices(xmlNode* domain, const DomainInput& input) {
   if (!input.seed_volume.empty()) {
     AddDisk(devices, input.metadata, input.seed_volume, kSeedDisk, true);
   }
-  std::string target = "vdc";
-  for (const auto& name : input.extra_disks) {
-    AddXml(AddDisk(devices, input.metadata, DiskVolume(name), target, false),
-           "serial", DiskSerial(name));
-    ++target.back();
+  for (size_t i = 0; i < input.extra_disks.size(); ++i) {
+    AddExtraDisk(devices, input.metadata, input.extra_disks[i], i);
   }
   for (const HostDirectory& directory : input.directories) {
     AddDirectory(devices, directory);
@@ -271,7 +276,10 @@ void AddDevices(xmlNode* domain, const DomainInput& input) {
   AddConsole(devices, input);
   AddXml(AddXml(devices, "channel", {{"type", "unix"}}), "target",
          {{"type", "virtio"}, {"name", "org.qemu.guest_agent.0"}});
-  AddXml(devices, "memballoon", {{"model", "virtio"}});
+  // One that its guest fills would make holes in the file that others have
+  // their memory from, too; so it is there only where it has a use.
+  AddXml(devices, "memballoon",
+         {{"model", input.max_memory > input.memory ? "virtio" : "none"}});
   AddXml(AddXml(devices, "rng", {{"model", "virtio"}}), "backend",
          "/dev/urandom", {{"model", "random"}});
 }
@@ -325,6 +333,18 @@ void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
 
 }  // namespace
 
+std::string ExtraDiskXml(const Metadata& metadata, const std::string& name,
+                         size_t index) {
+  const XmlDoc doc = NewXml("devices");
+  return FormatXml(
+      AddExtraDisk(xmlDocGetRootElement(doc.get()), metadata, name, index));
+}
+
+std::string NicXml(const NetworkNic& nic) {
+  const XmlDoc doc = NewXml("devices");
+  return FormatXml(AddNic(xmlDocGetRootElement(doc.get()), nic));
+}
+
 std::string DomainXml(const DomainInput& input) {
   const XmlDoc doc = NewXml("domain");
   xmlNode* domain = xmlDocGetRootElement(doc.get());
@@ -338,7 +358,7 @@ std::string DomainXml(const DomainInput& input) {
   if (!input.description.empty()) {
     AddXml(domain, "description", input.description);
   }
-  ReplaceMetadata(domain, input.metadata);
+  if (!input.is_template) ReplaceMetadata(domain, input.metadata);
   AddMemory(domain, input);
   AddVcpus(domain, input, machine);
   if (machine == nullptr) {
@@ -365,6 +385,10 @@ DomainFacts ParseDomain(std::string_view xml) {
                 "Cannot read the domain's XML: libvirt gave a text that is no "
                 "domain; look at it with virsh dumpxml");
   }
+  return DomainOf(domain);
+}
+
+DomainFacts DomainOf(const xmlNode* domain) {
   DomainFacts facts;
   facts.name = XmlContent(XmlChild(domain, "name"));
   facts.uuid = std::string(Trim(XmlContent(XmlChild(domain, "uuid"))));
@@ -391,7 +415,7 @@ DomainFacts ParseDomain(std::string_view xml) {
   facts.mac = UserNetworkMac(domain);
   facts.forwards = ReadForwards(domain);
   ReadDevices(XmlChild(domain, "devices"), facts);
-  facts.metadata = ParseMetadata(xml);
+  facts.metadata = MetadataOf(domain);
   return facts;
 }
 
@@ -421,12 +445,7 @@ void ReplaceMetadata(xmlNode* domain, const Metadata& metadata) {
     xmlUnlinkNode(node);
     xmlFreeNode(node);
   }
-  const XmlDoc doc = ParseXml(FormatMetadata(metadata));
-  xmlNode* copy =
-      xmlDocCopyNode(xmlDocGetRootElement(doc.get()), domain->doc, 1);
-  if (copy == nullptr) throw std::bad_alloc();
-  xmlAddChild(parent, copy);
-  PutInNamespace(copy, copy, kMetadataUri, kMetadataPrefix);
+  AdoptXml(parent, FormatMetadata(metadata), kMetadataUri, kMetadataPrefix);
 }
 
 std::string MacFor(std::string_view uuid) {
@@ -439,7 +458,8 @@ std::string MacFor(std::string_view uuid) {
 std::string VolumeXml(std::string_view name, std::string_view format,
                       uint64_t capacity, uint64_t allocation,
                       std::string_view backing_path,
-                      std::string_view backing_format) {
+                      std::string_view backing_format,
+                      std::optional<uid_t> owner) {
   const XmlDoc doc = NewXml("volume");
   xmlNode* volume = xmlDocGetRootElement(doc.get());
   AddXml(volume, "name", name);
@@ -449,6 +469,11 @@ std::string VolumeXml(std::string_view name, std::string_view format,
   AddXml(target, "format", {{"type", format}});
   // libvirt's own default is the format of QEMU before 1.1.
   if (format == "qcow2") AddXml(target, "compat", "1.1");
+  if (owner) {
+    xmlNode* permissions = AddXml(target, "permissions");
+    AddXml(permissions, "mode", "0600");
+    AddXml(permissions, "owner", fmt::to_string(*owner));
+  }
   if (!backing_path.empty()) {
     xmlNode* backing = AddXml(volume, "backingStore");
     AddXml(backing, "path", backing_path);

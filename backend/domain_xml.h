@@ -52,7 +52,20 @@ struct DomainInput {
   std::vector<HostDirectory> directories;  // which QEMU serves by 9p
   // A virtiofsd can have the guest's memory too.
   bool shared_memory = false;
+  // A guest that memory templates are made of: it is nobody's sandbox.
+  bool is_template = false;
 };
+
+// Ports for what is plugged into a running guest later: a q35 or virt machine
+// has none but those it is defined with.
+inline constexpr unsigned kSparePorts = 6;
+
+// A <disk> of its own, for a guest that runs: the additional disk `name`, which
+// is the sandbox's `index`th, from 0.
+[[nodiscard]] std::string ExtraDiskXml(const Metadata& metadata,
+                                       const std::string& name, size_t index);
+// An <interface> of its own, for a guest that runs.
+[[nodiscard]] std::string NicXml(const NetworkNic& nic);
 
 // The XML for virDomainDefineXML, built with libxml2.
 [[nodiscard]] std::string DomainXml(const DomainInput& input);
@@ -105,12 +118,14 @@ void ReplaceMetadata(xmlNode* domain, const Metadata& metadata);
 // (52:54:00).
 [[nodiscard]] std::string MacFor(std::string_view uuid);
 
-// A volume's XML for virStorageVolCreateXML. `backing_path` empty: none.
+// A volume's XML for virStorageVolCreateXML. `backing_path` empty: none. An
+// `owner` alone may read and write it.
 [[nodiscard]] std::string VolumeXml(std::string_view name,
                                     std::string_view format, uint64_t capacity,
                                     uint64_t allocation,
                                     std::string_view backing_path,
-                                    std::string_view backing_format);
+                                    std::string_view backing_format,
+                                    std::optional<uid_t> owner = {});
 // A dir pool's XML.
 [[nodiscard]] std::string PoolXml(std::string_view name, std::string_view path);
 // The text of the first node an XPath finds in `xml`, or empty.

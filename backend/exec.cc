@@ -130,6 +130,19 @@ void Exec::Run(const std::string& id, const std::vector<std::string>& words,
     throw Error(ENOENT, "Cannot run the job: it is gone");
   }
   const SandboxPtr sandbox = core_.Reachable(job->uuid, What(*job));
+  if (sandbox->state == State::kSaved && sandbox->idle > 0s) {
+    const Reply<Done> started(
+        [this, id, words, shell, wait, reply](Outcome<Done> outcome) {
+          if (auto* error = std::get_if<Error>(&outcome)) {
+            reply.Fail(std::move(*error));
+            return;
+          }
+          reply.Guard([&] { Run(id, words, shell, wait, reply); });
+        });
+    reply.OnCancel(started.Canceller());
+    wake(job->uuid, started);
+    return;
+  }
   if (sandbox->state != State::kRunning && sandbox->state != State::kStarting) {
     throw Error(
         EHOSTDOWN,

@@ -42,6 +42,9 @@ class Exec : public Jobs {
   void Remove(const std::string& id, Reply<Done> reply) override
       EXCLUDES(mutex_);
 
+  // Has a saved sandbox started that may be woken. Set before the first Run.
+  std::function<void(const std::string& uuid, Reply<Done>)> wake;
+
   // The sandbox changed: the jobs of a guest that stopped are lost. Returns at
   // once.
   void Look(const std::string& uuid) EXCLUDES(mutex_);

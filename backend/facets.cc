@@ -125,7 +125,7 @@ void ReadAddresses(Core& core, const std::string& uuid) {
   if (virDomainIsActive(domain.get()) != 1) return put({});
   const SandboxPtr sandbox = core.catalog.Get(uuid);
   if (sandbox == nullptr) return;
-  const bool agent = HasAgent(sandbox->domain_xml);
+  const bool agent = HasAgent(sandbox->domain_xml.Text());
   if (!agent || sandbox->addresses.empty()) {
     put(AddressesFromOutside(domain.get(), *sandbox, core.test_driver));
   }
@@ -192,6 +192,7 @@ void RefreshFacet(Core& core, const std::string& uuid, Facet facet) {
       return;
     case Facet::kNetworks:
     case Facet::kCapacity:
+    case Facet::kWarm:
       return;  // no sandbox's
   }
 }

@@ -166,6 +166,19 @@ Plan PlanOf(const Spec& spec, int ssh_port) {
   return plan;
 }
 
+// Those that the monitor has of that netdev.
+std::vector<std::string_view> UsernetLines(std::string_view text,
+                                           std::string_view netdev) {
+  std::vector<std::string_view> lines;
+  bool ours = false;
+  const std::string title = fmt::format("({}):", netdev);
+  for (const std::string_view line : Split(text, '\n')) {
+    if (line.starts_with("Hub ")) ours = Trim(line).ends_with(title);
+    if (ours) lines.push_back(line);
+  }
+  return lines;
+}
+
 }  // namespace
 
 Forward SshForward(int host_port) {
@@ -203,11 +216,7 @@ bool Collide(const Forward& a, const Forward& b) {
 std::vector<Forward> ParseUsernet(std::string_view text,
                                   std::string_view netdev) {
   std::vector<Forward> forwards;
-  bool ours = false;
-  const std::string title = fmt::format("({}):", netdev);
-  for (const std::string_view line : Split(text, '\n')) {
-    if (line.starts_with("Hub ")) ours = Trim(line).ends_with(title);
-    if (!ours) continue;
+  for (const std::string_view line : UsernetLines(text, netdev)) {
     std::istringstream words{std::string(line)};
     std::string kind, fd, host_ip, host_port, guest_ip, guest_port;
     words >> kind >> fd >> host_ip >> host_port >> guest_ip >> guest_port;
@@ -220,6 +229,14 @@ std::vector<Forward> ParseUsernet(std::string_view text,
   }
   std::sort(forwards.begin(), forwards.end());
   return forwards;
+}
+
+int CountConnections(std::string_view text, std::string_view netdev) {
+  int count = 0;
+  for (const std::string_view line : UsernetLines(text, netdev)) {
+    if (Trim(line).starts_with("TCP[ESTABLISHED]")) ++count;
+  }
+  return count;
 }
 
 std::vector<Forward> ForwardsOf(const Spec& spec, int ssh_port) {

@@ -51,6 +51,10 @@ struct Tunnel {
 [[nodiscard]] std::vector<Forward> ParseUsernet(std::string_view text,
                                                 std::string_view netdev);
 
+// How many TCP connections, to the guest and from it, the same text has.
+[[nodiscard]] int CountConnections(std::string_view text,
+                                   std::string_view netdev);
+
 // More listening sockets than this make a QEMU run into its limit of open
 // files; each is opened whether anything in the guest listens or not.
 inline constexpr int kMostForwards = 512;

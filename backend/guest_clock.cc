@@ -26,6 +26,7 @@ void GuestClock::Try(const std::string& uuid, int round) {
       const DomainPtr domain = core_.Domain(uuid, "Cannot set the clock");
       const std::string xml = TakeString(virDomainGetXMLDesc(domain.get(), 0));
       if (!ParseDomain(xml).metadata) return;  // others' guests are theirs
+      if (ParseRun(xml).becoming) return;      // its clock is set with the rest
       if (HasAgent(xml)) {
         const auto now = std::chrono::system_clock::now().time_since_epoch();
         const auto seconds =

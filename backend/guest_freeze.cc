@@ -59,7 +59,10 @@ std::optional<SystemClock::time_point> FrozenSince(
 
 void Thaw::Look(const std::string& uuid) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (sandbox == nullptr || !FrozenSince(sandbox->domain_xml)) return;
+  if (sandbox == nullptr || IsOff(sandbox->state) ||
+      !FrozenSince(sandbox->domain_xml.Text())) {
+    return;
+  }
   {
     MutexLock lock(mutex_);
     if (!watched_.insert(uuid).second) return;
@@ -78,7 +81,7 @@ void Thaw::Try(const std::string& uuid) {
     core_.Read(uuid);
     const SandboxPtr sandbox = core_.catalog.Get(uuid);
     const auto since =
-        sandbox ? FrozenSince(sandbox->domain_xml) : std::nullopt;
+        sandbox ? FrozenSince(sandbox->domain_xml.Text()) : std::nullopt;
     if (!since || (SystemClock::now() > *since &&
                    SystemClock::now() - *since < kLongestFreeze)) {
       return;

@@ -20,29 +20,57 @@ constexpr char kLease[] = "lease.background";
 constexpr auto kForgotten = 10min;
 constexpr auto kLeaseTaken = 5s;
 constexpr auto kFailed = 10min;
+constexpr auto kStep = 5s;
 
 }  // namespace
 
 void Housekeeping::Plan(Chore chore, std::chrono::milliseconds delay) {
   MutexLock lock(mutex_);
+  if (chore == kPull) pull_planned_ = true;
   core_.timer.Cancel(due_[chore]);
   due_[chore] = core_.timer.After(delay, [this, chore] {
-    core_.workers.Run([this, chore] {
-      Next next;
-      try {
-        next = chore == kTrash   ? EmptyTrash()
-               : chore == kSweep ? Sweep()
-                                 : Pull();
-      } catch (const Error& error) {
-        // A new connection plans both anew.
-        if (error.Errno() != EHOSTDOWN) {
-          spdlog::error("{}", error.Sentence());
-          next = kFailed;
-        }
-      }
-      if (next) Plan(chore, *next);
-    });
+    core_.workers.Run([this, chore] { Do(chore); });
   });
+}
+
+void Housekeeping::Do(Chore chore) {
+  {
+    MutexLock lock(mutex_);
+    if (stopping_) return;
+    // Whoever looks from now on may be too late for this time.
+    if (chore == kPull) pull_planned_ = false;
+    ++doing_;
+  }
+  Next next;
+  try {
+    next = chore == kTrash ? EmptyTrash() : chore == kSweep ? Sweep() : Pull();
+  } catch (const Error& error) {
+    // A new connection plans all anew.
+    if (error.Errno() != EHOSTDOWN) {
+      spdlog::error("{}", error.Sentence());
+      next = kFailed;
+    }
+  }
+  {
+    MutexLock lock(mutex_);
+    --doing_;
+    done_.NotifyAll();
+    if (stopping_) return;
+  }
+  if (next) Plan(chore, *next);
+}
+
+bool Housekeeping::Stopping() {
+  MutexLock lock(mutex_);
+  return stopping_;
+}
+
+void Housekeeping::Stop() {
+  const auto until = std::chrono::steady_clock::now() + kStep;
+  MutexLock lock(mutex_);
+  stopping_ = true;
+  while (doing_ > 0 && done_.WaitUntil(mutex_, until)) {
+  }
 }
 
 bool Housekeeping::TakeLease() {
@@ -54,7 +82,13 @@ bool Housekeeping::TakeLease() {
     } catch (const Error& error) {
       if (error.Errno() != EEXIST) throw;
     }
-    const Time made = storage.Get(kLease).modified;
+    Time made;
+    try {
+      made = storage.Get(kLease).modified;
+    } catch (const Error& error) {
+      if (error.Errno() == ENOENT) continue;  // its holder is done just now
+      throw;
+    }
     const auto now = std::chrono::steady_clock::now();
     {
       MutexLock lock(mutex_);
@@ -73,7 +107,7 @@ bool Housekeeping::WithLease(const std::function<void(Time)>& work) {
     try {
       core_.storage.Delete(kLease);
     } catch (const Error& error) {
-      // Others forget it by and by; they do when we end, too.
+      // Others forget it by and by.
       if (error.Errno() != EHOSTDOWN) throw;
       spdlog::debug("{}", error.Sentence());
     }
@@ -101,6 +135,7 @@ Housekeeping::Next Housekeeping::EmptyTrash() {
   }
   auto expire = [&](Time) {
     for (const auto& uuid : due) {
+      if (Stopping()) return;
       try {
         provision_.Expire(uuid);
       } catch (const Error& error) {
@@ -121,7 +156,8 @@ Housekeeping::Next Housekeeping::EmptyTrash() {
 // Whether it may be a layer or seed that a sandbox made on its way to another.
 bool Housekeeping::IsSpare(const std::string& volume, const std::string& uuid) {
   if (!IsLayerOf(volume, uuid) && !IsSeedOf(volume, uuid) &&
-      !IsMemoryOf(volume, uuid) && volume != ProbeOf(uuid)) {
+      !IsMemoryOf(volume, uuid) && !IsForkOf(volume, uuid) &&
+      volume != ProbeOf(uuid)) {
     return false;
   }
   const auto facts = core_.Facts(uuid);
@@ -144,10 +180,14 @@ std::vector<std::string> Housekeeping::WithoutDomain(
     known.insert(UuidOf(domain.get()));
   }
   const bool alone = Storage::SharedWith(core_.pool_uuid, volumes).empty();
+  std::set<std::string> templates;
+  for (const auto& volume : volumes) {
+    if (IsWarmState(volume)) templates.merge(WarmVolumes(volume));
+  }
   std::vector<std::string> without;
   for (const auto& volume : volumes) {
     const std::string uuid = UuidIn(volume);
-    if (uuid.empty()) continue;
+    if (uuid.empty() || templates.contains(volume)) continue;
     if (known.contains(uuid) ? IsSpare(volume, uuid) : alone) {
       without.push_back(volume);
     }
@@ -186,10 +226,13 @@ Housekeeping::Next Housekeeping::Sweep() {
     core_.catalog.Report("abandoned", name);
   };
   const bool done = WithLease([&](Time now) {
+    // Somebody's own pull is news to libvirt's pool too.
+    storage.Refresh();
     const auto fresh = storage.Names();
     const Uses uses(core_, "Cannot sweep the pool");
     const auto left = old(fresh);
     for (const auto& name : uses.Unneeded({left.begin(), left.end()})) {
+      if (Stopping()) return;
       if (now - uses.Find(name)->modified >= core_.options.orphan_age) {
         remove(name);
       } else {
@@ -204,16 +247,32 @@ Housekeeping::Next Housekeeping::Sweep() {
   return next;
 }
 
-std::set<std::string> Housekeeping::UnnamedLayers(const Sandbox& sandbox) {
-  std::set<std::string> layers = VolumesIn(sandbox.domain_xml);
-  for (const auto& one : core_.SnapshotsOf(sandbox.uuid)) {
-    layers.erase(one.layer);
-  }
+std::set<std::string> Housekeeping::FrozenLayers(const Sandbox& sandbox) {
+  std::set<std::string> layers = VolumesIn(sandbox.domain_xml.Text());
   if (const auto facts = core_.Facts(sandbox.uuid)) layers.erase(facts->disk);
   std::erase_if(layers, [](const std::string& name) {
     return !IsLayerOf(name, UuidIn(name));
   });
   return layers;
+}
+
+std::set<std::string> Housekeeping::UnnamedLayers(const Sandbox& sandbox) {
+  std::set<std::string> layers = FrozenLayers(sandbox);
+  for (const auto& one : core_.SnapshotsOf(sandbox.uuid)) {
+    layers.erase(one.layer);
+  }
+  return layers;
+}
+
+// That a snapshot goes is no event, so whoever has a chain is looked at again
+// and again; most have none.
+void Housekeeping::LookAtChain(const Sandbox& sandbox) {
+  if (core_.test_driver || !sandbox.ours || IsOff(sandbox.state)) return;
+  {
+    MutexLock lock(mutex_);
+    if (pull_planned_ || stopping_) return;
+  }
+  if (!FrozenLayers(sandbox).empty()) Plan(kPull, core_.options.pull_pause);
 }
 
 bool Housekeeping::MayBeShorter(const Sandbox& sandbox) {
@@ -249,6 +308,9 @@ bool Housekeeping::FinishPulls() {
       MutexLock lock(mutex_);
       pulls_.erase(uuid);
     }
+    // libvirt's pool goes on saying what the disk stood on before, until it is
+    // looked at anew.
+    core_.storage.Refresh();
     // Those that are stood on yet, since it was ended early, stay.
     layers_.DropSoon(uuid, spare);
     // What libvirt has in use for a moment yet.
@@ -262,9 +324,12 @@ Housekeeping::Next Housekeeping::Pull() {
   constexpr char kWhat[] = "Cannot shorten a chain";
   const std::chrono::milliseconds often = 1s;
   const std::chrono::milliseconds seldom = core_.options.pull_pause;
-  Next next = FinishPulls() ? std::min(often, seldom) : seldom;
+  Next next;
+  if (FinishPulls()) next = std::min(often, seldom);
   std::vector<SandboxPtr> long_ones;
   for (const auto& sandbox : core_.catalog.List(false)) {
+    if (IsOff(sandbox->state)) continue;
+    if (!next && !FrozenLayers(*sandbox).empty()) next = seldom;
     if (MayBeShorter(*sandbox)) long_ones.push_back(sandbox);
   }
   if (long_ones.empty()) return next;
@@ -275,6 +340,7 @@ Housekeeping::Next Housekeeping::Pull() {
     };
     const Uses uses(core_, kWhat);
     for (const auto& sandbox : long_ones) {
+      if (Stopping()) return;
       const std::string& uuid = sandbox->uuid;
       if (!cut_of(uses, uuid)) {
         auto layers = UnnamedLayers(*sandbox);

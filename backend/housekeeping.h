@@ -33,8 +33,15 @@ class Housekeeping {
   // These return at once; the work comes again by itself as long as there is
   // some.
   void PlanTrash() { Plan(kTrash, std::chrono::milliseconds(0)); }
-  void PlanPulls() { Plan(kPull, core_.options.pull_pause); }
+  // The same for its chain: a sandbox was read, and is `sandbox` by libvirt's
+  // word.
+  void LookAtChain(const Sandbox& sandbox) EXCLUDES(mutex_);
   void PlanSweep() { Plan(kSweep, std::chrono::milliseconds(200)); }
+
+  // Has what is under way end where it is, and begins nothing more. Blocks for
+  // a step of it, and no longer than kStep: the connection is closed next, over
+  // which the lease is given back.
+  void Stop() EXCLUDES(mutex_);
 
  private:
   enum Chore { kTrash, kSweep, kPull, kChores };
@@ -42,11 +49,15 @@ class Housekeeping {
   using Next = std::optional<std::chrono::milliseconds>;
 
   void Plan(Chore chore, std::chrono::milliseconds delay) EXCLUDES(mutex_);
+  void Do(Chore chore) EXCLUDES(mutex_);
+  [[nodiscard]] bool Stopping() EXCLUDES(mutex_);
   [[nodiscard]] Next EmptyTrash();
   [[nodiscard]] Next Sweep();
   [[nodiscard]] Next Pull() EXCLUDES(mutex_);
   // Layers that it runs on and that no snapshot of its names: a clone may.
   [[nodiscard]] std::set<std::string> UnnamedLayers(const Sandbox& sandbox);
+  // Layers that it runs on, but for the one that it writes to.
+  [[nodiscard]] std::set<std::string> FrozenLayers(const Sandbox& sandbox);
   [[nodiscard]] bool MayBeShorter(const Sandbox& sandbox) EXCLUDES(mutex_);
   // Takes away what the pulls that have ended left; whether some go on.
   [[nodiscard]] bool FinishPulls() EXCLUDES(mutex_);
@@ -67,7 +78,11 @@ class Housekeeping {
   Provision& provision_;
   Layers layers_{core_};
   Mutex mutex_;
+  CondVar done_;
+  int doing_ GUARDED_BY(mutex_) = 0;  // chores under way
+  bool stopping_ GUARDED_BY(mutex_) = false;
   Timer::Id due_[kChores] GUARDED_BY(mutex_) = {};  // of each chore
+  bool pull_planned_ GUARDED_BY(mutex_) = false;
   // Layers that are being pulled out of chains, by sandbox.
   std::map<std::string, std::set<std::string>> pulls_ GUARDED_BY(mutex_);
   // Chains that were looked at in vain: by sandbox, what they had.

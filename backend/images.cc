@@ -141,6 +141,7 @@ void Images::Remove(const std::string& name, Reply<Done> reply) {
                                        "look into .host/trash)",
                                        name));
       }
+      if (before_remove) before_remove(name);
       core_.storage.Delete(ImageVolume(name));
       core_.storage.Announce();
       Refresh();

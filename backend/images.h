@@ -58,6 +58,9 @@ class Images {
               Reply<std::shared_ptr<ImageWriter>> reply);
   void Remove(const std::string& name, Reply<Done> reply);
 
+  // Told on a worker of an image that nobody uses and that is to go.
+  std::function<void(const std::string& name)> before_remove;
+
   class Incoming;  // an image being written, blocking
   class Writer;    // the same, by workers
   class Reader;

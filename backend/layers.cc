@@ -63,6 +63,14 @@ void AddNamedBy(virDomainPtr domain, std::set<std::string>& named,
     }
     named.merge(VolumesIn(text));
     ends.merge(VolumesIn(WithoutChains(text)));
+    if (text.find("originMemory") == text.npos) continue;
+    const auto meta = ParseMetadata(text);
+    if (!meta ||
+        !IsMemoryOf(meta->origin_memory, UuidIn(meta->origin_memory))) {
+      continue;
+    }
+    named.merge(ForkVolumes(meta->origin_memory));
+    ends.merge(ForkVolumes(meta->origin_memory));
   }
 }
 
@@ -94,6 +102,38 @@ bool IsSeedOf(std::string_view volume, std::string_view uuid) {
 
 bool IsMemoryOf(std::string_view volume, std::string_view uuid) {
   return IsNumbered(volume, uuid, ".memory");
+}
+
+std::string ForkVolume(std::string_view memory, std::string_view kind) {
+  const std::string uuid = UuidIn(memory);
+  return fmt::format(
+      "{}.{}{}", uuid, kind,
+      memory.substr(uuid.size() + std::string_view(".memory").size()));
+}
+
+std::set<std::string> ForkVolumes(const std::string& memory) {
+  return {memory, ForkVolume(memory, "fork"), ForkVolume(memory, "ram")};
+}
+
+bool IsForkOf(std::string_view volume, std::string_view uuid) {
+  return IsNumbered(volume, uuid, ".fork") || IsNumbered(volume, uuid, ".ram");
+}
+
+bool IsWarmState(std::string_view volume) {
+  const std::string uuid = UuidIn(volume);
+  return !uuid.empty() && IsNumbered(volume, uuid, ".warm");
+}
+
+std::string WarmVolume(std::string_view state, std::string_view kind) {
+  const std::string uuid = UuidIn(state);
+  return fmt::format(
+      "{}.{}{}", uuid, kind,
+      state.substr(uuid.size() + std::string_view(".warm").size()));
+}
+
+std::set<std::string> WarmVolumes(std::string_view state) {
+  return {std::string(state), WarmVolume(state, "disk"),
+          WarmVolume(state, "memory")};
 }
 
 std::string LastPart(const std::string& path) {
@@ -132,7 +172,12 @@ Uses::Uses(Core& core, std::string_view what) {
   const ConnPtr connection = core.connection.Get(what);
   // Volumes first: one made meanwhile is no candidate, and what was named
   // before it was dropped counts as named.
-  volumes_ = core.storage.List();
+  volumes_ = core.storage.ListWhole();
+  for (const Volume& volume : volumes_) {
+    if (!IsWarmState(volume.name)) continue;
+    named_.merge(WarmVolumes(volume.name));
+    ends_.merge(WarmVolumes(volume.name));
+  }
   for (const auto& domain : ListDomains(connection.get())) {
     AddNamedBy(domain.get(), named_, ends_);
     try {
@@ -202,8 +247,11 @@ std::string Layers::NextName(const std::string& uuid, std::string_view kind) {
   const std::string stem = fmt::format("{}.{}", uuid, kind);
   uint64_t last = 0;
   for (const auto& name : core_.storage.Names()) {
-    if (!name.starts_with(stem + ".")) continue;
-    const auto number = ParseNumber(name.substr(stem.size() + 1));
+    // What a memory was split into outlives it, under its number.
+    const bool taken = name.starts_with(stem + ".") ||
+                       (kind == "memory" && IsForkOf(name, uuid));
+    if (!taken) continue;
+    const auto number = ParseNumber(name.substr(name.rfind('.') + 1));
     if (number) last = std::max(last, *number);
   }
   return fmt::format("{}.{}", stem, last + 1);
@@ -283,7 +331,7 @@ void Layers::DropAll(const std::string& uuid) {
     return;
   }
   // Named by its own definition alone, which goes too.
-  const std::vector<Volume> volumes = core_.storage.List();
+  const std::vector<Volume> volumes = core_.storage.ListWhole();
   const ConnPtr connection = core_.connection.Get("Cannot tidy the pool");
   std::set<std::string> named;
   std::set<std::string> ends;

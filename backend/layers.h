@@ -106,6 +106,22 @@ class Layers {
 [[nodiscard]] bool IsLayerOf(std::string_view volume, std::string_view uuid);
 [[nodiscard]] bool IsSeedOf(std::string_view volume, std::string_view uuid);
 [[nodiscard]] bool IsMemoryOf(std::string_view volume, std::string_view uuid);
+// What a memory that a clone goes on from is split into: UUID.memory.N into
+// UUID.fork.N, the state, and UUID.ram.N, the memory itself.
+[[nodiscard]] std::string ForkVolume(std::string_view memory,
+                                     std::string_view kind);
+// Those two, and the whole.
+[[nodiscard]] std::set<std::string> ForkVolumes(const std::string& memory);
+// Whether it is one of them of the sandbox.
+[[nodiscard]] bool IsForkOf(std::string_view volume, std::string_view uuid);
+// Whether it is the state of a memory template: a save image without its
+// memory, which is there once all of the template is.
+[[nodiscard]] bool IsWarmState(std::string_view volume);
+// All volumes of the template whose state it is; and that of a kind ("disk",
+// "memory").
+[[nodiscard]] std::set<std::string> WarmVolumes(std::string_view state);
+[[nodiscard]] std::string WarmVolume(std::string_view state,
+                                     std::string_view kind);
 // What a move puts into the pool for a moment, to see whether both have it.
 [[nodiscard]] std::string ProbeOf(std::string_view uuid);
 // A volume's name, of its path.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <libvirt/virterror.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -22,6 +23,7 @@
 #include "backend/guest_freeze.h"
 #include "backend/host_documents.h"
 #include "backend/housekeeping.h"
+#include "backend/idle.h"
 #include "backend/images.h"
 #include "backend/libvirt_error.h"
 #include "backend/live_machine.h"
@@ -40,6 +42,9 @@ using namespace std::chrono_literals;
 
 // What calls get that are under way when we end.
 constexpr auto kPatience = 10s;
+// A save may be on its last step yet.
+constexpr auto kWakePause = 200ms;
+constexpr int kWakeTries = 100;
 
 class LibvirtBackend : public Backend {
  public:
@@ -66,9 +71,16 @@ class LibvirtBackend : public Backend {
                .network = [this] { provision_.networks().RefreshSoon(); }}),
         images_(core_),
         provision_(core_, images_),
-        readiness_(core_, provision_),
+        warm_(core_, images_, provision_),
+        readiness_(core_, provision_, warm_),
         thaw_(core_),
-        actions_(core_, images_, provision_),
+        wake_ports_(
+            core_.workers,
+            [this](const std::string& uuid, const Reply<Done>& reply) {
+              Wake(uuid, reply);
+            },
+            [this](const std::string& uuid) { idle_.Look(uuid); }),
+        actions_(core_, images_, provision_, warm_, wake_ports_),
         housekeeping_(core_, documents_, images_, provision_) {
     core_.on_read = [this](const std::string& uuid) {
       readiness_.Look(uuid);
@@ -79,6 +91,16 @@ class LibvirtBackend : public Backend {
       provision_.tunnels().Look(uuid);
       relay_.Look(uuid);
       exec_.Look(uuid);
+      idle_.Look(uuid);
+    };
+    exec_.wake = [this](const std::string& uuid, const Reply<Done>& reply) {
+      Wake(uuid, reply);
+    };
+    core_.on_take = [this](const Sandbox& sandbox) {
+      housekeeping_.LookAtChain(sandbox);
+    };
+    images_.before_remove = [this](const std::string& name) {
+      warm_.DropOf(name);
     };
     provision_.on_keys = [this](const std::string& uuid) {
       readiness_.PushKeysSoon(uuid);
@@ -95,7 +117,10 @@ class LibvirtBackend : public Backend {
       std::_Exit(2);
     });
     core_.catalog.SetObserver(nullptr);
+    wake_ports_.Stop();
     actions_.Stop();
+    warm_.Stop();
+    housekeeping_.Stop();
     core_.timer.Stop();
     core_.connection.Close();
     core_.workers.Stop();
@@ -252,6 +277,9 @@ class LibvirtBackend : public Backend {
           provision_.networks().Refresh();
         } else if (facet == Facet::kCapacity) {
           core_.LearnCapacity();
+        } else if (facet == Facet::kWarm) {
+          core_.catalog.ChangeHost(
+              [text = warm_.List()](Host& host) { host.warm = text; });
         } else {
           RefreshFacet(core_, uuid, facet);
         }
@@ -353,6 +381,31 @@ class LibvirtBackend : public Backend {
     }));
   }
 
+  // Starts a saved one, when that is saved. Who connected to another's port
+  // that was just being closed starts nothing.
+  void Wake(const std::string& uuid, const Reply<Done>& reply, int tries = 0) {
+    const SandboxPtr now = core_.catalog.Get(uuid);
+    if (now == nullptr || IsOff(now->state) || now->state == State::kPaused) {
+      reply.Fail(Error(EHOSTDOWN,
+                       fmt::format("Cannot wake '{}': it is not saved any more",
+                                   core_.NameOf(uuid))));
+      return;
+    }
+    const Reply<Done> started([=, this](Outcome<Done> outcome) {
+      const auto* error = std::get_if<Error>(&outcome);
+      if (error == nullptr || error->Errno() != EBUSY || tries == kWakeTries ||
+          reply.Answered()) {
+        reply.Give(std::move(outcome));
+        return;
+      }
+      core_.timer.After(kWakePause, [=, this] {
+        core_.workers.Run([=, this] { Wake(uuid, reply, tries + 1); });
+      });
+    });
+    reply.OnCancel(started.Canceller());
+    actions_.Act(uuid, Verb::kStart, true, started);
+  }
+
   // The guest has it when the writer is answered. A removal is not waited for:
   // the kernel holds the directory meanwhile.
   void SetMount(const Caller& caller, const std::string& uuid,
@@ -391,12 +444,14 @@ class LibvirtBackend : public Backend {
       provision_.ports().Look(sandbox->uuid);
       provision_.tunnels().Look(sandbox->uuid);
       relay_.Look(sandbox->uuid);
+      idle_.Look(sandbox->uuid);
     }
     housekeeping_.PlanTrash();
     if (core_.test_driver) return;
     housekeeping_.PlanSweep();
-    housekeeping_.PlanPulls();
     for (const auto& sandbox : core_.catalog.All()) MendSoon(*sandbox);
+    // What the reading of all took lies between what is kept of it.
+    malloc_trim(0);
   }
 
   // A daemon was killed while it took a snapshot or went back, or virsh did so.
@@ -446,12 +501,15 @@ class LibvirtBackend : public Backend {
   Snapshots snapshots_{core_};
   Clones clones_{core_, images_, provision_};
   GuestClock clock_{core_};
+  Warm warm_;
   Readiness readiness_;
   Thaw thaw_;
   Secrets secrets_{core_};
   Exec exec_{core_};
   Relay relay_{core_};
+  WakePorts wake_ports_;
   Actions actions_;
+  Idle idle_{core_, actions_, exec_, wake_ports_};
   Housekeeping housekeeping_;
   std::atomic<bool> pool_queued_ = false;
 };

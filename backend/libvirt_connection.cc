@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <mutex>
 #include <optional>
 #include <random>
+#include <shared_mutex>
 #include <utility>
 
 #include "backend/domain_xml.h"
@@ -71,6 +73,10 @@ struct Connection::State : std::enable_shared_from_this<State> {
   const Listener listener;
   Timer& timer;
   WorkerPool& workers;
+
+  // Shared by calls of libvirt's that are under way, none of which waits for
+  // anything: what they call must not be destroyed before.
+  std::shared_mutex calling;
 
   Mutex mutex;
   CondVar freed;
@@ -153,34 +159,33 @@ void Connection::State::CheckIdentity(virConnectPtr fresh,
 // All hold weak references, since libvirt may call while we are destroyed.
 LibvirtWatch::Sink Connection::State::SinkOf(uint64_t number) {
   const std::weak_ptr<State> weak = weak_from_this();
+  const auto call = [weak](const auto& what) {
+    const auto state = weak.lock();
+    if (state == nullptr) return;
+    const std::shared_lock under_way(state->calling);
+    if (!state->Closing()) what(state);
+  };
   return {.domain =
-              [weak](const std::string& uuid, const char* what) {
-                const auto state = weak.lock();
-                if (state != nullptr && !state->Closing()) {
+              [call](const std::string& uuid, const char* what) {
+                call([&](const auto& state) {
                   state->listener.domain(uuid, what);
-                }
+                });
               },
           .pool =
-              [weak](const std::string& name) {
-                const auto state = weak.lock();
-                if (state != nullptr && !state->Closing()) {
-                  state->listener.pool(name);
-                }
+              [call](const std::string& name) {
+                call([&](const auto& state) { state->listener.pool(name); });
               },
           .network =
-              [weak] {
-                const auto state = weak.lock();
-                if (state != nullptr && !state->Closing()) {
-                  state->listener.network();
-                }
+              [call] {
+                call([](const auto& state) { state->listener.network(); });
               },
           .closed =
-              [weak, number](const char* reason) {
-                const auto state = weak.lock();
-                if (state == nullptr || state->Closing()) return;
+              [call, number](const char* reason) {
                 // On the event loop's thread: the rest is a worker's.
-                state->workers.Run(
-                    [state, number, reason] { state->Lost(number, reason); });
+                call([&](const auto& state) {
+                  state->workers.Run(
+                      [state, number, reason] { state->Lost(number, reason); });
+                });
               }};
 }
 
@@ -314,10 +319,13 @@ Connection::Connection(std::string uri, RouteOptions route, std::string pool,
 void Connection::Close() {
   std::vector<ConnPtr> old;
   std::shared_ptr<LibvirtWatch> last;
-  MutexLock lock(state_->mutex);
-  state_->closing = true;
-  last.swap(state_->watch);
-  old.swap(state_->idle);
+  {
+    MutexLock lock(state_->mutex);
+    state_->closing = true;
+    last.swap(state_->watch);
+    old.swap(state_->idle);
+  }
+  const std::unique_lock none(state_->calling);
 }
 
 void Connection::OpenOrRetry() {

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <type_traits>
 
+#include "backend/domain_node.h"
 #include "backend/util/text.h"
 #include "backend/util/utf8.h"
 #include "backend/xml.h"
@@ -98,6 +99,7 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Short("image", m.image, IsFileName);
   visit.Short("origin", m.origin, IsFileName);
   visit.Short("originLayer", m.origin_layer, IsFileName);
+  visit.Short("originMemory", m.origin_memory, IsFileName);
   visit.Document("records", m.records);
   visit.Short("keeps", m.keeps, IsLine);
   visit.Flag("borrowed", m.borrowed);
@@ -260,8 +262,11 @@ std::string FormatMetadata(const Metadata& metadata) {
 
 std::optional<Metadata> ParseMetadata(std::string_view xml) {
   const XmlDoc doc = ParseXml(xml);
-  const xmlNode* element =
-      doc ? FindElement(xmlDocGetRootElement(doc.get())) : nullptr;
+  return MetadataOf(doc ? xmlDocGetRootElement(doc.get()) : nullptr);
+}
+
+std::optional<Metadata> MetadataOf(const xmlNode* root) {
+  const xmlNode* element = FindElement(root);
   if (element == nullptr) return std::nullopt;
   Metadata metadata;
   Reader reader(element);

@@ -52,6 +52,8 @@ struct Metadata {
   std::string image;   // the name in images/ the disk stands on; empty: none
   std::string origin;  // of a clone: the sandbox it was made from, and
   std::string origin_layer;  // the volume its own first layer stands on
+  // The volume with the memory that its first start goes on from; empty: none.
+  std::string origin_memory;
   // While it moves to another hypervisor: the records of its snapshots, which
   // libvirt wants off meanwhile, packed, the current one's name after a '*';
   // and the volumes that they keep, a line.

@@ -68,7 +68,9 @@ Turns::Turn Mounts::TakeTurn(const std::string& uuid) const {
 
 void Mounts::Note(const std::string& uuid, const std::string& digest) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (sandbox == nullptr || NotedMounts(sandbox->domain_xml) == digest) return;
+  if (sandbox == nullptr || NotedMounts(sandbox->domain_xml.Text()) == digest) {
+    return;
+  }
   constexpr char kWhat[] = "Cannot note the guest's mounts";
   const DomainPtr domain = core_.Domain(uuid, kWhat);
   const std::string xml = fmt::format("<mounts digest='{}'/>", digest);
@@ -126,7 +128,11 @@ void Mounts::Check(const Caller& caller, const Owned& sandbox,
 void Mounts::Settle(const std::string& uuid, const std::string* name) {
   const Turns::Turn turn = TakeTurn(uuid);
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (!Serves(sandbox.get()) || sandbox->state != State::kRunning) return;
+  // A guest of a template is itself while its start goes on yet.
+  if (!Serves(sandbox.get()) || (sandbox->state != State::kRunning &&
+                                 sandbox->state != State::kStarting)) {
+    return;
+  }
   const Spec spec = core_.SpecFor(*sandbox);
   Failures failures;
   try {
@@ -310,7 +316,7 @@ void Mounts::Await(const Sandbox& sandbox, const MountSpec& mount,
 
 // Nothing to serve and nothing served.
 bool Mounts::IsIdle(const Sandbox& sandbox) const {
-  if (!NotedMounts(sandbox.domain_xml).empty()) return false;
+  if (!NotedMounts(sandbox.domain_xml.Text()).empty()) return false;
   try {
     return MountsOf(core_.SpecOf(sandbox)).empty();
   } catch (const Error&) {

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "backend/domain_xml.h"
 #include "backend/image/byte_source.h"
 #include "backend/image/download.h"
 #include "backend/images_incoming.h"
@@ -20,9 +21,11 @@
 #include "backend/libvirt_error.h"
 #include "backend/move_way.h"
 #include "backend/snapshot_records.h"
+#include "backend/snapshot_xml.h"
 #include "backend/snapshots.h"
 #include "backend/spec/layers.h"
 #include "backend/util/undo.h"
+#include "backend/warm_xml.h"
 
 namespace sbxfs {
 namespace {
@@ -72,7 +75,7 @@ Parts PartsOf(Core& core, const std::string& uuid, const std::string& what) {
   virDomainGetAutostart(domain.get(), &autostart);
   parts.autostart = autostart != 0;
   parts.records = RecordsOf(domain.get());
-  parts.volumes = VolumesOf(uuid, core.storage.List());
+  parts.volumes = VolumesOf(uuid, core.storage.ListWhole());
   parts.directory = core.storage.Info().directory;
   return parts;
 }
@@ -192,7 +195,7 @@ class Mover {
   }
 
   void CopyAll() {
-    for (const Volume& volume : to_.core.storage.List()) {
+    for (const Volume& volume : to_.core.storage.ListWhole()) {
       there_[volume.name] = volume;
     }
     uint64_t needed = 0;
@@ -320,8 +323,6 @@ class Mover {
     meta.trashed = std::chrono::system_clock::now();
     meta.pool = to_.core.options.pool;
     meta.borrowed = shared_;
-    // Its next start makes the definition anew, as this hypervisor has it.
-    meta.defined.clear();
     const ConnPtr conn = to_.core.connection.Get(what_);
     const DomainPtr domain(virDomainDefineXML(
         conn.get(), DomainOnLayer(Translated(parts_.xml), meta).c_str()));
@@ -388,11 +389,20 @@ class Mover {
       virTypedParamsAddInt(&params.list, &params.count, &params.room,
                            VIR_MIGRATE_PARAM_DISKS_PORT, way.disks_port);
     }
-    if (directory_ == parts_.directory) return;
-    const std::string xml = Translated(TakeString(virDomainGetXMLDesc(
-        domain, VIR_DOMAIN_XML_MIGRATABLE | VIR_DOMAIN_XML_SECURE)));
-    params.Add(VIR_MIGRATE_PARAM_DEST_XML, xml);
-    params.Add(VIR_MIGRATE_PARAM_PERSIST_XML, xml);
+    if (shared_) return;
+    const auto there = [&](unsigned flags) {
+      const std::string xml = Translated(TakeString(virDomainGetXMLDesc(
+          domain, flags | VIR_DOMAIN_XML_MIGRATABLE | VIR_DOMAIN_XML_SECURE)));
+      if (xml.empty()) ThrowLibvirt(what_);
+      return WithOwnMemory(
+          DomainOnFile(xml, directory_ + ParseDomain(xml).disk));
+    };
+    // libvirt looks whether the disk that it is to fill is there before it
+    // looks volumes up, and so takes one that is not given by its path for
+    // missing (qemuMigrationDstPrecreateStorage). In both definitions: a
+    // snapshot changes the second only if it has the disk of the first.
+    params.Add(VIR_MIGRATE_PARAM_DEST_XML, there(0));
+    params.Add(VIR_MIGRATE_PARAM_PERSIST_XML, there(VIR_DOMAIN_XML_INACTIVE));
   }
 
   void Show() {
@@ -402,6 +412,8 @@ class Mover {
       meta.records.clear();
       meta.keeps.clear();
       meta.borrowed = false;
+      // Its next start makes the definition anew, as this hypervisor has it.
+      meta.defined.clear();
     });
     const DomainPtr domain = to_.core.Domain(uuid_, what_);
     if (parts_.autostart && virDomainSetAutostart(domain.get(), 1) < 0) {

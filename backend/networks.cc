@@ -268,12 +268,20 @@ NetworkPtr Networks::Find(const std::string& name, std::string_view what) {
 
 std::vector<Turns::Turn> Networks::Hold(const std::string& uuid,
                                         std::string_view what) {
-  std::vector<Turns::Turn> turns;
   const auto facts = core_.Facts(uuid);
-  if (!facts || facts->nics.empty() || core_.test_driver) return turns;
+  if (!facts) return {};
+  return Hold(uuid, facts->name, facts->nics, what);
+}
+
+std::vector<Turns::Turn> Networks::Hold(const std::string& uuid,
+                                        const std::string& name,
+                                        const std::vector<NetworkNic>& nics,
+                                        std::string_view what) {
+  std::vector<Turns::Turn> turns;
+  if (nics.empty() || core_.test_driver) return turns;
   std::set<std::string> names;  // sorted, so that two starts do not meet
-  for (const auto& nic : facts->nics) names.insert(nic.network);
-  for (const auto& nic : facts->nics) {
+  for (const auto& nic : nics) names.insert(nic.network);
+  for (const auto& nic : nics) {
     for (const auto& other : core_.WhoHasMac(uuid, nic.mac)) {
       throw Error(EADDRINUSE,
                   fmt::format("{}: the macAddress {} is that of '{}', which "
@@ -282,24 +290,22 @@ std::vector<Turns::Turn> Networks::Hold(const std::string& uuid,
                               what, nic.mac, core_.NameOf(other), nic.network));
     }
   }
-  for (const auto& name : names) {
-    turns.push_back(TurnOf(name, what));
-    const NetworkPtr network = Find(name, what);
+  for (const auto& wanted : names) {
+    turns.push_back(TurnOf(wanted, what));
+    const NetworkPtr network = Find(wanted, what);
     const bool ours = FactsOf(network.get()).Ours();
     if (virNetworkIsActive(network.get()) != 1) {
       if (!ours) {
         throw Error(EHOSTDOWN,
                     fmt::format("{}: the network '{}', which others made, does "
                                 "not run; virsh net-start {}",
-                                what, name, name));
+                                what, wanted, wanted));
       }
       if (virNetworkCreate(network.get()) < 0) ThrowLibvirt(what);
     }
     if (!ours) continue;
-    for (const auto& nic : facts->nics) {
-      if (nic.network == name) {
-        Join(network.get(), nic.mac, facts->name, what);
-      }
+    for (const auto& nic : nics) {
+      if (nic.network == wanted) Join(network.get(), nic.mac, name, what);
     }
   }
   return turns;
@@ -340,9 +346,7 @@ void Networks::Join(virNetworkPtr network, const std::string& mac,
 void Networks::Look(const std::string& uuid) {
   // As libvirt has it: what is shown is `stopping` until its action has ended.
   if (core_.test_driver || !core_.catalog.IsOff(uuid)) return;
-  const auto facts = core_.Facts(uuid);
-  if (facts && facts->nics.empty()) return;
-  LookLater();
+  if (core_.MayHaveNics(uuid)) LookLater();
 }
 
 void Networks::LookLater() {

@@ -37,6 +37,10 @@ class Networks {
   // others that does not run, ENOSPC for one without a free address.
   [[nodiscard]] std::vector<Turns::Turn> Hold(const std::string& uuid,
                                               std::string_view what);
+  // The same for NICs that a guest which runs already is to be given.
+  [[nodiscard]] std::vector<Turns::Turn> Hold(
+      const std::string& uuid, const std::string& name,
+      const std::vector<NetworkNic>& nics, std::string_view what);
   // Ends, soon, those of ours that have no running member. Returns at once.
   void Look(const std::string& uuid);
 

@@ -70,9 +70,10 @@ Keys ChangedKeys(Core& core, const Metadata& meta, const Spec& now) {
   // themselves.
   std::erase_if(keys, [](const auto& key) {
     return !WhyIdle(key).empty() || key == "description" ||
-           key == "autostart" || key == "snapshotMemory" ||
-           key.starts_with("ssh.forward") || key == "ssh.loadDotSSHPubKeys" ||
-           key == "ssh.localPort" || key == "portForwards" || key == "mounts" ||
+           key == "autostart" || key == "snapshotMemory" || key == "warm" ||
+           key == "idle" || key.starts_with("ssh.forward") ||
+           key == "ssh.loadDotSSHPubKeys" || key == "ssh.localPort" ||
+           key == "portForwards" || key == "mounts" ||
            key.starts_with("mountType") || key == "cpus" || key == "memory";
   });
   return keys;
@@ -85,7 +86,9 @@ std::string PendingOf(Core& core, const DomainFacts& facts, const Spec& now,
   const Metadata& meta = *facts.metadata;
   Keys keys = ChangedKeys(core, meta, now);
   // 0 where it was not grown.
-  if (ParseRun(xml).disk == now.disk) keys.erase("disk");
+  if (keys.contains("disk") && ParseRun(xml).disk == now.disk) {
+    keys.erase("disk");
+  }
   if (facts.cpus != now.cpus) keys.emplace("cpus");
   if (!SameMemory(facts.memory, now.memory)) keys.emplace("memory");
   if (!core.test_driver) {

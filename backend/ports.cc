@@ -26,25 +26,9 @@ constexpr int kLast = 31999;
 
 // 0, or bind's errno.
 int TryToBind(const Forward& wanted) {
-  const int type = wanted.udp ? SOCK_DGRAM : SOCK_STREAM;
-  const UniqueFd fd(socket(AF_INET, type | SOCK_CLOEXEC, 0));
-  if (!fd.Valid()) return 0;
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(wanted.host_port));
-  if (inet_pton(AF_INET, wanted.host_ip.c_str(), &address.sin_addr) != 1) {
-    return 0;
-  }
-  // As QEMU does: connections in TIME_WAIT hold nothing up. For UDP it would
-  // let two listen on one port.
-  const int on = 1;
-  if (!wanted.udp) {
-    setsockopt(fd.Get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  }
-  return bind(fd.Get(), reinterpret_cast<const sockaddr*>(&address),
-              sizeof(address)) == 0
-             ? 0
-             : errno;
+  int error = 0;
+  (void)BindTo(wanted, error);
+  return error;
 }
 
 // The inode of the socket that has the port, from /proc/net/.
@@ -108,6 +92,30 @@ std::string Words(const Forward& forward) {
 }
 
 }  // namespace
+
+UniqueFd BindTo(const Forward& wanted, int& error) {
+  const int type = wanted.udp ? SOCK_DGRAM : SOCK_STREAM;
+  UniqueFd fd(socket(AF_INET, type | SOCK_CLOEXEC, 0));
+  error = 0;
+  if (!fd.Valid()) return fd;
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(wanted.host_port));
+  if (inet_pton(AF_INET, wanted.host_ip.c_str(), &address.sin_addr) != 1) {
+    return fd;
+  }
+  // As QEMU does: connections in TIME_WAIT hold nothing up. For UDP it would
+  // let two listen on one port.
+  const int on = 1;
+  if (!wanted.udp) {
+    setsockopt(fd.Get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  }
+  if (bind(fd.Get(), reinterpret_cast<const sockaddr*>(&address),
+           sizeof(address)) != 0) {
+    error = errno;
+  }
+  return fd;
+}
 
 std::string Ports::Holder(const std::string& uuid, const Forward& wanted,
                           bool now) {

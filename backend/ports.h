@@ -9,6 +9,7 @@
 
 #include "backend/core.h"
 #include "backend/forwards.h"
+#include "backend/util/unique_fd.h"
 
 namespace sbxfs {
 
@@ -74,6 +75,9 @@ class Ports {
   };
   std::map<std::string, Followed> followed_ GUARDED_BY(mutex_);
 };
+
+// A socket bound to the host's side; `error` is bind's errno, or 0.
+[[nodiscard]] UniqueFd BindTo(const Forward& wanted, int& error);
 
 }  // namespace sbxfs
 

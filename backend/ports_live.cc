@@ -17,6 +17,7 @@
 #include "backend/user_network.h"
 #include "backend/util/text.h"
 #include "backend/util/undo.h"
+#include "backend/warm_xml.h"
 
 namespace sbxfs {
 namespace {
@@ -117,7 +118,7 @@ void ChangeSaved(virDomainPtr domain, const Forwards& wanted,
   const std::string xml = TakeString(
       virDomainManagedSaveGetXMLDesc(domain, VIR_DOMAIN_SAVE_IMAGE_XML_SECURE));
   if (xml.empty()) ThrowLibvirt(what);
-  const std::string fresh = WithForwards(xml, wanted);
+  const std::string fresh = WithOwnMemory(WithForwards(xml, wanted));
   if (virDomainManagedSaveDefineXML(domain, fresh.c_str(), 0) < 0) {
     ThrowLibvirt(what);
   }

@@ -160,6 +160,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
     if (origin != nullptr) {
       meta.origin = origin->uuid;
       meta.origin_layer = origin->layer;
+      meta.origin_memory = origin->memory;
       if (origin->copy) {
         meta.origin_layer = uuid + ".disk";
         origin->copy(meta.origin_layer);
@@ -228,9 +229,9 @@ void Provision::MakeDisk(Metadata& meta, const std::string& volume,
   meta.image = base.name;
 }
 
-void Provision::Define(const std::string& uuid, const std::string& name,
-                       const Metadata& meta, const Spec& spec, bool uefi,
-                       std::string_view what) {
+DomainInput Provision::InputFor(const std::string& uuid,
+                                const std::string& name, const Metadata& meta,
+                                const Spec& spec, bool uefi) const {
   DomainInput input;
   input.name = name;
   input.uuid = uuid;
@@ -247,12 +248,6 @@ void Provision::Define(const std::string& uuid, const std::string& name,
   input.uefi = uefi;
   input.disk_volume = meta.disk_volume;
   input.seed_volume = meta.seed_volume;
-  if (!meta.console_volume.empty()) {
-    input.console_path = core_.storage.Path(meta.console_volume);
-    const auto slash = input.console_path.rfind('/');
-    input.nvram_path =
-        input.console_path.substr(0, slash + 1) + uuid + ".nvram";
-  }
   for (const auto& disk : spec.additional_disks) {
     input.extra_disks.push_back(disk.name);
   }
@@ -265,6 +260,19 @@ void Provision::Define(const std::string& uuid, const std::string& name,
   input.nics = core_.NicsOf(uuid, spec);
   input.forwards = ForwardsOf(spec, meta.ssh_port);
   input.isolated = spec.isolated || !spec.egress.empty();
+  return input;
+}
+
+void Provision::Define(const std::string& uuid, const std::string& name,
+                       const Metadata& meta, const Spec& spec, bool uefi,
+                       std::string_view what) {
+  DomainInput input = InputFor(uuid, name, meta, spec, uefi);
+  if (!meta.console_volume.empty()) {
+    input.console_path = core_.storage.Path(meta.console_volume);
+    const auto slash = input.console_path.rfind('/');
+    input.nvram_path =
+        input.console_path.substr(0, slash + 1) + uuid + ".nvram";
+  }
   const ConnPtr conn = core_.connection.Get(what);
   input.metadata.defined = NoteDefinition(DomainXml(input));
   std::string xml = DomainXml(input);

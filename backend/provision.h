@@ -43,6 +43,7 @@ class Provision {
   struct Origin {
     std::string uuid;
     std::string layer;
+    std::string memory;  // as Metadata::origin_memory
     std::string config, bases;
     std::string user;
     std::string image;
@@ -85,11 +86,26 @@ class Provision {
   void GiveDisk(const std::string& uuid, const Images::Base& base,
                 std::string_view what);
 
+  // Puts a stopped sandbox that was never started on a new layer on that of a
+  // memory template; it counts as started.
+  void StandOn(const std::string& uuid, const std::string& layer,
+               const std::string& what);
+
   // A stopped sandbox's disk, seed and definition made anew from config.yaml,
   // on `base`, or for a clone on the layer it came from. The old ones are left
   // to whoever needs them.
   void Reset(const std::string& uuid, const Images::Base* base,
              const std::string& what);
+
+  // What a definition comes from, but for paths on the hypervisor.
+  [[nodiscard]] DomainInput InputFor(const std::string& uuid,
+                                     const std::string& name,
+                                     const Metadata& meta, const Spec& spec,
+                                     bool uefi) const;
+  // What goes into a seed, without keys.
+  [[nodiscard]] SeedInput SeedFor(const Metadata& meta, const std::string& uuid,
+                                  const std::string& name,
+                                  const Spec& spec) const;
 
   // Every key let into the sandbox, and the digest of them all.
   [[nodiscard]] std::vector<std::string> Keys(const Metadata& meta);

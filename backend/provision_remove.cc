@@ -48,6 +48,28 @@ void MustBeUnprotected(const Sandbox& sandbox, std::string_view what) {
                                  what, sandbox.name));
 }
 
+// The disk of a template that was dropped, where a sandbox that goes stands on
+// one: it may be the last.
+std::string LeftTemplate(Core& core, const std::string& uuid,
+                         const Metadata& meta) {
+  std::string below = meta.disk_volume;
+  try {
+    while (IsLayerOf(below, uuid)) {
+      below = LastPart(core.storage.Get(below).backing);
+    }
+  } catch (const Error& error) {
+    if (error.Errno() != ENOENT) throw;
+    return "";
+  }
+  const std::string owner = UuidIn(below);
+  if (owner.empty() || !IsLayerOf(below, owner) || below == meta.origin_layer) {
+    return "";
+  }
+  const std::string number =
+      below.substr(owner.size() + std::string_view(".disk").size());
+  return core.storage.Has(owner + ".warm" + number) ? "" : below;
+}
+
 }  // namespace
 
 void Provision::Remove(const Caller&, const std::string& uuid,
@@ -126,7 +148,9 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
   if (sandbox->state != State::kSaved) MustBeOff(*sandbox, what);
   const DomainPtr domain = core_.Domain(uuid, what);
   MustBeWanted(reply.Answered());  // there is no way back from here
-  const bool borrowed = core_.Meta(uuid, what).borrowed;
+  const Metadata meta = core_.Meta(uuid, what);
+  const bool borrowed = meta.borrowed;
+  const std::string left = borrowed ? "" : LeftTemplate(core_, uuid, meta);
   if (!borrowed) layers_.DropAll(uuid);
   unsigned flags =
       VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
@@ -143,8 +167,13 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
   // A clone may have been the last to need a layer of one that is gone.
   const std::string& below = sandbox->origin_layer;
   if (!below.empty() && UuidIn(below) != uuid) {
-    layers_.DropNow(UuidIn(below), {below});
+    std::set<std::string> needed = {below};
+    if (IsMemoryOf(meta.origin_memory, UuidIn(below))) {
+      needed.merge(ForkVolumes(meta.origin_memory));
+    }
+    layers_.DropNow(UuidIn(below), std::move(needed));
   }
+  if (!left.empty()) layers_.DropNow(UuidIn(left), {left});
   images_.Refresh();
 }
 

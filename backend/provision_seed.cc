@@ -67,8 +67,9 @@ std::string Provision::VolumeForSeed(const Metadata& meta,
   return meta.seed_volume;
 }
 
-bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
-                            const std::string& name, const Spec& wanted) {
+SeedInput Provision::SeedFor(const Metadata& meta, const std::string& uuid,
+                             const std::string& name,
+                             const Spec& wanted) const {
   const Spec spec = ExpandedFor(meta, uuid, name, wanted);
   SeedInput seed;
   // Always the same: to cloud-init another one is another machine.
@@ -80,8 +81,6 @@ bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
   seed.home = spec.home;
   seed.shell = spec.shell;
   seed.comment = spec.comment;
-  seed.authorized_keys = Keys(meta);
-  seed.host_key = SeedHostKey(meta);
   seed.mac = MacFor(uuid);
   const auto nics = core_.NicsOf(uuid, spec);
   for (std::size_t i = 0; i < nics.size(); ++i) {
@@ -95,6 +94,14 @@ bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
        .user = seed.user,
        .spec = spec,
        .env = GuestEnv(spec, [](const char* var) { return getenv(var); })});
+  return seed;
+}
+
+bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
+                            const std::string& name, const Spec& spec) {
+  SeedInput seed = SeedFor(meta, uuid, name, spec);
+  seed.authorized_keys = Keys(meta);
+  seed.host_key = SeedHostKey(meta);
   const std::string digest = SeedDigest(seed);
   // Writing another that found no room may have taken it away.
   if (digest == meta.seed_digest && core_.storage.Has(meta.seed_volume)) {

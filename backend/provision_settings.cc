@@ -413,6 +413,24 @@ void Provision::GiveDisk(const std::string& uuid, const Images::Base& base,
   core_.Read(uuid);
 }
 
+void Provision::StandOn(const std::string& uuid, const std::string& layer,
+                        const std::string& what) {
+  Metadata meta = core_.Meta(uuid, what);
+  const auto facts = core_.Facts(uuid);
+  const Spec spec = core_.SpecOf(meta);
+  const std::string left = meta.disk_volume;
+  meta.disk_volume = layers_.Add(uuid, layer, spec.disk, what);
+  meta.booted = true;
+  Undo undo;
+  undo.Add([this, uuid, volume = meta.disk_volume] {
+    layers_.DropSoon(uuid, {volume});
+  });
+  Define(uuid, facts->name, meta, spec, facts->uefi, what);
+  undo.Keep();
+  core_.Read(uuid);
+  layers_.DropSoon(uuid, {left});
+}
+
 void Provision::Reset(const std::string& uuid, const Images::Base* base,
                       const std::string& what) {
   Metadata meta = core_.Meta(uuid, what);

@@ -22,6 +22,8 @@ bool IsDue(const Core& core, const Sandbox* sandbox) {
   return sandbox != nullptr && sandbox->ours && !core.test_driver &&
          !sandbox->Booted() && sandbox->usage.started.has_value() &&
          sandbox->ssh_port != 0 &&
+         // Who starts it sees to that first.
+         !(sandbox->becoming && sandbox->state == State::kStarting) &&
          (sandbox->state == State::kRunning ||
           sandbox->state == State::kStarting);
 }
@@ -143,52 +145,69 @@ void Readiness::WaitFor(const std::string& uuid, const std::string& what) {
 
 void Readiness::CheckNow(const Sandbox& sandbox, Checked& checked) {
   const std::string& uuid = sandbox.uuid;
+  if (sandbox.becoming) {
+    constexpr char kWhat[] = "Cannot make a guest of a template its own";
+    const Turns::Turn turn = core_.Turn(uuid, kWhat);
+    warm_.Become(uuid, kWhat);
+    return;
+  }
+  if (!sandbox.settled && !HasSsh(sandbox, checked)) return;
+  if (!std::exchange(checked.ssh, true)) provision_.tunnels().LookEarly(uuid);
+  if (!checked.booted) checked.booted = HasBooted(sandbox);
+  if (!checked.booted || !ProbesPass(sandbox, checked)) return;
+  NoteReady(sandbox);
+}
+
+bool Readiness::HasSsh(const Sandbox& sandbox, const Checked& checked) {
+  if (checked.ssh || !core_.ReachesGuests()) return true;
+  const std::string& uuid = sandbox.uuid;
+  const auto age = Clock::now() - checked.since;
   // QEMU brings each connection to a guest whose sshd comes up later, which
   // makes a process for it though we are gone: not too many of them.
   const auto patience =
-      std::clamp(std::chrono::duration_cast<std::chrono::milliseconds>(
-                     (Clock::now() - checked.since) / 8),
+      std::clamp(std::chrono::duration_cast<std::chrono::milliseconds>(age / 8),
                  1000ms, 4000ms);
-  if (core_.ReachesGuests() && !checked.ssh &&
-      !SshAnswers(sandbox.ssh_port, patience)) {
-    if (core_.kvm && Clock::now() - checked.since > 20s && IsSilent(uuid)) {
-      WaitFor(uuid,
-              "the guest's console, which is silent: KVM may not work on this "
-              "machine; set cpuType, or take /dev/kvm away to use tcg");
-    } else {
-      WaitFor(uuid, fmt::format("ssh on port {}", sandbox.ssh_port));
-    }
-    return;
+  if (SshAnswers(sandbox.ssh_port, patience)) return true;
+  if (core_.kvm && age > 20s && IsSilent(uuid)) {
+    WaitFor(uuid,
+            "the guest's console, which is silent: KVM may not work on this "
+            "machine; set cpuType, or take /dev/kvm away to use tcg");
+  } else {
+    WaitFor(uuid, fmt::format("ssh on port {}", sandbox.ssh_port));
   }
-  if (!std::exchange(checked.ssh, true)) provision_.tunnels().LookEarly(uuid);
-  if (!checked.booted) {
-    const BootReport report = ParseBootReport(
+  return false;
+}
+
+bool Readiness::HasBooted(const Sandbox& sandbox) {
+  const std::string& uuid = sandbox.uuid;
+  BootReport report;
+  if (!sandbox.settled) {
+    report = ParseBootReport(
         RunInGuest(core_, uuid, kBootReportScript, "", 20s).output);
     if (!report.cloud_init_done) {
       WaitFor(uuid, WaitedFor(report));
-      return;
+      return false;
     }
     NoteUid(uuid, report);
-    PushKeys(uuid);
-    WaitFor(uuid, "its mounts");
-    std::string mount_failed;
-    try {
-      provision_.mounts().Settle(uuid);
-    } catch (const Error& error) {
-      mount_failed = kMountFailed + OneLine(error.Sentence());
-    }
-    FetchLog(uuid);
-    std::string failure = FailureOf(uuid, report);
-    if (failure.empty()) failure = mount_failed;
-    if (!failure.empty()) {
-      core_.ChangeRun(uuid, [&](RunInfo& run) { run.failed = failure; });
-      core_.Read(uuid);
-      return;
-    }
-    checked.booted = true;
   }
-  if (!ProbesPass(sandbox, checked)) return;
-  NoteReady(sandbox);
+  PushKeys(uuid);
+  WaitFor(uuid, "its mounts");
+  std::string mount_failed;
+  try {
+    provision_.mounts().Settle(uuid);
+  } catch (const Error& error) {
+    mount_failed = kMountFailed + OneLine(error.Sentence());
+  }
+  std::string failure;
+  if (!sandbox.settled) {
+    FetchLog(uuid);
+    failure = FailureOf(uuid, report);
+  }
+  if (failure.empty()) failure = mount_failed;
+  if (failure.empty()) return true;
+  core_.ChangeRun(uuid, [&](RunInfo& run) { run.failed = failure; });
+  core_.Read(uuid);
+  return false;
 }
 
 // Only the guest knows whether its image had a user already.

@@ -9,6 +9,7 @@
 #include "backend/core.h"
 #include "backend/guest/boot.h"
 #include "backend/provision.h"
+#include "backend/warm.h"
 
 namespace sbxfs {
 
@@ -18,8 +19,8 @@ namespace sbxfs {
 // not ready, and ends when a script has failed. Between checks no thread waits.
 class Readiness {
  public:
-  Readiness(Core& core, Provision& provision)
-      : core_(core), provision_(provision) {}
+  Readiness(Core& core, Provision& provision, Warm& warm)
+      : core_(core), provision_(provision), warm_(warm) {}
 
   // Begins to check where that is due. Returns at once.
   void Look(const std::string& uuid) EXCLUDES(mutex_);
@@ -44,6 +45,11 @@ class Readiness {
 
   void Check(const std::string& uuid) EXCLUDES(mutex_);
   void CheckNow(const Sandbox& sandbox, Checked& checked);
+  // Blocks, as those below. When it has none, that is told.
+  [[nodiscard]] bool HasSsh(const Sandbox& sandbox, const Checked& checked);
+  // Whether its boot is over and nothing of it failed; what has to follow one
+  // is done then.
+  [[nodiscard]] bool HasBooted(const Sandbox& sandbox);
   // Tells what is waited for.
   void WaitFor(const std::string& uuid, const std::string& what);
   void NoteUid(const std::string& uuid, const BootReport& report);
@@ -60,6 +66,7 @@ class Readiness {
 
   Core& core_;
   Provision& provision_;
+  Warm& warm_;
   Mutex mutex_;
   std::map<std::string, Checked> checking_ GUARDED_BY(mutex_);
 };

@@ -21,6 +21,10 @@ struct RunInfo {
   Time started;
   std::string failed;             // a sentence: it will not become ready
   std::set<std::string> secrets;  // names of those it was given
+  // It goes on from a template and may still be known by that one's names.
+  bool becoming = false;
+  // It went on from one, which had nothing left to do at its boot.
+  bool settled = false;
   uint64_t disk = 0;  // the size its file system was grown to; 0: not grown
 };
 

@@ -12,7 +12,10 @@ namespace {
 
 constexpr std::string_view kSaveMagic = "LibvirtQemudSave";
 // Where the words of the header are.
+constexpr size_t kVersion = 16;
 constexpr size_t kLength = 20;  // of XML and cookie, with what is left free
+constexpr size_t kWasRunning = 24;
+constexpr size_t kCompression = 28;  // 0: none
 constexpr size_t kCookie = 32;  // where it begins, behind the header; 0: none
 
 uint32_t Word(std::string_view head, size_t at) {
@@ -56,6 +59,21 @@ std::string SavedXml(std::string_view head) {
   const size_t end = behind.find('\0');
   if (end == behind.npos) Refuse();
   return std::string(behind.substr(0, end));
+}
+
+bool IsCompressed(std::string_view header) {
+  if (header.size() < kSaveHeader) Refuse();
+  return Word(header, kCompression) != 0;
+}
+
+std::string MakeSaveHead(std::string_view xml) {
+  std::string head(kSaveMagic);
+  head.resize(kSaveHeader, '\0');
+  PutWord(head, kVersion, 2);
+  PutWord(head, kLength, static_cast<uint32_t>(xml.size() + 1));
+  PutWord(head, kWasRunning, 1);
+  head.append(xml).append(1, '\0');
+  return head;
 }
 
 std::string WithSavedXml(std::string_view head, std::string_view xml) {

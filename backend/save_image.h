@@ -21,6 +21,12 @@ inline constexpr uint64_t kSaveHeader = 92;
 // The XML in a whole head.
 [[nodiscard]] std::string SavedXml(std::string_view head);
 
+// Whether what follows the head is compressed, as qemu.conf may have it.
+[[nodiscard]] bool IsCompressed(std::string_view header);
+
+// A head of its own, for a guest that ran.
+[[nodiscard]] std::string MakeSaveHead(std::string_view xml);
+
 // The head with another XML, as long as before: libvirt itself refuses to
 // change a domain's name there. Error(EMSGSIZE) when it does not fit.
 [[nodiscard]] std::string WithSavedXml(std::string_view head,

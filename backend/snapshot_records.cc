@@ -2,7 +2,10 @@
 
 #include <libvirt/virterror.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
+#include <utility>
 
 #include "backend/domain_xml.h"
 #include "backend/libvirt_error.h"
@@ -11,13 +14,35 @@
 namespace sbxfs {
 namespace {
 
-std::vector<SnapshotPtr> ListSnapshots(virDomainPtr domain) {
-  virDomainSnapshotPtr* raw = nullptr;
-  const int count = virDomainListAllSnapshots(
-      domain, &raw, VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL);
+std::vector<SnapshotPtr> Own(virDomainSnapshotPtr* raw, int count) {
   if (count < 0) ThrowLibvirt("Cannot list the snapshots");
   std::vector<SnapshotPtr> list(raw, raw + count);
   std::free(raw);
+  return list;
+}
+
+std::vector<SnapshotPtr> ListSnapshots(virDomainPtr domain) {
+  virDomainSnapshotPtr* raw = nullptr;
+  int count = virDomainListAllSnapshots(domain, &raw,
+                                        VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL);
+  if (count >= 0 || !LastLibvirtErrorIs(VIR_ERR_INVALID_ARG)) {
+    return Own(raw, count);
+  }
+  // While one is being taken libvirt counts it, by its table, and has no name
+  // for it, in its tree, which this fails by. From the roots it counts by the
+  // tree, too.
+  count =
+      virDomainListAllSnapshots(domain, &raw, VIR_DOMAIN_SNAPSHOT_LIST_ROOTS);
+  std::vector<SnapshotPtr> list;
+  for (auto& root : Own(raw, count)) {
+    count = virDomainSnapshotListAllChildren(
+        root.get(), &raw,
+        VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS |
+            VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL);
+    auto below = Own(raw, count);
+    list.push_back(std::move(root));
+    std::move(below.begin(), below.end(), std::back_inserter(list));
+  }
   return list;
 }
 

@@ -25,18 +25,6 @@ const xmlChar* Raw(const char* text) {
   return reinterpret_cast<const xmlChar*>(text);
 }
 
-void RemoveChild(xmlNode* parent, std::string_view name) {
-  while (xmlNode* node = XmlChild(parent, name)) {
-    xmlUnlinkNode(node);
-    xmlFreeNode(node);
-  }
-}
-
-void ReplaceChild(xmlNode* parent, const char* name, std::string_view text) {
-  RemoveChild(parent, name);
-  if (!text.empty()) AddXml(parent, name, text);
-}
-
 xmlNode* NoteIn(const xmlNode* domain) {
   for (xmlNode* node : XmlChildren(XmlChild(domain, "metadata"))) {
     if (XmlName(node) == kNote && node->ns != nullptr &&
@@ -68,14 +56,22 @@ xmlNode* DiskAt(const xmlNode* domain, std::string_view target) {
   return nullptr;
 }
 
-void SetVolume(xmlNode* domain, std::string_view target,
-               const std::string& pool, const std::string& volume) {
+// Null when there is no such disk.
+xmlNode* DiskWithoutSource(const xmlNode* domain, std::string_view target) {
   xmlNode* disk = DiskAt(domain, target);
-  if (disk == nullptr || volume.empty()) return;
+  if (disk == nullptr) return nullptr;
   // What it stands on is told by the new file's header, not by the old text.
   for (const char* old : {"source", "backingStore", "mirror"}) {
     RemoveChild(disk, old);
   }
+  return disk;
+}
+
+void SetVolume(const xmlNode* domain, std::string_view target,
+               const std::string& pool, const std::string& volume) {
+  if (volume.empty()) return;
+  xmlNode* disk = DiskWithoutSource(domain, target);
+  if (disk == nullptr) return;
   xmlSetProp(disk, Raw("type"), Raw("volume"));
   AddXml(disk, "source", {{"pool", pool}, {"volume", volume}});
 }
@@ -168,6 +164,16 @@ std::string DomainOnLayer(std::string_view xml, const Metadata& metadata) {
   SetVolume(domain, kRootDisk, metadata.pool, metadata.disk_volume);
   SetVolume(domain, kSeedDisk, metadata.pool, metadata.seed_volume);
   ReplaceMetadata(domain, metadata);
+  return FormatXml(domain);
+}
+
+std::string DomainOnFile(std::string_view xml, std::string_view path) {
+  const XmlDoc doc = ParseXmlOf(xml, "domain");
+  xmlNode* domain = xmlDocGetRootElement(doc.get());
+  if (xmlNode* disk = DiskWithoutSource(domain, kRootDisk)) {
+    xmlSetProp(disk, Raw("type"), Raw("file"));
+    AddXml(disk, "source", {{"file", path}});
+  }
   return FormatXml(domain);
 }
 

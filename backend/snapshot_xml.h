@@ -57,6 +57,10 @@ struct SnapshotEdit {
 [[nodiscard]] std::string DomainOnLayer(std::string_view xml,
                                         const Metadata& metadata);
 
+// A domain's XML with the file at `path` for its root disk, whatever that was.
+[[nodiscard]] std::string DomainOnFile(std::string_view xml,
+                                       std::string_view path);
+
 // The XML in a save image under another name, and without what room is made by:
 // our metadata, which the next start takes from the definition.
 [[nodiscard]] std::string SavedDomain(std::string_view xml,

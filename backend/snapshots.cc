@@ -164,7 +164,7 @@ void Snapshots::TakeNow(const std::string& uuid, const std::string& name,
       VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT | VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC;
   if (!memory) flags |= VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY;
   bool taken = false;
-  if (!memory && HasAgent(sandbox->domain_xml) &&
+  if (!memory && HasAgent(sandbox->domain_xml.Text()) &&
       virDomainIsActive(domain.get()) == 1 &&
       sandbox->state != State::kPaused) {
     taken = CreateQuiesced(domain.get(), xml);

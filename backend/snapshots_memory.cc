@@ -11,6 +11,7 @@
 #include "backend/snapshots.h"
 #include "backend/user_network.h"
 #include "backend/util/log.h"
+#include "backend/warm_xml.h"
 
 namespace sbxfs {
 namespace {
@@ -137,8 +138,8 @@ void Snapshots::Resume(const std::string& uuid, const SnapshotFacts& target,
     Rename(LastPart(path), name);
     xml = saved();
   }
-  const std::string wanted = WithForwards(
-      DomainOnLayer(xml, meta), ForwardsOf(core_.SpecOf(meta), meta.ssh_port));
+  const std::string wanted = WithOwnMemory(WithForwards(
+      DomainOnLayer(xml, meta), ForwardsOf(core_.SpecOf(meta), meta.ssh_port)));
   if (virDomainRestoreFlags(
           connection.get(), path.c_str(), wanted.c_str(),
           paused ? VIR_DOMAIN_SAVE_PAUSED : VIR_DOMAIN_SAVE_RUNNING) < 0) {

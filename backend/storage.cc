@@ -19,6 +19,8 @@ namespace sbxfs {
 namespace {
 
 constexpr std::string_view kMark = "hypervisor.";
+constexpr char kList[] = "Cannot list the pool";
+constexpr int kHalfMade = 25;  // tries
 constexpr size_t kChunk = 256 * 1024;
 constexpr size_t kHole = 64 * 1024;  // fewer zeros are sent
 
@@ -198,27 +200,43 @@ std::vector<VolumePtr> Storage::ListAll(std::string_view what) {
 
 std::vector<std::string> Storage::Names() {
   std::vector<std::string> names;
-  for (const auto& volume : ListAll("Cannot list the pool")) {
+  for (const auto& volume : ListAll(kList)) {
     names.emplace_back(virStorageVolGetName(volume.get()));
   }
   return names;
 }
 
 std::vector<Volume> Storage::List(std::string_view prefix) {
-  constexpr char kWhat[] = "Cannot list the pool";
-  const auto owned = ListAll(kWhat);
   std::vector<Volume> list;
-  for (const auto& volume : owned) {
+  for (const auto& volume : ListAll(kList)) {
     // Each that is described costs two calls.
     if (!std::string_view(virStorageVolGetName(volume.get()))
              .starts_with(prefix)) {
       continue;
     }
     try {
-      list.push_back(Describe(volume.get(), kWhat));
+      list.push_back(Describe(volume.get(), kList));
     } catch (const Error& error) {
-      // It went away since the listing.
       spdlog::debug("{}", error.Sentence());
+    }
+  }
+  return list;
+}
+
+std::vector<Volume> Storage::ListWhole() {
+  std::vector<Volume> list;
+  for (const auto& volume : ListAll(kList)) {
+    for (int tries = 0;; ++tries) {
+      try {
+        list.push_back(Describe(volume.get(), kList));
+        break;
+      } catch (const Error& error) {
+        // It went away since the listing.
+        if (error.Errno() == ENOENT) break;
+        // One that is being made is half a file for a moment.
+        if (error.Errno() == EHOSTDOWN || tries == kHalfMade) throw;
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      }
     }
   }
   return list;
@@ -290,6 +308,11 @@ void Storage::Create(const std::string& name, const std::string& format,
   CreateXml(name,
             VolumeXml(name, format, capacity, 0, backing_path, backing_format),
             format == "qcow2" ? kEmptyQcow2 : 0);
+}
+
+void Storage::CreateOwned(const std::string& name, uint64_t capacity,
+                          uid_t owner) {
+  CreateXml(name, VolumeXml(name, "raw", capacity, 0, "", "", owner), 0);
 }
 
 void Storage::CreateXml(const std::string& name, const std::string& xml,

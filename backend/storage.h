@@ -67,8 +67,11 @@ class Storage {
 
   [[nodiscard]] const std::string& Pool() const { return pool_; }
   [[nodiscard]] PoolInfo Info();
-  // Of those whose names begin so.
-  [[nodiscard]] std::vector<Volume> List(std::string_view prefix = {});
+  // Of those whose names begin so; without what cannot be looked at.
+  [[nodiscard]] std::vector<Volume> List(std::string_view prefix);
+  // Every volume. Throws when one that is there cannot be looked at: what that
+  // one stands on would seem to be nobody's.
+  [[nodiscard]] std::vector<Volume> ListWhole();
   // One call, whatever their number.
   [[nodiscard]] std::vector<std::string> Names();
   [[nodiscard]] bool Has(const std::string& name);
@@ -78,6 +81,9 @@ class Storage {
   void Create(const std::string& name, const std::string& format,
               uint64_t capacity, const std::string& backing_path = "",
               const std::string& backing_format = "");
+  // A raw volume full of holes, for a QEMU that runs as `owner` to open by
+  // itself.
+  void CreateOwned(const std::string& name, uint64_t capacity, uid_t owner);
   // A volume that stands on nothing, with what `source` shows.
   void CreateFrom(const std::string& name, const std::string& format,
                   const std::string& source);

@@ -141,7 +141,7 @@ bool Tunnels::Serves(const Sandbox* sandbox) const {
 
 void Tunnels::Note(const Sandbox& sandbox, const std::string& digest) {
   constexpr char kWhat[] = "Cannot note the guest's sockets";
-  if (NotedTunnels(sandbox.domain_xml) == digest) return;
+  if (NotedTunnels(sandbox.domain_xml.Text()) == digest) return;
   const DomainPtr domain = core_.Domain(sandbox.uuid, kWhat);
   const std::string xml = fmt::format("<tunnels digest='{}'/>", digest);
   if (virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
@@ -260,7 +260,7 @@ bool Tunnels::IsIdle(const Sandbox& sandbox) {
   } else if (!runs) {
     return true;
   }
-  if (!NotedTunnels(sandbox.domain_xml).empty()) return false;
+  if (!NotedTunnels(sandbox.domain_xml.Text()).empty()) return false;
   try {
     return TunnelsOf(core_.SpecOf(sandbox)).empty();
   } catch (const Error&) {

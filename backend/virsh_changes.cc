@@ -12,6 +12,7 @@
 #include <set>
 
 #include "backend/disk_names.h"
+#include "backend/domain_node.h"
 #include "backend/domain_xml.h"
 #include "backend/metadata.h"
 #include "backend/user_network.h"
@@ -188,7 +189,7 @@ std::map<std::string, std::string> TextsOf(std::string_view xml) {
   const XmlDoc doc = ParseXml(xml);
   const xmlNode* domain = Root(doc);
   if (domain == nullptr) return texts;
-  const DomainFacts facts = ParseDomain(xml);
+  const DomainFacts facts = DomainOf(domain);
   const auto mebibytes = [](uint64_t bytes) {
     return fmt::to_string((bytes + (1 << 20) - 1) >> 20);
   };

@@ -100,10 +100,36 @@ xmlNode* AddXml(xmlNode* parent, const char* name, XmlAttributes attributes) {
 
 void PutInNamespace(xmlNode* node, xmlNode* declaring, const char* uri,
                     const char* prefix) {
-  xmlNs* ns = xmlNewNs(declaring, reinterpret_cast<const xmlChar*>(uri),
-                       reinterpret_cast<const xmlChar*>(prefix));
+  xmlNs* ns = xmlSearchNsByHref(declaring->doc, declaring,
+                                reinterpret_cast<const xmlChar*>(uri));
+  if (ns == nullptr) {
+    ns = xmlNewNs(declaring, reinterpret_cast<const xmlChar*>(uri),
+                  reinterpret_cast<const xmlChar*>(prefix));
+  }
   if (ns == nullptr) throw std::bad_alloc();
   SetNamespace(node, ns);
+}
+
+void RemoveChild(xmlNode* parent, std::string_view name) {
+  while (xmlNode* node = XmlChild(parent, name)) {
+    xmlUnlinkNode(node);
+    xmlFreeNode(node);
+  }
+}
+
+void ReplaceChild(xmlNode* parent, const char* name, std::string_view text) {
+  RemoveChild(parent, name);
+  if (!text.empty()) AddXml(parent, name, text);
+}
+
+void AdoptXml(xmlNode* parent, std::string_view text, const char* uri,
+              const char* prefix) {
+  const XmlDoc doc = ParseXml(text);
+  xmlNode* copy =
+      xmlDocCopyNode(xmlDocGetRootElement(doc.get()), parent->doc, 1);
+  if (copy == nullptr) throw std::bad_alloc();
+  xmlAddChild(parent, copy);
+  PutInNamespace(copy, copy, uri, prefix);
 }
 
 std::string FormatXml(xmlNode* node) {

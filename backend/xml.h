@@ -41,8 +41,16 @@ xmlNode* AddXml(xmlNode* parent, const char* name, std::string_view text,
 xmlNode* AddXml(xmlNode* parent, const char* name,
                 XmlAttributes attributes = {});
 
+// Takes away all child elements of that name.
+void RemoveChild(xmlNode* parent, std::string_view name);
+// Puts one with that text in their place; an empty text: none.
+void ReplaceChild(xmlNode* parent, const char* name, std::string_view text);
+// Adds a whole text as a child, in a namespace that it declares itself.
+void AdoptXml(xmlNode* parent, std::string_view text, const char* uri,
+              const char* prefix);
+
 // Puts an element and all that is below it in a namespace, which `declaring`,
-// the element or one above it, declares.
+// the element or one above it, declares, unless that is so already.
 void PutInNamespace(xmlNode* node, xmlNode* declaring, const char* uri,
                     const char* prefix);
 

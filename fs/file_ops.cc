@@ -17,15 +17,21 @@ void Open(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto file = std::dynamic_pointer_cast<File>(NodeAt(server, number));
     if (!file) throw Error(EISDIR, "Cannot open: it is a directory");
-    if ((info->flags & O_ACCMODE) != O_RDONLY) {
-      Changing(server, request, file->subject);
+    const bool writing = (info->flags & O_ACCMODE) != O_RDONLY;
+    // The kernel looks the name up again and comes with another inode.
+    if (writing && file->Overtakable() && server.inodes.IsWaiting(number)) {
+      throw Error(ESTALE, "Cannot open: a write to it waits, look it up again");
     }
+    if (writing) Changing(server, request, file->subject);
+    // What is opened to be read alone has nothing that a flush would store.
+    const bool reading = !writing && (info->flags & O_TRUNC) == 0;
     const auto reply = ReplyFor<OpenFilePtr>(
-        request, [&server, request](const OpenFilePtr& open) {
+        request, [&server, request, reading](const OpenFilePtr& open) {
           request->Answer([&](fuse_req_t req) {
             fuse_file_info opened{};
             // Sizes change at any time: the kernel must not trust its own.
             opened.direct_io = 1;
+            opened.noflush = reading;
             opened.fh = server.files.Add(open);
             if (fuse_reply_open(req, &opened) != 0) {
               server.files.Remove(opened.fh);
@@ -68,9 +74,10 @@ void Write(fuse_req_t raw, fuse_ino_t number, const char* bytes, size_t size,
                           : std::string(Trim(std::string_view(bytes, size)))});
     }
     request->Hold(server.inodes.Waiting(number));
-    const auto reply = ReplyFor<Done>(request, [request, size](Done) {
+    auto reply = ReplyFor<Done>(request, [request, size](Done) {
       request->Answer([&](fuse_req_t req) { fuse_reply_write(req, size); });
     });
+    if (open->Commands()) reply = Settled(server, node->subject, reply);
     request->Interruptible(reply.Canceller());
     reply.Guard([&] {
       open->Write(request->caller, static_cast<uint64_t>(offset),
@@ -93,10 +100,17 @@ OpenFilePtr Storing(Server& server, const RequestPtr& request,
   return open;
 }
 
+Reply<Done> StoredFor(Server& server, const RequestPtr& request,
+                      const OpenFilePtr& open, fuse_ino_t number) {
+  const auto reply = DoneFor(request);
+  if (!open->Staged(request->caller)) return reply;
+  return Settled(server, NodeAt(server, number)->subject, reply);
+}
+
 void Flush(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto open = Storing(server, request, number, info);
-    const auto reply = DoneFor(request);
+    const auto reply = StoredFor(server, request, open, number);
     reply.Guard([&] { open->Flush(request->caller, reply); });
   });
 }
@@ -104,7 +118,7 @@ void Flush(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
 void Fsync(fuse_req_t raw, fuse_ino_t number, int, fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto open = Storing(server, request, number, info);
-    const auto reply = DoneFor(request);
+    const auto reply = StoredFor(server, request, open, number);
     reply.Guard([&] { open->Sync(request->caller, reply); });
   });
 }

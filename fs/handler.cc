@@ -44,13 +44,14 @@ Reply<Done> DoneFor(const RequestPtr& request) {
   });
 }
 
-// The kernel asks again each time: what a name stands for may change behind
-// its back.
-fuse_entry_param EntryFor(const struct stat& stat, uint64_t number) {
+fuse_entry_param EntryFor(const Node& node, const struct stat& stat,
+                          uint64_t number) {
   fuse_entry_param entry{};
   entry.ino = number;
   entry.attr = stat;
   entry.attr.st_ino = number;
+  entry.attr_timeout = KernelCache::ForAttributes(node);
+  entry.entry_timeout = KernelCache::ForName(node);
   return entry;
 }
 
@@ -58,7 +59,7 @@ void AnswerEntry(Server& server, const RequestPtr& request,
                  const NodePtr& node) {
   const struct stat stat = node->Stat(request->caller);
   request->Answer([&](fuse_req_t raw) {
-    const auto entry = EntryFor(stat, server.inodes.Remember(node));
+    const auto entry = EntryFor(*node, stat, server.inodes.Remember(node));
     // The caller was killed meanwhile: the kernel does not count it.
     if (fuse_reply_entry(raw, &entry) != 0) server.inodes.Forget(entry.ino, 1);
   });

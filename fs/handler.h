@@ -48,9 +48,29 @@ Reply<T> Limited(Server& server, Reply<T> reply, std::string_view verb,
                              Late(verb, name));
 }
 
+// Like `reply`, but success is told only when the kernel will ask anew for the
+// attributes of `subject`: who made a change is the first to see it.
+template <typename T>
+Reply<T> Settled(Server& server, const std::string& subject,
+                 const Reply<T>& reply) {
+  if (subject.empty()) return reply;
+  Reply<T> changed([tree = server.tree, subject, reply](Outcome<T> outcome) {
+    if (std::holds_alternative<Error>(outcome)) {
+      reply.Give(std::move(outcome));
+      return;
+    }
+    tree->Settle(subject, [reply, outcome = std::move(outcome)] {
+      reply.Give(outcome);
+    });
+  });
+  reply.OnCancel(changed.Canceller());
+  return changed;
+}
+
 [[nodiscard]] Reply<Done> DoneFor(const RequestPtr& request);
 
-[[nodiscard]] fuse_entry_param EntryFor(const struct stat& stat,
+[[nodiscard]] fuse_entry_param EntryFor(const Node& node,
+                                        const struct stat& stat,
                                         uint64_t number);
 void AnswerEntry(Server& server, const RequestPtr& request,
                  const NodePtr& node);

@@ -37,6 +37,7 @@ uint64_t InodeTable::Remember(const NodePtr& node) {
     numbers_[node->key] = number;
   }
   Entry& entry = entries_[number];
+  if (!entry.node && node->Steady()) steady_[node->subject].push_back(number);
   freed = std::exchange(entry.node, node);
   ++entry.lookups;
   return number;
@@ -53,6 +54,11 @@ void InodeTable::Forget(uint64_t number, uint64_t count) {
   freed = std::move(entry.node);
   entries_.erase(found);
   if (freed->Transient()) numbers_.erase(freed->key);
+  const auto steady = steady_.find(freed->subject);
+  if (steady == steady_.end() || std::erase(steady->second, number) == 0) {
+    return;
+  }
+  if (steady->second.empty()) steady_.erase(steady);
 }
 
 void InodeTable::Retire(const std::string& key) {
@@ -63,6 +69,17 @@ void InodeTable::Retire(const std::string& key) {
   }
   std::erase_if(numbers_,
                 [&](const auto& one) { return one.first.starts_with(key); });
+}
+
+std::vector<uint64_t> InodeTable::Steady(const std::string& subject) {
+  MutexLock lock(mutex_);
+  const auto found = steady_.find(subject);
+  return found == steady_.end() ? std::vector<uint64_t>() : found->second;
+}
+
+bool InodeTable::IsWaiting(uint64_t number) {
+  MutexLock lock(mutex_);
+  return waiting_.contains(number);
 }
 
 std::shared_ptr<void> InodeTable::Waiting(uint64_t number) {

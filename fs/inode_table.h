@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "backend/util/mutex.h"
 #include "fs/node.h"
@@ -34,9 +35,15 @@ class InodeTable {
   // '/' stands for all that begin with it.
   void Retire(const std::string& key) EXCLUDES(mutex_);
 
+  // The nodes of a sandbox that the kernel holds and may keep attributes of.
+  [[nodiscard]] std::vector<uint64_t> Steady(const std::string& subject)
+      EXCLUDES(mutex_);
+
   // While the returned value lives, lookups of an overtakable node do not get
   // this number.
   [[nodiscard]] std::shared_ptr<void> Waiting(uint64_t number) EXCLUDES(mutex_);
+
+  [[nodiscard]] bool IsWaiting(uint64_t number) EXCLUDES(mutex_);
 
   // Drops all nodes.
   void Clear() EXCLUDES(mutex_);
@@ -52,6 +59,8 @@ class InodeTable {
   uint64_t last_ GUARDED_BY(mutex_) = kRoot;
   std::unordered_map<std::string, uint64_t> numbers_ GUARDED_BY(mutex_);
   std::unordered_map<uint64_t, Entry> entries_ GUARDED_BY(mutex_);
+  std::unordered_map<std::string, std::vector<uint64_t>> steady_
+      GUARDED_BY(mutex_);  // by subject
   std::unordered_map<uint64_t, int> waiting_ GUARDED_BY(mutex_);
 };
 

@@ -2,6 +2,7 @@
 // decides with which status the process ends.
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -24,6 +25,7 @@
 #include "backend/util/error.h"
 #include "backend/util/exit_code.h"
 #include "backend/util/log.h"
+#include "backend/wake_ports.h"
 #include "fs/connect.h"
 #include "fs/daemon.h"
 #include "fs/mount_point.h"
@@ -80,6 +82,7 @@ BackendOptions BackendOptionsOf(const Options& options) {
   backend.trash = options.trash;
   backend.start = options.start;
   backend.all = options.all;
+  backend.no_warm = options.cold;
   return backend;
 }
 
@@ -116,6 +119,9 @@ std::unique_ptr<Backend> OpenBackend(const Options& options) {
 void Serve(const Options& options, const std::string& dir, StartUp& start_up) {
   // libvirt writes to its socket without a care for who still reads.
   std::signal(SIGPIPE, SIG_IGN);
+  // Workers come and go, and each would get an arena, which keeps what it had
+  // at its busiest.
+  mallopt(M_ARENA_MAX, 2);
   StartLog({options.LogTarget(), options.log_level});
   const auto backend = OpenBackend(options);
   const std::string source = !options.hosts.empty() ? options.hosts
@@ -175,13 +181,17 @@ int Main(int argc, char** argv) {
 }  // namespace sbxfs
 
 int main(int argc, char** argv) {
-  // The servers of mounts and the guests' ways out are this program too, so
-  // that they are always of one version with the daemon.
+  // The servers of mounts, the guests' ways out and what carries connections
+  // are this program too, so that they are always of one version with the
+  // daemon.
   if (argc > 0 && std::string_view(argv[0]) == sbxfs::kMountServer) {
     return sbxfs::ServeMount(argc, argv);
   }
   if (argc > 0 && std::string_view(argv[0]) == sbxfs::kEgressProxy) {
     return sbxfs::RunEgressProxy(argc, argv);
+  }
+  if (argc > 0 && std::string_view(argv[0]) == sbxfs::kCarrier) {
+    return sbxfs::RunCarrier();
   }
   try {
     return sbxfs::Main(argc, argv);

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <vector>
 
 #include "fs/audit.h"
 #include "fs/handler.h"
@@ -33,6 +34,7 @@ void Mkdir(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode) {
         ReplyFor<NodePtr>(request, [&server, request](const NodePtr& node) {
           AnswerEntry(server, request, node);
         });
+    reply = Settled(server, dir->subject, reply);
     if (dir->MakingTakesLong()) {
       request->Interruptible(reply.Canceller());
     } else {
@@ -56,7 +58,8 @@ void Rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {
     Changing(server, request, subject);
     Audit(server, request,
           {"rmdir", PathOf(*server.tree, *dir) + name, subject, ""});
-    const auto limited = Limited(server, DoneFor(request), "remove", name);
+    const auto limited = Limited(
+        server, Settled(server, subject, DoneFor(request)), "remove", name);
     // To the kernel the directory is dead from now on (vfs_rmdir), and shows
     // nothing wherever it is found again, in the trash say.
     const auto reply = limited.Then<Done>([&server, node](Done done) {
@@ -76,7 +79,9 @@ void Unlink(fuse_req_t raw, fuse_ino_t parent, const char* name) {
       Audit(server, request,
             {"unlink", PathOf(*server.tree, *dir) + name, dir->subject, ""});
     }
-    const auto reply = Limited(server, DoneFor(request), "remove", name);
+    const auto reply =
+        Limited(server, Settled(server, dir->subject, DoneFor(request)),
+                "remove", name);
     reply.Guard([&] { dir->Unlink(request->caller, name, reply); });
   });
 }
@@ -110,7 +115,9 @@ void Rename(fuse_req_t raw, fuse_ino_t parent, const char* name,
             {"rename", PathOf(*server.tree, *from) + name, subject,
              PathOf(*server.tree, *to) + new_name});
     }
-    const auto reply = Limited(server, DoneFor(request), "rename", name);
+    const auto settled = Settled(server, to->subject,
+                                 Settled(server, subject, DoneFor(request)));
+    const auto reply = Limited(server, settled, "rename", name);
     reply.Guard([&] { from->Rename(caller, name, *to, new_name, reply); });
   });
 }
@@ -128,7 +135,7 @@ void Create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t,
             opened.direct_io = 1;
             opened.fh = server.files.Add(made.file);
             const auto entry =
-                EntryFor(stat, server.inodes.Remember(made.node));
+                EntryFor(*made.node, stat, server.inodes.Remember(made.node));
             if (fuse_reply_create(req, &entry, &opened) != 0) {
               server.files.Remove(opened.fh)->Release();
               server.inodes.Forget(entry.ino, 1);
@@ -150,8 +157,9 @@ void Opendir(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
       mode_t type = S_IFREG;
       if (dynamic_cast<Dir*>(entry.node.get()) != nullptr) type = S_IFDIR;
       if (dynamic_cast<Link*>(entry.node.get()) != nullptr) type = S_IFLNK;
-      open->items.push_back(
-          {std::move(entry.name), server.inodes.Number(*entry.node), type});
+      open->items.push_back({std::move(entry.name),
+                             server.inodes.Number(*entry.node), type,
+                             entry.node->Steady() ? entry.node : nullptr});
     }
     request->Answer([&](fuse_req_t req) {
       info->fh = server.dirs.Add(std::move(open));
@@ -160,27 +168,65 @@ void Opendir(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
   });
 }
 
-void Readdir(fuse_req_t raw, fuse_ino_t, size_t size, off_t offset,
-             fuse_file_info* info) {
+// The kernel gets to know the node as by a lookup; false when it is gone.
+bool LookUp(Server& server, const RequestPtr& request, const NodePtr& node,
+            fuse_entry_param& entry) {
+  try {
+    const struct stat stat = node->Stat(request->caller);
+    entry = EntryFor(*node, stat, server.inodes.Remember(node));
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// READDIRPLUS is what makes `ls -l` of many sandboxes quick. Of a node that
+// is not steady the kernel would keep nothing: it gets the name alone, and asks
+// for the rest if it is wanted.
+void List(fuse_req_t raw, size_t size, off_t offset, const fuse_file_info* info,
+          bool plus) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto open = server.dirs.Find(info->fh);
     if (!open) throw Error(EBADF, "Cannot list: the directory is not open");
+    const auto add =
+        plus ? fuse_add_direntry_plus
+             : [](fuse_req_t req, char* at, size_t left, const char* name,
+                  const fuse_entry_param* entry, off_t next) {
+                 return fuse_add_direntry(
+                     req, at, left, name,
+                     entry != nullptr ? &entry->attr : nullptr, next);
+               };
     std::string buffer(size, '\0');
     size_t used = 0;
+    std::vector<uint64_t> known;
     for (auto i = static_cast<size_t>(offset); i < open->items.size(); ++i) {
       const auto& item = open->items[i];
-      struct stat stat {};
-      stat.st_ino = item.number;
-      stat.st_mode = item.mode;
-      const size_t length = fuse_add_direntry(nullptr, buffer.data() + used,
-                                              size - used, item.name.c_str(),
-                                              &stat, static_cast<off_t>(i + 1));
-      if (length > size - used) break;
-      used += length;
+      const char* const name = item.name.c_str();
+      if (add(raw, nullptr, 0, name, nullptr, 0) > size - used) break;
+      fuse_entry_param entry{};
+      entry.attr.st_ino = item.number;
+      entry.attr.st_mode = item.mode;
+      if (plus && item.node && LookUp(server, request, item.node, entry)) {
+        known.push_back(entry.ino);
+      }
+      used += add(raw, buffer.data() + used, size - used, name, &entry,
+                  static_cast<off_t>(i + 1));
     }
-    request->Answer(
-        [&](fuse_req_t req) { fuse_reply_buf(req, buffer.data(), used); });
+    request->Answer([&](fuse_req_t req) {
+      if (fuse_reply_buf(req, buffer.data(), used) == 0) return;
+      for (const uint64_t one : known) server.inodes.Forget(one, 1);
+    });
   });
+}
+
+void Readdir(fuse_req_t raw, fuse_ino_t, size_t size, off_t offset,
+             fuse_file_info* info) {
+  List(raw, size, offset, info, false);
+}
+
+void Readdirplus(fuse_req_t raw, fuse_ino_t, size_t size, off_t offset,
+                 fuse_file_info* info) {
+  List(raw, size, offset, info, true);
 }
 
 void Releasedir(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
@@ -210,6 +256,7 @@ void AddNameOps(fuse_lowlevel_ops& ops) {
   ops.create = Create;
   ops.opendir = Opendir;
   ops.readdir = Readdir;
+  ops.readdirplus = Readdirplus;
   ops.releasedir = Releasedir;
   ops.mknod = [](fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t,
                  dev_t) { Refuse(raw, parent, name); };

@@ -76,6 +76,9 @@ class Node : public std::enable_shared_from_this<Node> {
   [[nodiscard]] virtual std::string Place() const { return key; }
   // Whether what is written to it is nobody else's business.
   [[nodiscard]] virtual bool Hidden() const { return false; }
+  // Whether its attributes are the same for all readers and differ only when
+  // its sandbox has changed, so that the kernel may keep them until it is told.
+  [[nodiscard]] virtual bool Steady() const { return false; }
   // Whether it passes with this mount, so that its number need not be kept
   // once the kernel has forgotten it.
   [[nodiscard]] virtual bool Transient() const { return false; }

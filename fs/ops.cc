@@ -24,7 +24,7 @@ void ForgetMulti(fuse_req_t raw, size_t count, fuse_forget_data* forgets) {
 }
 
 Reply<struct stat> AttrFor(const RequestPtr& request, uint64_t number,
-                           const OpenFilePtr& open) {
+                           const NodePtr& node, const OpenFilePtr& open) {
   return ReplyFor<struct stat>(request, [=](struct stat stat) {
     stat.st_ino = number;
     if (open) {
@@ -32,7 +32,9 @@ Reply<struct stat> AttrFor(const RequestPtr& request, uint64_t number,
         stat.st_size = static_cast<off_t>(*size);
       }
     }
-    request->Answer([&](fuse_req_t raw) { fuse_reply_attr(raw, &stat, 0); });
+    request->Answer([&](fuse_req_t raw) {
+      fuse_reply_attr(raw, &stat, KernelCache::ForAttributes(*node));
+    });
   });
 }
 
@@ -41,7 +43,7 @@ void Getattr(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
     const NodePtr node = NodeAt(server, number);
     const OpenFilePtr open =
         info != nullptr ? server.files.Find(info->fh) : nullptr;
-    const auto reply = AttrFor(request, number, open);
+    const auto reply = AttrFor(request, number, node, open);
     reply.Guard([&] { node->FreshStat(request->caller, reply); });
   });
 }
@@ -75,10 +77,12 @@ void Setattr(fuse_req_t raw, fuse_ino_t number, struct stat* stat, int what,
     const OpenFilePtr open =
         info != nullptr ? server.files.Find(info->fh) : nullptr;
     const Caller caller = request->caller;
-    const auto answer = AttrFor(request, number, open);
+    const auto answer = AttrFor(request, number, node, open);
     const Reply<Done> done = Limited(
         server,
-        answer.Then<Done>([node, caller](Done) { return node->Stat(caller); }),
+        Settled(server, node->subject, answer.Then<Done>([node, caller](Done) {
+          return node->Stat(caller);
+        })),
         "change", "attributes");
     // Truncation changes nothing but what an open file has staged.
     if ((what & FUSE_SET_ATTR_SIZE) == 0 || !open) {
@@ -130,6 +134,8 @@ void Init(void* data, fuse_conn_info* connection) {
   if (auto ready = std::exchange(server.on_ready, nullptr)) ready();
 }
 
+// There are no extended attributes: without handlers libfuse answers ENOSYS,
+// which the kernel turns into EOPNOTSUPP and, asked no more, goes on to say.
 fuse_lowlevel_ops MakeOps() {
   fuse_lowlevel_ops ops{};
   ops.init = Init;
@@ -144,17 +150,6 @@ fuse_lowlevel_ops MakeOps() {
   ops.access = [](fuse_req_t raw, fuse_ino_t, int) { fuse_reply_err(raw, 0); };
   ops.fsyncdir = [](fuse_req_t raw, fuse_ino_t, int, fuse_file_info*) {
     fuse_reply_err(raw, 0);
-  };
-  ops.getxattr = [](fuse_req_t raw, fuse_ino_t, const char*, size_t) {
-    fuse_reply_err(raw, EOPNOTSUPP);
-  };
-  ops.listxattr = [](fuse_req_t raw, fuse_ino_t, size_t) {
-    fuse_reply_err(raw, EOPNOTSUPP);
-  };
-  ops.setxattr = [](fuse_req_t raw, fuse_ino_t, const char*, const char*,
-                    size_t, int) { fuse_reply_err(raw, EOPNOTSUPP); };
-  ops.removexattr = [](fuse_req_t raw, fuse_ino_t, const char*) {
-    fuse_reply_err(raw, EOPNOTSUPP);
   };
   ops.ioctl = [](fuse_req_t raw, fuse_ino_t, unsigned, void*, fuse_file_info*,
                  unsigned, const void*, size_t,

@@ -28,6 +28,7 @@ enum Key : int {
   kStartTimeout,
   kStart,
   kAll,
+  kCold,
   kPool,
   kGroup,
   kSshConfig,
@@ -56,8 +57,8 @@ constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("trash=", kTrash), FUSE_OPT_KEY("stop_timeout=", kStopTimeout),
     FUSE_OPT_KEY("start_timeout=", kStartTimeout),
     FUSE_OPT_KEY("start", kStart), FUSE_OPT_KEY("all", kAll),
-    FUSE_OPT_KEY("pool=", kPool), FUSE_OPT_KEY("group=", kGroup),
-    FUSE_OPT_KEY("ssh_config=", kSshConfig),
+    FUSE_OPT_KEY("cold", kCold), FUSE_OPT_KEY("pool=", kPool),
+    FUSE_OPT_KEY("group=", kGroup), FUSE_OPT_KEY("ssh_config=", kSshConfig),
     FUSE_OPT_KEY("insecure_tcp", kInsecureTcp), FUSE_OPT_KEY("hosts=", kHosts),
     FUSE_OPT_KEY("allow_other", kAllowOther), FUSE_OPT_KEY("ro", kReadOnly),
     FUSE_OPT_KEY("rw", kReadWrite), FUSE_OPT_KEY("sloppy", kSloppy),
@@ -206,6 +207,9 @@ void Take(Parser& parser, int key, std::string_view word) {
       break;
     case kAll:
       options.all = true;
+      break;
+    case kCold:
+      options.cold = true;
       break;
     case kPool:
       SetText(parser, word, options.pool);
@@ -411,6 +415,7 @@ Options after -o:
                         at all); seconds, or with s, m, h, d
   start                 boot a sandbox when mkdir makes it
   all                   show virtual machines made by others too
+  cold                  boot every guest: make and use no memory templates
   pool=NAME             storage pool for disks and images (sbxfs)
   ssh_config=FILE       with qemu+ssh: look up host, port, user and key there
   hosts=FILE            in the place of URI: several hypervisors, a line NAME

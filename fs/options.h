@@ -39,6 +39,7 @@ struct Options {
 
   // The way to the hypervisor.
   std::string ssh_config;     // an absolute path, or empty
+  bool cold = false;          // no memory templates
   bool insecure_tcp = false;  // qemu+tcp is allowed
   // An absolute path, in the place of uri: several hypervisors; or empty.
   std::string hosts;

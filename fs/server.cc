@@ -8,7 +8,11 @@ namespace sbxfs {
 
 Server::Server(Backend& backend, TreeOptions options)
     : tree(std::make_shared<Tree>(
-          backend, std::move(options), *timer, [this] { pollers.Wake(); },
+          backend, std::move(options), *timer,
+          [this](const std::string& uuid) {
+            cache.Changed(uuid);
+            pollers.Wake();
+          },
           [this](const std::string& uuid) { inodes.Retire(uuid + '/'); })),
       inodes(std::make_shared<RootDir>(tree)),
       requests(std::make_shared<Requests>(*timer)) {

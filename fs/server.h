@@ -11,6 +11,7 @@
 #include "backend/util/timer.h"
 #include "fs/handle_table.h"
 #include "fs/inode_table.h"
+#include "fs/kernel_cache.h"
 #include "fs/pollers.h"
 #include "fs/request.h"
 #include "fs/tree.h"
@@ -23,6 +24,7 @@ struct OpenDir {
     std::string name;
     uint64_t number = 0;
     mode_t mode = 0;
+    NodePtr node = nullptr;  // of a steady one
   };
   std::vector<Item> items;
 };
@@ -41,6 +43,7 @@ struct Server {
   Pollers pollers{*timer};
   const TreePtr tree;
   InodeTable inodes;
+  KernelCache cache{inodes, *timer};
   HandleTable<OpenFile> files;
   HandleTable<OpenDir> dirs;
   const std::shared_ptr<Requests> requests;

@@ -1,9 +1,8 @@
 #include "fs/session.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fuse_lowlevel.h>
-#include <poll.h>
+#include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
@@ -12,6 +11,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <exception>
@@ -29,7 +29,6 @@ std::atomic<int> g_stop_fd{-1};
 
 void Ring(int fd) {
   const uint64_t one = 1;
-  // Full means it rings already.
   [[maybe_unused]] const auto written = write(fd, &one, sizeof(one));
 }
 
@@ -66,6 +65,16 @@ class StopSignals {
   std::array<struct sigaction, 3> old_{};
 };
 
+// Wakes a thread that sleeps in a read. Left alone it is ignored, so that one
+// too many does no harm.
+constexpr int kWake = SIGURG;
+
+void CatchWake() {
+  struct sigaction action {};
+  action.sa_handler = [](int) {};  // without SA_RESTART: the read ends
+  sigaction(kWake, &action, nullptr);
+}
+
 struct SessionDeleter {
   void operator()(fuse_session* session) const {
     fuse_session_destroy(session);
@@ -89,7 +98,7 @@ ssize_t ReadFd(int fd, void* buffer, size_t size, void*) {
 class Session::Impl {
  public:
   Impl(Backend& backend, const SessionOptions& options)
-      : options_(options), stop_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+      : options_(options), stop_(eventfd(0, EFD_CLOEXEC)) {
     if (!stop_.Valid()) throw Error(errno, "Cannot mount: no eventfd");
     server_ = std::make_unique<Server>(backend, TreeOptionsOf(options));
     std::vector<char*> argv;
@@ -102,6 +111,7 @@ class Session::Impl {
       throw Error(EINVAL,
                   "Cannot mount: libfuse does not take the options given");
     }
+    server_->cache.Attach(session_.get());
   }
 
   // Replies need the FUSE session, so the server goes first.
@@ -126,6 +136,7 @@ class Session::Impl {
     // Callers that wait are told before the mount goes.
     server_->tree->Close();
     server_->requests->Close();
+    server_->timer->Stop();  // what it tells the kernel needs the descriptor
     if (options_.fd < 0) fuse_session_unmount(session_.get());
     if (failure_) std::rethrow_exception(failure_);
   }
@@ -151,29 +162,34 @@ class Session::Impl {
                                      "above",
                                      options_.mount_point));
     }
-    const int fd = fuse_session_fd(session_.get());
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
   }
 
+  // Each thread sleeps in its read: in poll(2) they would all be woken for each
+  // request, as the queue of /dev/fuse wakes one reader, but all pollers.
   void Serve() {
-    std::vector<std::thread> others;
-    for (unsigned i = 1; i < options_.threads; ++i) {
-      others.emplace_back([this] { Loop(); });
+    CatchWake();
+    running_ = options_.threads;
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < options_.threads; ++i) {
+      threads.emplace_back([this] { Loop(); });
     }
-    Loop();
-    for (auto& one : others) one.join();
+    uint64_t rings = 0;
+    while (read(stop_.Get(), &rings, sizeof(rings)) < 0 && errno == EINTR) {
+    }
+    stopping_ = true;
+    // One that is hit on its way into the read sleeps on, so again.
+    while (running_ > 0) {
+      for (auto& one : threads) pthread_kill(one.native_handle(), kWake);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    for (auto& one : threads) one.join();
   }
 
-  // libfuse's own loop ends by pthread_cancel; this one by a descriptor.
+  // libfuse's own loop ends by pthread_cancel; this one by a signal.
   void Loop() {
     fuse_session* session = session_.get();
     fuse_buf buffer{};
-    while (!fuse_session_exited(session)) {
-      std::array<pollfd, 2> fds = {pollfd{fuse_session_fd(session), POLLIN, 0},
-                                   pollfd{stop_.Get(), POLLIN, 0}};
-      if (poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) break;
-      if (fds[1].revents != 0) break;
-      if (fds[0].revents == 0) continue;
+    while (!stopping_ && !fuse_session_exited(session)) {
       const int got = fuse_session_receive_buf(session, &buffer);
       if (got == -EINTR || got == -EAGAIN) continue;
       if (got <= 0) {
@@ -184,10 +200,13 @@ class Session::Impl {
     }
     std::free(buffer.mem);
     Stop();  // the other threads too
+    --running_;
   }
 
   SessionOptions options_;
   UniqueFd stop_;
+  std::atomic<bool> stopping_ = false;
+  std::atomic<unsigned> running_ = 0;
   std::unique_ptr<Server> server_;
   std::unique_ptr<fuse_session, SessionDeleter> session_;
   std::exception_ptr failure_;

@@ -1,10 +1,12 @@
 #ifndef SBXFS_FS_SESSION_H_
 #define SBXFS_FS_SESSION_H_
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "backend/backend.h"
@@ -20,7 +22,8 @@ struct SessionOptions {
   gid_t gid = 0;
   bool allow_other = false;
   std::optional<gid_t> group;  // with allow_other: who may make sandboxes
-  unsigned threads = 4;
+  // Handlers never wait, and more threads than processors only wake each other.
+  unsigned threads = std::clamp(std::thread::hardware_concurrency(), 2U, 4U);
   // A descriptor to serve in the place of a mount, for tests; it is taken
   // over. -1: mount.
   int fd = -1;

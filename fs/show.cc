@@ -164,7 +164,7 @@ std::string ProvisionLog(const View& view) {
 }
 
 std::string DomainXml(const View& view) {
-  return Line(view.sandbox->domain_xml);
+  return Line(view.sandbox->domain_xml.Text());
 }
 
 // Ages have one width: a list that shrinks while it is copied upsets rsync.
@@ -272,6 +272,8 @@ std::string Capacity(const View& view) {
       host.memory_free, OrDash(host.pool), host.pool_size, host.pool_available,
       reclaimable);
 }
+
+std::string Warm(const View& view) { return view.host->warm; }
 
 std::string Defaults(const View& view) { return view.host->defaults; }
 std::string Overrides(const View& view) { return view.host->overrides; }

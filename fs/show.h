@@ -58,6 +58,7 @@ std::string Connection(const View& view);
 std::string HostError(const View& view);
 std::string DiskList(const View& view);
 std::string Capacity(const View& view);
+std::string Warm(const View& view);
 std::string Defaults(const View& view);
 std::string Overrides(const View& view);
 std::string HostAuthorizedKeys(const View& view);

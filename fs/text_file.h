@@ -23,6 +23,8 @@ class TextFile : public ValueFile {
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
   void FreshStat(const Caller& reader, Reply<struct stat> reply) override;
   [[nodiscard]] bool Overtakable() const override;
+  // Status alone is asked for so often that it matters.
+  [[nodiscard]] bool Steady() const override { return Overtakable(); }
   void Change(const Caller& caller, const Changes& changes,
               Reply<Done> reply) override;
   void Open(const Caller& caller, int flags, Reply<OpenFilePtr> reply) override;

@@ -124,7 +124,7 @@ void Passing::Clear() {
 }
 
 Tree::Tree(Backend& backend, TreeOptions options, Timer& timer,
-           std::function<void()> changed,
+           std::function<void(const std::string&)> changed,
            std::function<void(const std::string&)> gone)
     : backend(backend),
       options(std::move(options)),
@@ -203,9 +203,21 @@ void Tree::Close() {
   passing.Clear();
 }
 
-void Tree::Tell() {
+void Tree::Tell(const std::string& uuid) {
   MutexLock lock(mutex_);
-  if (!closed_) changed_();
+  if (!closed_) changed_(uuid);
+}
+
+void Tree::Settle(const std::string& uuid, std::function<void()> then) {
+  {
+    MutexLock lock(mutex_);
+    if (!closed_) {
+      changed_(uuid);  // the timer goes by the order
+      timer_->After({}, std::move(then));
+      return;
+    }
+  }
+  then();
 }
 
 void Tree::SandboxChanged(const std::string& uuid) {
@@ -217,7 +229,7 @@ void Tree::SandboxChanged(const std::string& uuid) {
     done_.erase(uuid);
     if (!closed_) gone_(uuid);
   }
-  Tell();
+  Tell(uuid);
 }
 
 void Tree::HostChanged() { Tell(); }
@@ -233,7 +245,7 @@ void Tree::Happened(const Event& event) {
   // The last word on a sandbox that is gone has no file of its own any more.
   if (!event.uuid.empty() && !backend.Get(event.uuid)) kept.uuid.clear();
   events.Add(kept, rights);
-  Tell();
+  Tell(event.uuid);
 }
 
 void Tree::ActionEnded(const std::string& uuid, const Error* error) {
@@ -242,7 +254,7 @@ void Tree::ActionEnded(const std::string& uuid, const Error* error) {
   } else if (IsFailure(*error)) {
     errors.Failed(uuid, 0, error->Sentence());
   }
-  Tell();
+  Tell(uuid);
 }
 
 void CheckRefused(Tree& tree, const Caller& caller, const std::string& dir,

@@ -102,10 +102,11 @@ class Passing {
 // also after the mount ended.
 class Tree : public Observer, public std::enable_shared_from_this<Tree> {
  public:
-  // `changed` is called when a poller may have something to read, `gone` with
-  // the uuid of a sandbox that no longer exists; on any thread.
+  // `changed` is called with the uuid of a sandbox, or with none for what is
+  // the host's, when a poller may have something to read and attributes differ;
+  // `gone` with that of one that no longer exists; on any thread.
   Tree(Backend& backend, TreeOptions options, Timer& timer,
-       std::function<void()> changed,
+       std::function<void(const std::string&)> changed,
        std::function<void(const std::string&)> gone);
 
   Backend& backend;
@@ -145,6 +146,11 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
   [[nodiscard]] std::shared_ptr<Tree> Of(const std::string& hypervisor)
       EXCLUDES(mutex_);
 
+  // Runs `then` once the kernel was told to ask anew for the attributes of the
+  // sandbox, whose observer may not have been called yet.
+  void Settle(const std::string& uuid, std::function<void()> then)
+      EXCLUDES(mutex_);
+
   // The object of that key, and those below it, are gone.
   void Retire(const std::string& key) EXCLUDES(mutex_);
 
@@ -160,7 +166,7 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
   void ActionEnded(const std::string& uuid, const Error* error) override;
 
  private:
-  void Tell() EXCLUDES(mutex_);
+  void Tell(const std::string& uuid = {}) EXCLUDES(mutex_);
 
   Mutex mutex_;
   bool closed_ GUARDED_BY(mutex_) = false;
@@ -168,7 +174,7 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
       GUARDED_BY(mutex_);
   std::map<std::string, std::shared_ptr<Tree>> members_ GUARDED_BY(mutex_);
   Timer* timer_ GUARDED_BY(mutex_);
-  std::function<void()> changed_ GUARDED_BY(mutex_);
+  std::function<void(const std::string&)> changed_ GUARDED_BY(mutex_);
   std::function<void(const std::string&)> gone_ GUARDED_BY(mutex_);
 };
 using TreePtr = std::shared_ptr<Tree>;

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -27,6 +26,7 @@
 #include <sstream>
 #include <thread>
 
+#include "backend/util/carry.h"
 #include "backend/util/error.h"
 #include "backend/util/slip.h"
 #include "backend/util/socket.h"
@@ -110,32 +110,6 @@ UniqueFd Connect(const Destination& to, std::string& why) {
     why = std::strerror(errno);
   }
   return UniqueFd();
-}
-
-// Both ways, until both have ended.
-void Carry(int left, int right) {
-  Limit(left, 0);
-  Limit(right, 0);
-  std::array<pollfd, 2> ends{{{left, POLLIN, 0}, {right, POLLIN, 0}}};
-  std::array<char, 65536> buffer;
-  for (int open = 2; open > 0;) {
-    if (poll(ends.data(), ends.size(), -1) < 0 && errno != EINTR) return;
-    for (size_t i = 0; i < 2; ++i) {
-      if (ends[i].fd < 0 || ends[i].revents == 0) continue;
-      const int from = ends[i].fd;
-      const int to = i == 0 ? right : left;
-      const ssize_t count = recv(from, buffer.data(), buffer.size(), 0);
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) return;
-      if (count > 0) {
-        if (!SendAll(to, {buffer.data(), static_cast<size_t>(count)})) return;
-        continue;
-      }
-      shutdown(to, SHUT_WR);
-      ends[i].fd = -1;
-      --open;
-    }
-  }
 }
 
 using Parser = http::request_parser<http::empty_body>;

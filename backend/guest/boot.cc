@@ -178,6 +178,7 @@ class Planner {
     Scripts(Mode::kBoot);
     const std::string early = std::move(text_);
     text_.clear();
+    if (!spec_.egress.empty()) text_ += "  AwaitProxy\n";
     if (spec_.upgrade_packages) {
       Step("package upgrade", "UpgradePackages");
     } else {
@@ -277,8 +278,8 @@ std::optional<unsigned> ParseId(std::string_view text) {
 }  // namespace
 
 const char kBootReportScript[] =
-    "if [ -e /run/cloud-init/result.json ] || "
-    "! command -v cloud-init >/dev/null 2>&1; then echo cloud-init; fi; "
+    "if [ ! -e /run/sbxfs.warm ] && { [ -e /run/cloud-init/result.json ] || "
+    "! command -v cloud-init >/dev/null 2>&1; }; then echo cloud-init; fi; "
     "read -r id </proc/sys/kernel/random/boot_id; echo now \"$id\"; "
     "cat /var/lib/sbxfs/state 2>/dev/null; true";
 

@@ -16,8 +16,10 @@ namespace sbxfs {
 // What a guest does at each boot: boot.sh, which is the same for all, and what
 // it reads beside it on the seed's disk. Pure functions.
 
-// The texts of boot.sh and secret.sh.
+// The texts of boot.sh, secret.sh and become.sh.
 extern const char kBootScript[];
+// What makes a guest that goes on from a memory template itself.
+extern const char kBecomeScript[];
 extern const char kSecretScript[];
 
 // Mounts the seed's disk and runs boot.sh's early part: a line of sh for

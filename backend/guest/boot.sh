@@ -160,14 +160,25 @@ IsBlank() {
     ! blkid -p "$1" >/dev/null 2>&1
 }
 
+# The device whose serial number is $serial.
+FindDisk() {
+  device=
+  for file in /sys/block/*/serial; do
+    [ "$(cat "$file")" != "$serial" ] || device=${file%/serial}
+  done
+  [ -n "$device" ]
+}
+
 # NAME SERIAL FORMAT TYPE [ARG...]: is at /mnt/lima-NAME afterwards.
 MountDisk() {
   where=/mnt/lima-$1 label=lima-$1 serial=$2 format=$3 type=$4
   shift 4
   ! mountpoint -q "$where" || return 0
-  device=
-  for file in /sys/block/*/serial; do
-    [ "$(cat "$file")" != "$serial" ] || device=${file%/serial}
+  # One that is plugged into a running guest may be a moment late.
+  tries=50
+  until FindDisk || [ ! -e /run/sbxfs.warm ] || [ $tries = 0 ]; do
+    sleep 0.2
+    tries=$((tries - 1))
   done
   if [ -z "$device" ]; then
     echo "this guest has no disk whose serial number is $serial"
@@ -206,6 +217,19 @@ MountDisk() {
     btrfs) btrfs filesystem resize max "$where" ;;
   esac
   return 0
+}
+
+# --- The way out of a guest that has an egress list ---
+
+# The proxy comes with an ssh, long before the scripts of a boot; those of a
+# guest that goes on from a template would run before it.
+AwaitProxy() {
+  tries=150
+  until [ ! -e /run/sbxfs.warm ] || [ $tries = 0 ] ||
+    grep -q ': 0100007F:0C38 00000000:0000 0A' /proc/net/tcp; do
+    sleep 0.2
+    tries=$((tries - 1))
+  done
 }
 
 # --- Steps: SEQUENCE (001, 002, …), then what it is ---

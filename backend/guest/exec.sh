@@ -138,7 +138,7 @@ Deadline() {
 Run() {
   # Out of the group of what began it: a restarted agent must not end it.
   # This may be a subshell, and $$ another.
-  self=$(exec sh -c 'echo $PPID')
+  read -r self _ </proc/self/stat
   { echo "$self" >$group/cgroup.procs; } 2>/dev/null
   echo "$self" >"$dir/pid"
   # Nothing may hold the streams of what began the job: it waits for their end.

@@ -154,7 +154,9 @@ std::optional<KeyPair> HostKeyOf(std::string_view seed) {
 }
 
 std::string MakeSeed(const SeedInput& input) {
-  return MakeIso("cidata", SeedDocuments(input));
+  std::string seed = MakeIso("cidata", SeedDocuments(input));
+  seed.resize((seed.size() + kSeedUnit - 1) / kSeedUnit * kSeedUnit, '\0');
+  return seed;
 }
 
 }  // namespace sbxfs

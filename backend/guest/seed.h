@@ -35,7 +35,10 @@ struct SeedInput {
 };
 
 // user-data, meta-data and network-config as an ISO 9660 image labelled
-// cidata, made in memory by libisofs. Throws Error(EIO).
+// cidata, made in memory by libisofs. Its size is a multiple of kSeedUnit, so
+// that nearly all have one size: a guest that goes on from a memory template
+// knows its disks by the size that they had there. Throws Error(EIO).
+inline constexpr size_t kSeedUnit = 1 << 20;
 [[nodiscard]] std::string MakeSeed(const SeedInput& input);
 // The documents alone, for tests: {file name, text}.
 [[nodiscard]] std::vector<std::pair<std::string, std::string>> SeedDocuments(

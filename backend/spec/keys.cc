@@ -152,6 +152,8 @@ constexpr SpecKey kRootKeys[] = {
        if (name.empty() || !Consists(name, "-")) throw value.Wrong(kAllowed);
      }},
     {"hostResolver", kText, ReadKeysOf<kHostResolverKeys>},
+    {"idle", kPlain,
+     [](const Value& value, Spec& spec) { spec.idle = value.Duration(); }},
     {"images", kText, ReadImages},
     {"maxCPUs", kPlain,
      [](const Value& value, Spec& spec) {
@@ -201,6 +203,7 @@ constexpr SpecKey kRootKeys[] = {
     {"video", kText, ReadKeysOf<kVideoKeys>},
     {"vmOpts", kText, ReadVmOpts},
     {"vmType", kText, CheckVmType},
+    {"warm", kPlain, ReadFlag<&Spec::warm>},
 };
 
 // Keys, list items as [], that are accepted and change nothing, and why.

@@ -77,7 +77,9 @@ cpus: 2
 memory: 1GiB
 disk: 20GiB
 autostart: false
+idle: 0
 snapshotMemory: false
+warm: true
 user:
   name: {1}
 ssh:
@@ -137,6 +139,7 @@ std::vector<std::string> Differences(const Spec& a, const Spec& b) {
   compare("env", a.env == b.env);
   compare("firmware.legacyBIOS", a.legacy_bios == b.legacy_bios);
   compare("hostResolver.hosts", a.hosts == b.hosts);
+  compare("idle", a.idle == b.idle);
   compare("images", a.images == b.images);
   compare("maxCPUs", a.max_cpus == b.max_cpus);
   compare("maxMemory", a.max_memory == b.max_memory);
@@ -157,6 +160,7 @@ std::vector<std::string> Differences(const Spec& a, const Spec& b) {
   compare("propagateProxyEnv", a.propagate_proxy_env == b.propagate_proxy_env);
   compare("provision", a.provision == b.provision);
   compare("snapshotMemory", a.snapshot_memory == b.snapshot_memory);
+  compare("warm", a.warm == b.warm);
   compare("ssh.forwardAgent", a.forward_agent == b.forward_agent);
   compare("ssh.forwardX11", a.forward_x11 == b.forward_x11);
   compare("ssh.forwardX11Trusted",

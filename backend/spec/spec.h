@@ -1,6 +1,7 @@
 #ifndef SBXFS_BACKEND_SPEC_SPEC_H_
 #define SBXFS_BACKEND_SPEC_SPEC_H_
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -126,7 +127,9 @@ struct Spec {
   std::string cpu_type;
   std::string description;
   bool autostart = false;
+  std::chrono::seconds idle{0};  // saved when unused for so long; 0: never
   bool snapshot_memory = false;  // snapshots keep the memory of what runs
+  bool warm = true;  // may go on from a memory template, and leave one
 
   std::vector<MountSpec> mounts;
   MountType mount_type = MountType::kAuto;

@@ -83,6 +83,12 @@ uint64_t Value::Size(uint64_t least, uint64_t most) const {
   return *size;
 }
 
+std::chrono::seconds Value::Duration() const {
+  const auto duration = IsScalar() ? ParseDuration(node_.value) : std::nullopt;
+  if (!duration) throw Wrong("a time, as in '30m' or '2h', or 0 for never");
+  return *duration;
+}
+
 bool Value::Bool() const {
   for (const char* word : {"true", "True", "TRUE"}) {
     if (Plain() && node_.value == word) return true;

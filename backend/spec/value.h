@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -70,6 +71,7 @@ class Value {
   [[nodiscard]] uint64_t Number(uint64_t least, uint64_t most,
                                 std::string_view allowed) const;
   [[nodiscard]] uint64_t Size(uint64_t least, uint64_t most) const;
+  [[nodiscard]] std::chrono::seconds Duration() const;
   [[nodiscard]] bool Bool() const;
   [[nodiscard]] std::vector<Value> Items(std::string_view allowed) const;
 

@@ -108,9 +108,13 @@ std::vector<Dir::Entry> ClonesDir::List(const Caller& reader) {
 void ClonesDir::MakeDir(const Caller& caller, const std::string& name,
                         mode_t mode, Reply<NodePtr> reply) {
   CheckNotTrashed(tree_->ViewFor(caller, subject), name);
-  const Name valid = Name::Parse("clone to", name);
+  // A ! behind it: its memory may hold secrets.
+  const bool forced = name.ends_with('!');
+  const Name valid =
+      Name::Parse("clone to", name.substr(0, name.size() - (forced ? 1 : 0)));
   tree_->backend.Clone(
-      caller, subject, Tag(caller), valid.Text(), mode & 0700,
+      caller, subject, Tag(caller), valid.Text() + (forced ? "!" : ""),
+      mode & 0700,
       reply.Then<SandboxPtr>([tree = tree_, at = key](const SandboxPtr& made) {
         return NodePtr(std::make_shared<NewClone>(tree, at, made->uuid));
       }));
@@ -118,7 +122,8 @@ void ClonesDir::MakeDir(const Caller& caller, const std::string& name,
 
 bool ClonesDir::MakingTakesLong() {
   const auto sandbox = tree_->backend.Get(subject);
-  return sandbox && !sandbox->ours;
+  // A whole disk is copied, or the memory of a guest that can be used.
+  return sandbox && (!sandbox->ours || (layer_.empty() && sandbox->ready));
 }
 
 void ClonesDir::Unlink(const Caller& caller, const std::string& name,

@@ -77,7 +77,7 @@ struct stat RootDir::Stat(const Caller&) {
 NodePtr RootDir::Lookup(const Caller& caller, const std::string& name) {
   if (name == ".host") return std::make_shared<HostDir>(tree_);
   if (const auto sandbox = tree_->backend.Find(name)) {
-    return std::make_shared<SandboxDir>(tree_, sandbox->uuid);
+    return std::make_shared<SandboxDir>(tree_, sandbox->uuid, sandbox->name);
   }
   return FurnishedDir::Lookup(caller, name);
 }
@@ -86,7 +86,8 @@ std::vector<Dir::Entry> RootDir::List(const Caller&) {
   std::vector<Entry> entries = {{".host", std::make_shared<HostDir>(tree_)}};
   for (const auto& sandbox : tree_->backend.List()) {
     entries.push_back(
-        {sandbox->name, std::make_shared<SandboxDir>(tree_, sandbox->uuid)});
+        {sandbox->name,
+         std::make_shared<SandboxDir>(tree_, sandbox->uuid, sandbox->name)});
   }
   for (auto& entry : tree_->passing.List(key)) {
     if (StripYaml(entry.name).empty()) entries.push_back(std::move(entry));
@@ -131,7 +132,8 @@ void RootDir::MakeDir(const Caller& caller, const std::string& name,
   tree_->backend.Create(
       caller, valid.Text(), "", mode & kSandboxMode,
       reply.Then<SandboxPtr>([tree = tree_](const SandboxPtr& sandbox) {
-        return NodePtr(std::make_shared<SandboxDir>(tree, sandbox->uuid));
+        return NodePtr(
+            std::make_shared<SandboxDir>(tree, sandbox->uuid, sandbox->name));
       }));
 }
 

@@ -13,6 +13,7 @@ class RootDir : public FurnishedDir {
       : FurnishedDir(std::move(tree), DirKind::kRoot, "/", "") {}
 
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
+  [[nodiscard]] bool Steady() const override { return true; }
   [[nodiscard]] NodePtr Lookup(const Caller& caller,
                                const std::string& name) override;
   [[nodiscard]] std::vector<Entry> List(const Caller& reader) override;

@@ -1,6 +1,7 @@
 #include "fs/tree/sandbox_dir.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "fs/attributes.h"
 #include "fs/tree/clones_dir.h"
@@ -11,14 +12,21 @@
 
 namespace sbxfs {
 
-struct stat SandboxDir::Stat(const Caller& reader) {
-  const View view = tree_->ViewFor(reader, subject);
-  struct stat stat = SandboxStat(*view.sandbox);
-  if (view.sandbox->trashed) stat.st_mode &= ~mode_t{0222};
-  const auto rows = Rows(kind_);
-  stat.st_nlink += static_cast<nlink_t>(std::count_if(
-      rows.begin(), rows.end(),
-      [](const Row& row) { return row.form == Form::kDirectory; }));
+struct stat SandboxDir::Stat(const Caller&) {
+  const auto sandbox = tree_->backend.Get(subject);
+  if (!sandbox && !name_.empty() && tree_->backend.Find(name_)) {
+    // The kernel then looks the name up again.
+    throw Error(ESTALE,
+                "Cannot go on: the sandbox is gone, and another has its name");
+  }
+  if (!sandbox) throw Error(ENOENT, "Cannot go on: the sandbox is gone");
+  struct stat stat = SandboxStat(*sandbox);
+  if (sandbox->trashed) stat.st_mode &= ~mode_t{0222};
+  static const auto kRows = Rows(DirKind::kSandbox);
+  static const auto kDirs = std::count_if(
+      kRows.begin(), kRows.end(),
+      [](const Row& row) { return row.form == Form::kDirectory; });
+  stat.st_nlink += static_cast<nlink_t>(kDirs);
   return stat;
 }
 

@@ -5,7 +5,9 @@
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <future>
+#include <set>
 #include <string>
 #include <thread>
 #include <variant>
@@ -309,6 +311,29 @@ TEST_F(BackendTest, AnotherMountSeesTheSame) {
   EXPECT_EQ(other->Get(box->uuid)->ssh_port, box->ssh_port);
   EXPECT_EQ(ErrnoOf(Act(box, Verb::kKill)), 0);
   EXPECT_EQ(ErrnoOf(Purge(box)), 0);
+}
+
+TEST_F(BackendTest, ManyAreReadSideBySide) {
+  // A node of the test driver's with so many domains.
+  const std::string node = directory_ + "/node.xml";
+  {
+    std::ofstream file(node);
+    file << "<node>";
+    for (int i = 0; i < 200; ++i) {
+      file << "<domain type='test'><name>vm" << i
+           << "</name><memory>8192</memory><os><type>hvm</type></os></domain>";
+    }
+    file << "</node>";
+  }
+  backend_.reset();
+  BackendOptions options;
+  options.uri = "test://" + node;
+  options.all = true;
+  backend_ = OpenLibvirt(options);
+  std::set<std::string> names;
+  for (const auto& sandbox : backend_->List()) names.insert(sandbox->name);
+  EXPECT_EQ(names.size(), 200U);
+  EXPECT_TRUE(names.contains("vm199"));
 }
 
 TEST_F(BackendTest, AnAbandonedCreateIsUndone) {

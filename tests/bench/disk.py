@@ -1,6 +1,6 @@
 """Snapshots, reverts and clones with little and with much in the disk.
 
-usage: tests/bench/disk, which runs: disk.py BIN-DIRECTORY
+usage: tests/bench/run disk, which runs: disk.py BIN-DIRECTORY
 
 Blank guests on a libvirtd of its own. SBXFS_BENCH_MIB is how much the full
 disk holds (8192; 64 is what the other holds), SBXFS_BENCH_ROUNDS how often
@@ -10,35 +10,16 @@ snapshot-create-as, a copy by qemu-img, and virt-clone where it is installed.
 
 import os
 import shutil
-import statistics
-import subprocess
 import sys
-import time
 
-BIN = sys.argv[1]
-WORK = os.environ['SBXFS_INSIDE'] + '/bench'
-URI = 'qemu:///system'
+from box import (BLANK, URI, VIRSH, WORK, boot, defaults, kill, run, tree,
+                 write)
+from figures import report, timed
+
 SMALL = 64
 LARGE = int(os.environ.get('SBXFS_BENCH_MIB', '8192'))
 ROUNDS = int(os.environ.get('SBXFS_BENCH_ROUNDS', '5'))
-VIRSH = ['virsh', '-q', '-c', URI]
-BLANK = b'\xfa\xf4\xeb\xfd'.ljust(510, b'\0') + b'\x55\xaa' + bytes(2**20 - 512)
-
-
-def run(*command):
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True).stdout.strip()
-
-
-def write(path, text):
-    with open(path, 'wb', buffering=0) as file:
-        file.write(text if isinstance(text, bytes) else text.encode())
-
-
-def timed(action):
-    begin = time.perf_counter()
-    action()
-    return time.perf_counter() - begin
+SIZES = {'small': SMALL, 'large': LARGE}
 
 
 def disk_of(name):
@@ -50,93 +31,85 @@ def disk_of(name):
     sys.exit(f'{name} has no disk')
 
 
-def boot(box, name):
-    status = os.open(f'{box}/{name}/status', os.O_WRONLY | os.O_NONBLOCK)
-    os.write(status, b'start\n')
-    os.close(status)
-    while run(*VIRSH, 'domstate', name) != 'running':
-        time.sleep(0.02)
-
-
-def kill(box, name):
-    write(f'{box}/{name}/status', 'kill\n')
-
-
-def measure(box, name, running):
+def measure(path, running):
     """Seconds of each thing, a list each."""
     samples = {'snapshot': [], 'revert': [], 'clone': []}
+    name = os.path.basename(path)
     if running:
-        boot(box, name)
+        boot(path)
     for i in range(ROUNDS):
         tag = f'{name}-{i}-{int(running)}'
         samples['snapshot'].append(
-            timed(lambda: os.mkdir(f'{box}/{name}/snapshots/{tag}')))
+            timed(lambda: os.mkdir(f'{path}/snapshots/{tag}')))
         samples['revert'].append(
-            timed(lambda: write(f'{box}/{name}/snapshot', tag + '!\n')))
+            timed(lambda: write(path + '/snapshot', tag + '!\n')))
         samples['clone'].append(
-            timed(lambda: os.mkdir(f'{box}/{name}/snapshots/{tag}/clones/c{tag}')))
+            timed(lambda: os.mkdir(f'{path}/snapshots/{tag}/clones/c{tag}')))
     if running:
-        kill(box, name)
+        kill(path)
     return samples
 
 
 def peers(name):
-    """The same by other means, once each."""
+    """The same by other means: seconds, a list each."""
     path, copy = disk_of(name), f'{WORK}/copy.qcow2'
-    found = {'qemu-img convert': timed(
-        lambda: run('qemu-img', 'convert', '-O', 'qcow2', path, copy))}
+    found = {'qemu-img convert': [timed(
+        lambda: run('qemu-img', 'convert', '-O', 'qcow2', path, copy))]}
     os.unlink(copy)
-    found['virsh snapshot-create-as'] = timed(
+    found['virsh snapshot-create-as'] = [timed(
         lambda: run(*VIRSH, 'snapshot-create-as', name, 'peer', '--disk-only',
                     '--diskspec', f'vda,file={path}.peer', '--diskspec',
-                    'vdb,snapshot=no'))
+                    'vdb,snapshot=no'))]
     if shutil.which('virt-clone'):
-        found['virt-clone'] = timed(
+        found['virt-clone'] = [timed(
             lambda: run('virt-clone', '--connect', URI, '-o', name, '-n',
-                        f'peer-{name}', '--auto-clone'))
-    else:
-        print('virt-clone is not installed (package virtinst)')
+                        f'peer-{name}', '--auto-clone'))]
     # What a revert of a running guest cannot do without.
     run(*VIRSH, 'start', name)
-    found['virsh destroy; virsh start'] = statistics.median(
+    found['virsh destroy; virsh start'] = [
         timed(lambda: (run(*VIRSH, 'destroy', name),
-                       run(*VIRSH, 'start', name))) for _ in range(ROUNDS))
+                       run(*VIRSH, 'start', name))) for _ in range(ROUNDS)]
     run(*VIRSH, 'destroy', name)
     return found
 
 
+def named(what, running):
+    return f'{what}, {"running" if running else "stopped"}, {LARGE} MiB'
+
+
 def main():
-    box = f'{WORK}/tree'
-    os.makedirs(box)
-    daemon = subprocess.Popen([f'{BIN}/sbxfs', '-f', '-o', 'loglevel=error',
-                               URI, box])
-    while not os.path.ismount(box):
-        time.sleep(0.02)
-    write(f'{box}/.host/images/blank', BLANK)
-    write(f'{box}/.host/defaults.yaml',
-          f'images: [{{location: blank}}]\ncpus: 1\nmemory: 32MiB\n'
-          f'disk: {LARGE + 1024}MiB\nssh: {{loadDotSSHPubKeys: false}}\n')
+    os.makedirs(WORK)
+    mount = tree()
+    write(f'{mount.dir}/.host/images/blank', BLANK)
+    write(f'{mount.dir}/.host/defaults.yaml', defaults(LARGE + 1024))
     results = {}
-    for name, size in (('small', SMALL), ('large', LARGE)):
-        os.mkdir(f'{box}/{name}')
+    for name, size in SIZES.items():
+        os.mkdir(f'{mount.dir}/{name}')
         run('qemu-io', '-f', 'qcow2', *sum(
             (['-c', f'write -P 7 {at + 1}M {min(256, size - at)}M']
              for at in range(0, size, 256)), []), disk_of(name))
-        results[name] = {running: measure(box, name, running)
+        results[name] = {running: measure(f'{mount.dir}/{name}', running)
                          for running in (False, True)}
-    for running in (False, True):
-        print(f'{"running" if running else "stopped"}:')
-        for what in ('snapshot', 'revert', 'clone'):
-            small, large = (statistics.median(results[name][running][what])
-                            for name in ('small', 'large'))
-            print(f'  {what:10} {small:6.3f} s with {SMALL} MiB, {large:6.3f} s '
-                  f'with {LARGE} MiB: ratio {large / small:.2f}')
-    for name, size in (('small', SMALL), ('large', LARGE)):
-        print(f'others, {size} MiB:')
-        for what, seconds in peers(name).items():
-            print(f'  {what:26} {seconds:7.3f} s')
-    run('fusermount3', '-u', box)
-    daemon.wait()
+    if not shutil.which('virt-clone'):
+        print('  virt-clone is not installed (package virtinst)', flush=True)
+    others = {name: peers(name) for name in SIZES}
+    for what in 'snapshot', 'revert', 'clone':
+        for running in False, True:
+            small, large = (results[name][running][what] for name in SIZES)
+            report(named(what, running), large,
+                   (f'the same, {SMALL} MiB', small))
+    for what, running, other in (
+            ('clone', False, 'qemu-img convert'),
+            ('clone', False, 'virt-clone'),
+            ('snapshot', False, 'virsh snapshot-create-as'),
+            ('revert', True, 'virsh destroy; virsh start')):
+        if other in others['large']:
+            report(named(what, running), results['large'][running][what],
+                   (other, others['large'][other]))
+    for what, seconds in others['large'].items():
+        report(f'{what}, {LARGE} MiB', seconds,
+               (f'the same, {SMALL} MiB', others['small'][what]))
+    mount.close()
 
 
 main()

@@ -1,6 +1,6 @@
 """The tree with many sandboxes, against what else one could do.
 
-usage: tests/bench/tree, which runs: tree.py BIN-DIRECTORY
+usage: tests/bench/run tree, which runs: tree.py BIN-DIRECTORY
 
 Blank guests on a libvirtd of its own. SBXFS_BENCH_SANDBOXES is how many
 sandboxes (1000), SBXFS_BENCH_WAKES how many changes are waited for (100).
@@ -9,100 +9,26 @@ sandboxes (1000), SBXFS_BENCH_WAKES how many changes are waited for (100).
 import os
 import re
 import select
-import statistics
 import subprocess
 import sys
 import time
 
-BIN = sys.argv[1]
-WORK = os.environ['SBXFS_INSIDE'] + '/bench'
-URI = 'qemu:///system'
+from box import (BIN, BLANK, VIRSH, WORK, Mount, boot, defaults, idle_wakes,
+                 kill, run, tree, write)
+from figures import MIB, report, timed
+
 COUNT = int(os.environ.get('SBXFS_BENCH_SANDBOXES', '1000'))
 WAKES = int(os.environ.get('SBXFS_BENCH_WAKES', '100'))
 READS = 10000
 ROUNDS = 10
 KEEPALIVE = str(0x6b656570)  # libvirt's number for it
-VIRSH = ['virsh', '-q', '-c', URI]
-# cli; hlt; jmp to the hlt: a guest that takes no time of the machine's.
-BLANK = b'\xfa\xf4\xeb\xfd'.ljust(510, b'\0') + b'\x55\xaa' + bytes(2**20 - 512)
-DEFAULTS = ('images: [{location: blank}]\ncpus: 1\nmemory: 32MiB\n'
-            'disk: 64MiB\nssh: {loadDotSSHPubKeys: false}\n')
 
 
 def say(text):
     print(text, flush=True)
 
 
-def shown(seconds):
-    for unit, size in (('s', 1), ('ms', 1e-3)):
-        if seconds >= size:
-            return f'{seconds / size:.1f} {unit}'
-    return f'{seconds * 1e6:.1f} us'
-
-
-def report(what, samples, *bases):
-    """A line: median, 10th to 99th percentile, ratios to other samples."""
-    ordered = sorted(samples)
-    at = lambda part: shown(ordered[min(int(len(ordered) * part),
-                                        len(ordered) - 1)])
-    median = statistics.median(samples)
-    ratios = [f'{median / statistics.median(base):.2f} x {name}'
-              for name, base in bases]
-    say(f'  {what:38} {shown(median):>9}   {at(.1)} .. {at(.99)}'
-        + ''.join('   ' + ratio for ratio in ratios))
-
-
-def timed(action):
-    begin = time.perf_counter()
-    action()
-    return time.perf_counter() - begin
-
-
-def run(*command):
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def write(path, content):
-    with open(path, 'wb', buffering=0) as file:
-        file.write(content if isinstance(content, bytes) else content.encode())
-
-
-class Mount:
-    """A daemon in the foreground and its mount."""
-
-    def __init__(self, name, command, environment=None):
-        self.dir = f'{WORK}/{name}'
-        os.makedirs(self.dir)
-        self.process = subprocess.Popen(
-            command + [self.dir], env={**os.environ, **(environment or {})},
-            stderr=subprocess.DEVNULL if environment else None)
-        while not os.path.ismount(self.dir):
-            if self.process.poll() is not None:
-                sys.exit(f'{command[0]} ended')
-            time.sleep(0.02)
-
-    def close(self):
-        run('fusermount3', '-u', self.dir)
-        self.process.wait()
-        os.rmdir(self.dir)
-
-    def memory(self):
-        """Kilobytes in use, once they have come to rest."""
-        before, now = -1, 0
-        while before != now:
-            time.sleep(1)
-            with open(f'/proc/{self.process.pid}/status') as status:
-                before, now = now, int(
-                    re.search(r'VmRSS:\s*(\d+)', status.read())[1])
-        return now
-
-
-def tree(name='tree', environment=None):
-    return Mount(name, [f'{BIN}/sbxfs', '-f', '-o', 'loglevel=error', URI],
-                 environment)
-
-
-def read(path):
+def read_once(path):
     file = os.open(path, os.O_RDONLY)
     os.read(file, 4096)
     os.close(file)
@@ -117,7 +43,12 @@ def repeated(count, action):
 
 
 def rounds(actions):
-    """Samples of each, by turns, so that the machine's moods meet them all."""
+    """Samples of each, by turns, so that the machine's moods meet them all.
+
+    The first time of each is not counted: what is cached by then is.
+    """
+    for _, action in actions.values():
+        action()
     samples = {what: [] for what in actions}
     for _ in range(ROUNDS):
         for what, (count, action) in actions.items():
@@ -164,7 +95,8 @@ def measure_mkdir(top):
         samples.append(timed(lambda: make(f'{top}/{name}')))
     few = max(COUNT // 10, 1)
     report(f'mkdir, the first {few}', samples[:few])
-    report(f'mkdir, the last {few}', samples[-few:], ('first', samples[:few]))
+    report(f'mkdir, the last {few} of {COUNT}', samples[-few:],
+           (f'the first {few}', samples[:few]))
     return names
 
 
@@ -173,17 +105,20 @@ def measure_status(top, name):
     floor = Mount('floor', [f'{BIN}/bench_floor'])
     shell = Shell()
     samples = rounds({
-        'floor': (1000, lambda: read(f'{floor.dir}/status')),
-        'tree': (1000, lambda: read(f'{top}/{name}/status')),
+        'floor': (1000, lambda: read_once(f'{floor.dir}/status')),
+        'tree': (1000, lambda: read_once(f'{top}/{name}/status')),
         'shell': (100, lambda: shell.domstate(name)),
         'virsh': (3, lambda: run(*VIRSH, 'domstate', name))})
+    shell.process.stdin.close()
+    shell.process.wait()
     floor.close()
-    report('a minimal FUSE file (the floor)', samples['floor'])
-    report('NAME/status', samples['tree'], ('the floor', samples['floor']))
-    for what in 'shell', 'virsh':
-        each = 'one virsh for all' if what == 'shell' else 'a virsh each'
-        report(f'virsh domstate, {each}', samples[what],
-               ('status', samples['tree']))
+    what = 'cat NAME/status (open, read, close)'
+    report(what, samples['tree'], ('a minimal FUSE file', samples['floor']),
+           goal_ratio=1.15)
+    report(what, samples['tree'], ('virsh domstate', samples['virsh']),
+           goal_ratio=1 / 300)
+    report(what, samples['tree'],
+           ('domstate, one virsh for all', samples['shell']))
 
 
 def measure_lists(top, names):
@@ -194,27 +129,33 @@ def measure_lists(top, names):
     for name in names:
         os.mkdir(f'{memory}/{name}')
         write(f'{memory}/{name}/status', 'stopped\n')
-    samples = rounds({
-        'virsh': (1, lambda: run(*VIRSH, 'list', '--all')),
-        'tmpfs ls -l': (1, lambda: run('ls', '-l', memory)),
-        'tree ls -l': (1, lambda: run('ls', '-l', top)),
-        'tmpfs cat */status':
-            (1, lambda: run('sh', '-c', f'cat {memory}/*/status')),
-        'tree cat */status':
-            (1, lambda: run('sh', '-c', f'cat {top}/*/status'))})
+    samples = rounds({'virsh': (1, lambda: run(*VIRSH, 'list', '--all'))} | {
+        (what, where): (1, lambda do=do, path=path: do(path))
+        for what, do in (
+            ('stat of each', lambda path: stat_all(path, names)),
+            ('ls -l', lambda path: run('ls', '-l', path)),
+            ('cat */status', lambda path: run('sh', '-c',
+                                              f'cat {path}/*/status')))
+        for where, path in (('tmpfs', memory), ('tree', top))})
     run('umount', memory)
-    report('virsh list --all', samples['virsh'])
+    for what in 'stat of each', 'ls -l', 'cat */status':
+        report(f'{what} of {COUNT}, again', samples[what, 'tree'],
+               ('tmpfs', samples[what, 'tmpfs']),
+               goal_ratio=None if 'cat' in what else 1.5)
     for what in 'ls -l', 'cat */status':
-        report(f'{what}, tmpfs', samples[f'tmpfs {what}'])
-        report(f'{what}, the tree', samples[f'tree {what}'],
-               ('tmpfs', samples[f'tmpfs {what}']),
-               ('virsh list', samples['virsh']))
+        report(f'{what} of {COUNT}, again', samples[what, 'tree'],
+               ('virsh list --all', samples['virsh']))
 
 
-def measure_calls(name):
+def stat_all(top, names):
+    for name in names:
+        os.stat(f'{top}/{name}')
+
+
+def measure_calls(names):
     """Counts what another daemon sends to libvirtd, in libvirt's own log."""
     log = f'{WORK}/calls.log'
-    mount = tree('counted', {
+    mount = tree('counted', environment={
         'LIBVIRT_DEBUG': '1', 'LIBVIRT_LOG_FILTERS': '1:rpc',
         'LIBVIRT_LOG_OUTPUTS': f'1:file:{log}'})
 
@@ -232,24 +173,25 @@ def measure_calls(name):
         return len([program for program in sent if program != KEEPALIVE])
 
     say('Calls to libvirt')
-    reads = calls(lambda: repeated(
-        READS, lambda: read(f'{mount.dir}/{name}/status')))
-    say(f'  {READS} reads of NAME/status: {reads}')
-    check = calls(lambda: write(f'{mount.dir}/{name}/autostart', '1\n'))
+    status = f'{mount.dir}/{names[0]}/status'
+    for what, action in (
+            (f'{READS} reads of NAME/status',
+             lambda: repeated(READS, lambda: read_once(status))),
+            (f'stat of each of {COUNT}, again',
+             lambda: stat_all(mount.dir, names)),
+            (f'ls -l of {COUNT}, again', lambda: run('ls', '-l', mount.dir))):
+        action()
+        report(f'libvirt calls in {what}', [calls(action)], unit='',
+               goal_value=0)
+    check = calls(lambda: write(f'{mount.dir}/{names[0]}/autostart', '1\n'))
     say(f'  a write to NAME/autostart, which shows that they count: {check}')
     mount.close()
 
 
 def measure_wakes(top, name):
-    """From the moment virsh is told until poll(2) returns."""
+    """When poll(2) returns after a change that virsh is told to make."""
     say('Wake-up of poll(2) on NAME/status after virsh suspend and resume')
-    # A blank guest never answers, so this is not waited for.
-    file = os.open(f'{top}/{name}/status', os.O_WRONLY | os.O_NONBLOCK)
-    os.write(file, b'start\n')
-    os.close(file)
-    while 'running' not in subprocess.check_output(
-            VIRSH + ['domstate', name], text=True):
-        time.sleep(0.1)
+    boot(f'{top}/{name}')
     status = os.open(f'{top}/{name}/status', os.O_RDONLY)
     shell = Shell()
     events = subprocess.Popen(
@@ -275,10 +217,14 @@ def measure_wakes(top, name):
                 waiting.unregister(descriptor)
         os.read(events.stdout.fileno(), 65536)
         time.sleep(0.05)
-    report('virsh event, another process', told)
-    report('poll(2)', woken, ('virsh event', told))
+    # The event itself is seen by virsh first.
+    later = [max(ours - theirs, 0) for ours, theirs in zip(woken, told)]
+    report('event in virsh -> poll(2) returns, 99th percentile', later, at=.99,
+           goal_value=0.010)
+    report('change by virsh -> poll(2) returns', woken, ('virsh event', told))
     os.close(status)
-    write(f'{top}/{name}/status', 'kill\n')
+    kill(f'{top}/{name}')
+    shell.process.stdin.close()
     events.terminate()
 
 
@@ -286,9 +232,9 @@ def main():
     os.mkdir(WORK)
     mount = tree()
     write(f'{mount.dir}/.host/images/blank', BLANK)
-    write(f'{mount.dir}/.host/defaults.yaml', DEFAULTS)
+    write(f'{mount.dir}/.host/defaults.yaml', defaults(64))
     mount.close()
-    say('median, 10th to 99th percentile, ratio of medians')
+    say('median, 10th to 90th percentile, ratio of medians')
     mount = tree()
     empty = mount.memory()
     say('Making them')
@@ -296,16 +242,19 @@ def main():
     mount.close()
     mount = tree()
     full = mount.memory()
+    say('The daemon at rest')
+    report('daemon memory without a sandbox', [empty], unit='B',
+           goal_value=24 * MIB)
+    report(f'daemon memory a sandbox, of {COUNT}', [(full - empty) / COUNT],
+           unit='B', goal_value=8 * 1024)
+    idle_wakes(mount)
     measure_status(mount.dir, names[0])
     measure_lists(mount.dir, names)
     run('sh', '-c', f'cat {mount.dir}/*/* > /dev/null 2>&1 || :')
-    read_all = mount.memory()
-    measure_calls(names[0])
+    report('daemon memory a sandbox, every file read',
+           [(mount.memory() - empty) / COUNT], unit='B')
+    measure_calls(names)
     measure_wakes(mount.dir, names[0])
-    say('Memory of the daemon')
-    say(f'  without a sandbox {empty} kB; a sandbox, just mounted: '
-        f'{(full - empty) / COUNT:.1f} kB; every file of it read: '
-        f'{(read_all - empty) / COUNT:.1f} kB')
     mount.close()
 
 

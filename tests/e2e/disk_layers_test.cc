@@ -21,10 +21,13 @@ namespace {
 using namespace std::chrono_literals;
 namespace stdfs = std::filesystem;
 
-class DiskLayersTest : public DebianGuests {};
+class DiskLayersTest : public DebianGuests {
+ protected:
+  DiskLayersTest() : DebianGuests(Boots::kWarmIfItCan) {}
+};
 
 TEST_F(DiskLayersTest, FilesComeAndGoWithTheDiskAndAClonesSelfIsItsOwn) {
-  ASSERT_EQ(mkdir((Dir() / "golden").c_str(), 0700), 0)
+  ASSERT_EQ(WriteText(Dir() / "golden.yaml", kWarmConfig, O_CREAT), Verdict{})
       << ReadText(Host() / "error");
   Do("golden/status", "start");
   In("golden", "echo first > mark");

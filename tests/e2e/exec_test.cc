@@ -23,27 +23,22 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kJobBoot = 600s;
 
-constexpr char kJobConfig[] = R"(
-memory: 512MiB
-disk: 4GiB
-user:
-  name: joe
-env:
-  FROM_CONFIG: two words
-)";
+constexpr char kJobEnv[] = "env:\n  FROM_CONFIG: two words\n";
 
 class ExecTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     if (!NoBootBecause().empty()) return;
-    mount_ = std::make_unique<GuestMount>("start_timeout=600,stop_timeout=90");
+    mount_ = std::make_unique<GuestMount>(
+        std::string(BringTemplate() ? "" : "cold,") +
+        "start_timeout=600,stop_timeout=90");
     const stdfs::path image = mount_->Dir() / ".host/images/debian-12";
     if (!stdfs::exists(image)) {
       const Ended cp = RunProgram({"cp", GuestImage(), image.string()}, 120s);
       ASSERT_EQ(cp.status, 0) << cp.err;
     }
     ASSERT_EQ(Call([] { return mkdir(Box().c_str(), 0700); }), Verdict{});
-    std::ofstream(Box() / "config.yaml") << kJobConfig;
+    std::ofstream(Box() / "config.yaml") << kWarmConfig << kJobEnv;
     ASSERT_EQ(ReadText(Box() / "error"), "");
     // Nothing runs yet.
     ASSERT_EQ(Call([] { return mkdir((Exec() / "early").c_str(), 0700); }),

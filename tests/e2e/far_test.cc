@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 
 #include "tests/support/debian_guests.h"
@@ -23,8 +24,17 @@ class FarTest : public testing::Test {
   void SetUp() override {
     if (const auto why = NoBootBecause(); !why.empty()) GTEST_SKIP() << why;
     far_ = std::make_unique<FarLibvirtd>(/*apart=*/true);
+    const char* place = std::getenv("SBXFS_TEST_POOL");
+    const bool warm =
+        place != nullptr && stdfs::exists(place) &&
+        far_->Run(fmt::format("mkdir -m 711 {0} && cp -a {1}/. {0}",
+                              "/var/lib/libvirt/sbxfs", place))
+                .status == 0;
     mount_ = std::make_unique<GuestMount>(
-        "start_timeout=600,stop_timeout=90,trash=0", far_->Uri("ssh"));
+        std::string(warm ? "" : "cold,") +
+            "start_timeout=600,stop_timeout=90,trash=0",
+        far_->Uri("ssh"));
+    if (stdfs::exists(Host() / "images/debian-12")) return;
     const Ended cp = RunProgram(
         {"cp", GuestImage().string(), (Host() / "images/debian-12").string()},
         120s);
@@ -49,6 +59,7 @@ class FarTest : public testing::Test {
 
 TEST_F(FarTest, ItsPortsMountsAndSshAreHere) {
   ASSERT_EQ(mkdir(Box().c_str(), 0700), 0) << ReadText(Host() / "error");
+  ASSERT_EQ(WriteText(Box() / "config.yaml", kWarmConfig), Verdict{});
   const stdfs::path shared =
       stdfs::path(std::getenv("SBXFS_INSIDE")) / "shared";
   stdfs::create_directory(shared);
@@ -117,7 +128,7 @@ TEST_F(FarTest, ItMovesHereAsItRuns) {
   ASSERT_EQ(unlink((Host() / "images/debian-12").c_str()), 0);
   mount_->Stop();
   mount_ = std::make_unique<GuestMount>(
-      "start_timeout=600,stop_timeout=90,trash=0,hosts=" + hosts.string(),
+      "cold,start_timeout=600,stop_timeout=90,trash=0,hosts=" + hosts.string(),
       hosts.string());
   const stdfs::path image = Host() / "hosts/far/images/debian-12";
   const Ended cp = RunProgram({"cp", GuestImage().string(), image}, 300s);

@@ -55,8 +55,8 @@ class ForeignTest : public DebianGuests {
     Virsh({"define", (place_ / "xml").string()});
     Virsh({"start", kName});
     const FaultsPreloaded faults;
-    mount_ =
-        std::make_unique<GuestMount>("all,start_timeout=600,stop_timeout=90");
+    mount_ = std::make_unique<GuestMount>(
+        "all,cold,start_timeout=600,stop_timeout=90");
   }
   void TearDown() override {
     if (mount_ == nullptr) return;

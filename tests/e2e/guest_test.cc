@@ -29,7 +29,8 @@ class GuestTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     if (!NoBootBecause().empty()) return;
-    mount_ = std::make_unique<GuestMount>("start_timeout=600,stop_timeout=90");
+    mount_ =
+        std::make_unique<GuestMount>("cold,start_timeout=600,stop_timeout=90");
     before_ = World::Now();
   }
   static void TearDownTestSuite() {

@@ -77,7 +77,8 @@ class SessionMountsTest : public testing::Test {
   }
   // A mount, an image, and directories with content.
   void Begin() const {
-    EXPECT_EQ(Said("./sbxfs -o start_timeout=600 qemu:///session tree"), "");
+    EXPECT_EQ(Said("./sbxfs -o cold,start_timeout=600 qemu:///session tree"),
+              "");
     (void)Said("cp image tree/.host/images/debian", 120s);
     (void)Said(
         "echo from the host >ro/seen; "

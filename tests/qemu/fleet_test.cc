@@ -28,6 +28,7 @@ class FleetTest : public testing::Test {
   void SetUp() override {
     if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
     far_ = std::make_unique<FarLibvirtd>(IsApart());
+    Arrange();
     file_ = far_->Dir() / "hosts";
     std::ofstream(file_) << "# two\nnear qemu:///system\nfar "
                          << far_->Uri(IsApart() ? "ssh" : "unix") << '\n';
@@ -56,6 +57,8 @@ class FleetTest : public testing::Test {
 
   // In a network of its own, by ssh.
   [[nodiscard]] virtual bool IsApart() const { return false; }
+  // What the far one is given before the mount.
+  virtual void Arrange() {}
   [[nodiscard]] stdfs::path Dir() const { return mount_->Dir(); }
   [[nodiscard]] stdfs::path Host() const { return Dir() / ".host"; }
   [[nodiscard]] stdfs::path Hypervisor(const std::string& name) const {
@@ -289,40 +292,49 @@ TEST_F(FleetTest, OneThatIsDownLeavesTheOthersUntouched) {
   EXPECT_TRUE(Becomes("there", "running"));
 }
 
+// Each has its own pool, at its own path.
 class LiveFleetTest : public FleetTest {
  protected:
   [[nodiscard]] bool IsApart() const override { return true; }
+  void Arrange() override {
+    stdfs::create_directory(Theirs());
+    far_->Virsh("pool-define-as sbxfs dir --target " + Theirs().string());
+  }
+  [[nodiscard]] stdfs::path Theirs() const { return far_->Dir() / "pool"; }
 };
 
 TEST_F(LiveFleetTest, ARunningOneMovesAndGoesOn) {
   ASSERT_EQ(MkdirOn("near", "a"), Verdict{});
-  Boot("a");
-  ASSERT_EQ(mkdir((Dir() / "a/snapshots/s").c_str(), 0700), 0);
-  ASSERT_EQ(mkdir((Dir() / "a/snapshots/t").c_str(), 0700), 0);
   const std::string uuid = Virsh({"domuuid", "a"});
+  const std::string disk =
+      Virsh({"vol-path", "--pool", "sbxfs", uuid + ".disk"});
+  ASSERT_EQ(RunProgram({"qemu-io", "-c", "write -P 5 1M 3M", disk}).status, 0);
+  Boot("a");
+  // Its definition names its one layer as a volume; snapshots leave paths.
   ASSERT_EQ(Move("a", "far"), Verdict{}) << ReadText(Dir() / "a/error");
   EXPECT_EQ(HostOf("a"), "far");
   EXPECT_EQ(ReadLine(Dir() / "a/status"), "running");
   EXPECT_EQ(ReadText(Dir() / "a/pending"), "");
   EXPECT_EQ(far_->Virsh("list --name"), "a");
   EXPECT_EQ(far_->Virsh("domuuid a"), uuid);
-  EXPECT_EQ(far_->Virsh("snapshot-list a --name"), "s\nt");
   EXPECT_EQ(Virsh({"list", "--all", "--name"}), "");
   EXPECT_EQ(Virsh({"vol-list", "sbxfs"}).find(uuid), std::string::npos);
-  EXPECT_EQ(ReadText(Dir() / "a/snapshot"), "t\n");
   EXPECT_TRUE(stdfs::is_empty(Host() / "trash"));
+  ASSERT_EQ(mkdir((Dir() / "a/snapshots/s").c_str(), 0700), 0);
+  ASSERT_EQ(mkdir((Dir() / "a/snapshots/t").c_str(), 0700), 0);
 
   // From there only ssh leads to this machine. Where that may not either, all
   // is as before.
-  const auto allow = [this](const std::string& what) {
+  const auto connected = [this] {
+    return ReadText(Hypervisor("far") / "connection").starts_with("connected");
+  };
+  const auto allow = [&](const std::string& what) {
     far_->KillSshd();
+    EXPECT_TRUE(Eventually([&] { return !connected(); }));
     std::ofstream(far_->Dir() / "sshd_config", std::ios::app)
         << "Match all\nAllowTcpForwarding " << what << '\n';
     far_->StartSshd(FarLibvirtd::kSshPort);
-    EXPECT_TRUE(Eventually([this] {
-      return ReadText(Hypervisor("far") / "connection")
-          .starts_with("connected");
-    }));
+    EXPECT_TRUE(Eventually(connected));
   };
   allow("local");
   mount_->ExpectLoggedErrors();
@@ -348,9 +360,18 @@ TEST_F(LiveFleetTest, ARunningOneMovesAndGoesOn) {
   EXPECT_EQ(ReadLine(Dir() / "a/status"), "running");
   EXPECT_EQ(Virsh({"domuuid", "a"}), uuid);
   EXPECT_EQ(Virsh({"snapshot-list", "a", "--name"}), "s\nt");
+  EXPECT_EQ(ReadText(Dir() / "a/snapshot"), "t\n");
+  EXPECT_EQ(ReadText(Dir() / "a/pending"), "");
   EXPECT_TRUE(Listens(port));
   EXPECT_EQ(far_->Virsh("list --all --name"), "");
   EXPECT_EQ(far_->Virsh("vol-list sbxfs").find(uuid), std::string::npos);
+  EXPECT_EQ(Virsh({"dumpxml", "a"}).find(Theirs()), std::string::npos);
+  ASSERT_EQ(WriteText(Dir() / "a/status", "kill\n"), Verdict{});
+  const std::string top = disk + ".2";
+  const Ended read = RunProgram({"qemu-io", "-c", "read -P 5 1M 3M", top});
+  EXPECT_EQ(read.out.find("failed"), std::string::npos) << read.out;
+  EXPECT_EQ(RunProgram({"qemu-img", "check", top}).status, 0);
+  Boot("a");
 }
 
 // Both have one pool.

@@ -4,9 +4,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
+#include <future>
 #include <string>
+#include <vector>
 
+#include "backend/libvirt_handle.h"
+#include "backend/snapshot_records.h"
+#include "backend/snapshot_xml.h"
 #include "tests/support/guest_disk.h"
 #include "tests/support/guest_mount.h"
 
@@ -44,6 +51,26 @@ class MemorySnapshotTest : public BlankGuests {
     return Virsh({"domstate", box, "--reason"});
   }
 };
+
+// libvirt has one that is being taken in its table and not in its tree.
+TEST_F(MemorySnapshotTest, TheOthersAreListedWhileOneIsTaken) {
+  Boot("box");
+  for (const char* tag : {"one", "two"}) ASSERT_EQ(Take(tag), Verdict{});
+  const ConnPtr connection(virConnectOpen("qemu:///system"));
+  ASSERT_NE(connection, nullptr);
+  const DomainPtr domain(virDomainLookupByName(connection.get(), "box"));
+  ASSERT_NE(domain, nullptr);
+  auto third = std::async(std::launch::async, [this] { return Take("three"); });
+  while (third.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    std::vector<std::string> names;
+    for (const auto& text : SnapshotTexts(domain.get())) {
+      names.push_back(ParseSnapshot(text).name);
+    }
+    names.resize(std::min<size_t>(names.size(), 2));
+    EXPECT_EQ(names, (std::vector<std::string>{"one", "two"}));
+  }
+  EXPECT_EQ(third.get(), Verdict{}) << Error();
+}
 
 TEST_F(MemorySnapshotTest, GoesOnFromTheMomentAndGivesBackItsSpace) {
   Boot("box");

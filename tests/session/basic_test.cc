@@ -119,7 +119,8 @@ TEST_F(Basic, AnotherSandboxOfTheSameNameHasOtherNumbers) {
   EXPECT_NE(fuse_.Walk("box"), dir);
   EXPECT_NE(fuse_.Walk("box/status"), status);
   // What is still open of the old one tells that it is gone.
-  EXPECT_EQ(fuse_.Call(FUSE_GETATTR, dir, std::string(16, '\0')).error, ENOENT);
+  // The kernel looks the name up again.
+  EXPECT_EQ(fuse_.Call(FUSE_GETATTR, dir, std::string(16, '\0')).error, ESTALE);
 }
 
 TEST_F(Basic, ValuesAreShownAndSet) {

@@ -57,7 +57,7 @@ TEST(HostsDir, EachHasItsOwn) {
   EXPECT_THAT(fuse.Ls(".host/hosts"), ElementsAre("first", "other"));
   EXPECT_THAT(fuse.Ls(".host/hosts/other"),
               ElementsAre("uri", "uri.explain", "connection", "capacity",
-                          "images", "disks", "networks"));
+                          "warm", "images", "disks", "networks"));
   EXPECT_EQ(fuse.Cat(".host/hosts/other/uri"), "qemu+ssh://other/system\n");
   EXPECT_EQ(fuse.Cat(".host/uri"), fuse.Cat(".host/hosts/first/uri"));
   EXPECT_THAT(fuse.Ls(".host/hosts/other/networks"), ElementsAre("lab"));

@@ -119,7 +119,8 @@ class ValueDirTest : public testing::Test {
   const std::string uuid_ = backend_.Add("box");
   Timer timer_;
   const TreePtr tree_ = std::make_shared<Tree>(
-      backend_, TreeOptions{}, timer_, [] {}, [](const std::string&) {});
+      backend_, TreeOptions{}, timer_, [](const std::string&) {},
+      [](const std::string&) {});
   const std::shared_ptr<ValueDir> ports_ = At(ports_row_);
   const std::shared_ptr<ValueDir> secrets_ = At(secrets_row_);
   OpenFilePtr open_;

@@ -229,7 +229,7 @@ std::string FakeBackend::Add(const std::string& name) {
     sandbox->ssh_port = 22000 + last_;
     sandbox->host_key = "ssh-ed25519 AAAAC3Nz" + std::to_string(last_);
     sandbox->usage.disk_bytes = 1 << 20;
-    sandbox->domain_xml = "<domain/>";
+    sandbox->domain_xml = decltype(sandbox->domain_xml)("<domain/>");
     sandboxes_[uuid] = sandbox;
   }
   Changed(uuid);

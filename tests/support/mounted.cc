@@ -65,7 +65,12 @@ void Mounted::ExpectEnd() {
 
 void Mounted::TearDown() {
   if (pid_ > 0) {
-    const Ended ended = RunProgram({"fusermount3", "-u", dir_.string()});
+    // Who ends just now holds it for a moment yet.
+    Ended ended;
+    (void)Eventually([&] {
+      ended = RunProgram({"fusermount3", "-u", dir_.string()});
+      return ended.status == 0;
+    });
     EXPECT_EQ(ended.status, 0) << ended.err;
     if (ended.status != 0) kill(pid_, SIGTERM);
     ExpectEnd();

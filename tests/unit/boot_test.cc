@@ -137,6 +137,14 @@ TEST(Boot, DisksComeFirst) {
                 "one-with-a--e8546a82 no 'xfs' '-m' 'it'\\''s=1'\n"));
 }
 
+TEST(Boot, ScriptsFindTheWayOutThatIsLeft) {
+  BootInput input = SomeBoot();
+  EXPECT_THAT(Documents(input)["plan"], Not(HasSubstr("AwaitProxy")));
+  input.spec.egress = {"example.com"};
+  EXPECT_THAT(Documents(input)["plan"],
+              HasSubstr("LateSteps() {\n  AwaitProxy\n"));
+}
+
 TEST(Boot, HostsFollowNames) {
   BootInput input = SomeBoot();
   input.spec.hosts = {{"docker", "host.lima.internal"},
@@ -392,7 +400,7 @@ TEST_F(BootScript, ShellcheckIsContent) {
     GTEST_SKIP() << "shellcheck is missing";
   }
   EXPECT_EQ(Shell("cd " SBXFS_SOURCE_DIR "/backend/guest; "
-                  "shellcheck -s sh -S warning boot.sh secret.sh"),
+                  "shellcheck -s sh -S warning become.sh boot.sh secret.sh"),
             "");
 }
 

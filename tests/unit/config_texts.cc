@@ -85,7 +85,9 @@ constexpr const char* kVocabulary[] = {
     "tpm",
     "nestedVirtualization",
     "minimumLimaVersion",
+    "idle",
     "snapshotMemory",
+    "warm",
     "rosetta.enabled",
     "vmType",
 };

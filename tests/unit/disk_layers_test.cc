@@ -37,6 +37,17 @@ TEST(DiskLayers, TellsWhoseAVolumeIs) {
   EXPECT_TRUE(IsSeedOf(std::string(kA) + ".seed.1", kA));
 }
 
+TEST(DiskLayers, NamesWhatAMemoryIsSplitInto) {
+  const std::string uuid = "11111111-1111-4111-8111-111111111111";
+  EXPECT_EQ(ForkVolumes(uuid + ".memory.3"),
+            (std::set<std::string>{uuid + ".memory.3", uuid + ".fork.3",
+                                   uuid + ".ram.3"}));
+  EXPECT_TRUE(IsForkOf(uuid + ".ram.3", uuid));
+  EXPECT_TRUE(IsForkOf(uuid + ".fork.3", uuid));
+  EXPECT_FALSE(IsForkOf(uuid + ".memory.3", uuid));
+  EXPECT_FALSE(IsForkOf(uuid + ".ram.x", uuid));
+}
+
 TEST(DiskLayers, AnUntouchedOverlayIsAsLargeAsItsTables) {
   Volume volume;
   volume.capacity = 64 << 20;
@@ -176,6 +187,21 @@ TEST(SnapshotXmlTest, ANewLayerReplacesWhatTheOldTextSaysOfTheChain) {
   EXPECT_EQ(facts.seed, meta.seed_volume);
   ASSERT_TRUE(facts.metadata);
   EXPECT_EQ(facts.metadata->config, meta.config);
+}
+
+TEST(SnapshotXmlTest, ARootDiskCanBeGivenByItsPath) {
+  const std::string xml =
+      "<domain type='qemu'><name>box</name><devices>"
+      "<disk type='volume' device='disk'><source pool='p' volume='top'/>"
+      "<target dev='vda'/></disk><disk type='volume'><source pool='p' "
+      "volume='seed'/><target dev='vdb'/><readonly/></disk>"
+      "</devices></domain>";
+  const std::string edited = DomainOnFile(xml, "/p/top");
+  EXPECT_EQ(XmlText(edited, "/domain/devices/disk[1]/@type"), "file");
+  EXPECT_EQ(XmlText(edited, "/domain/devices/disk[1]/source/@file"), "/p/top");
+  const DomainFacts facts = ParseDomain(edited);
+  EXPECT_EQ(facts.disk_volumes, (std::vector<std::string>{"", "seed"}));
+  EXPECT_EQ(facts.disk, "top");
 }
 
 SnapshotFacts Named(const std::string& name, const std::string& parent) {

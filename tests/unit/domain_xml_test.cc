@@ -168,6 +168,25 @@ TEST(DomainXmlTest, AdditionalDisksFollowTheSeed) {
   EXPECT_EQ(facts.seed, input.seed_volume);
 }
 
+TEST(DomainXmlTest, ANicThatIsPluggedInIsAsTheDefinitionHasIt) {
+  DomainInput input = SomeDomain();
+  input.nics = {{"lima0", "shared", "52:55:55:00:00:01"},
+                {"inner", "host", "52:55:55:00:00:02"}};
+  const std::string xml = DomainXml(input);
+  std::string devices = "<domain><devices>";
+  for (const NetworkNic& nic : input.nics) devices += NicXml(nic);
+  const DomainFacts plugged = ParseDomain(devices + "</devices></domain>");
+  const DomainFacts defined = ParseDomain(xml);
+  ASSERT_EQ(plugged.nics.size(), 2U);
+  ASSERT_EQ(defined.nics.size(), 2U);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(plugged.nics[i].interface, input.nics[i].interface);
+    EXPECT_EQ(plugged.nics[i].network, defined.nics[i].network);
+    EXPECT_EQ(plugged.nics[i].mac, defined.nics[i].mac);
+  }
+  EXPECT_EQ(XmlText(NicXml(input.nics[0]), "/interface/model/@type"), "virtio");
+}
+
 TEST(DomainXmlTest, ForwardsAreReplacedAlone) {
   DomainInput input = SomeDomain();
   const std::string before = DomainXml(input);

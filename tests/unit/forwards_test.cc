@@ -217,6 +217,8 @@ TEST(ForwardsTest, ReadsUsernet) {
                                          {true, "127.0.0.1", 5353, 53}};
   EXPECT_EQ(ParseUsernet(kText, "sbxnet0"), expected);
   EXPECT_EQ(ParseUsernet("", "sbxnet0"), std::vector<Forward>());
+  EXPECT_EQ(CountConnections(kText, "sbxnet0"), 1);
+  EXPECT_EQ(CountConnections(kText, "other"), 0);
 }
 
 TEST(ForwardsTest, OnTheHypervisorQemuIsTheOneWay) {

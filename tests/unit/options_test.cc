@@ -226,9 +226,9 @@ TEST(Options, AllAreDocumented) {
   const std::string manual{std::istreambuf_iterator<char>(file), {}};
   const std::string usage = CommandUsage();
   for (const std::string name :
-       {"all", "allow_other", "group", "insecure_tcp", "log", "loglevel",
-        "pool", "ro", "sloppy", "ssh_config", "start", "start_timeout",
-        "stop_timeout", "trash"}) {
+       {"all", "allow_other", "cold", "group", "insecure_tcp", "log",
+        "loglevel", "pool", "ro", "sloppy", "ssh_config", "start",
+        "start_timeout", "stop_timeout", "trash"}) {
     EXPECT_THAT(manual, testing::ContainsRegex("\n.It Cm " + name + "[ \n]"));
     EXPECT_THAT(usage, testing::ContainsRegex("\n  " + name + "[ =]"));
     for (const char* value : {"", "=1"}) {

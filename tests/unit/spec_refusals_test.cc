@@ -126,6 +126,9 @@ TEST(SpecRefusals, Values) {
        "line 1, column 7: cpus is '99999999999999999999'" + cpus},
       {"cpus: [2]", "line 1, column 7: cpus is a list" + cpus},
       {"cpus:\n  a: 2", "line 2, column 3: cpus is a map" + cpus},
+      {"idle: soon",
+       "line 1, column 7: idle is 'soon'; it must be a time, as in '30m' or "
+       "'2h', or 0 for never"},
       {"memory: lots", "line 1, column 9: memory is 'lots'" + memory},
       {"memory: 4", "line 1, column 9: memory is '4'" + memory},
       {"memory: 15MiB", "line 1, column 9: memory is '15MiB'" + memory},

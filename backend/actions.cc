@@ -172,7 +172,7 @@ void Actions::Run(const ActionPtr& action) {
   try {
     Perform(*action);
   } catch (...) {
-    failure = CurrentError();
+    failure = CurrentError().Of(action->what);
   }
   action->before.reset();
   std::vector<Reply<Done>> askers;
@@ -190,6 +190,8 @@ void Actions::Run(const ActionPtr& action) {
       overlay.doing.reset();
       overlay.progress.clear();
     });
+    // Who looks at a sandbox saw it in the middle of what did not become of it.
+    if (failure) core_.ReadSoon(action->uuid);
   }
   core_.catalog.WakeAll();
   if (stopping_) return;

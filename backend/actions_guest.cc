@@ -140,9 +140,10 @@ void Actions::Boot(Action& action) {
       held.push_back(std::move(turn));
     }
     if (!cold.empty()) {
+      action.cold = kColdSince + cold;
       Doing(action, State::kStarting,
-            fmt::format("step 3 of 4: starting the guest ({}), cold, since {}",
-                        accelerator, cold));
+            fmt::format("step 3 of 4: starting the guest ({}){}", accelerator,
+                        action.cold));
     }
     warm_.Unfork(uuid, what);
     core_.ChangeMeta(uuid, what, [](Metadata& changed) {
@@ -200,8 +201,10 @@ bool Actions::StartWarm(Action& action, std::string& why) {
         fmt::format("step 3 of 4: going on from {}",
                     meta.origin_memory.empty() ? "a template" : "its memory"));
   Error failure(0, "");
+  bool begun = false;
   try {
     warm_.Start(uuid, *fit.found, what);
+    begun = true;
     MustGoOn(action);
     warm_.Become(uuid, what);
     return true;
@@ -217,7 +220,9 @@ bool Actions::StartWarm(Action& action, std::string& why) {
   if (virDomainGetState(domain.get(), &state, &reason, 0) < 0) {
     ThrowLibvirt(what);
   }
-  if (state == VIR_DOMAIN_SHUTOFF && reason == VIR_DOMAIN_SHUTOFF_DESTROYED) {
+  // Of one that did not begin it is of the time before.
+  if ((begun || failure.Errno() == ECANCELED) && state == VIR_DOMAIN_SHUTOFF &&
+      reason == VIR_DOMAIN_SHUTOFF_DESTROYED) {
     core_.Read(uuid);
     throw EndedByOthers(what);
   }
@@ -238,8 +243,7 @@ bool Actions::StartWarm(Action& action, std::string& why) {
   if (failure.Errno() == EADDRINUSE) throw failure;
   why = fmt::format("its {} failed: {}", fork ? "memory" : "template",
                     failure.Sentence());
-  if (!fork) warm_.Drop(*fit.found, why);
-  action.leaves_template = !fork;
+  action.leaves_template = !fork && warm_.Fail(*fit.found, failure, why);
   return false;
 }
 
@@ -247,7 +251,8 @@ void Actions::WaitReady(Action& action, Clock::time_point until) {
   action.waiting = true;
   const SandboxPtr sandbox = core_.Reachable(action.uuid, action.what);
   if (!sandbox->ours) return;
-  Doing(action, std::nullopt, "step 4 of 4: waiting for the guest");
+  Doing(action, std::nullopt,
+        "step 4 of 4: waiting for the guest" + action.cold);
   if (!sandbox->failed.empty()) {
     // Asked again: it may have been mended in the guest.
     core_.ChangeRun(action.uuid, [](RunInfo& run) { run.failed.clear(); });

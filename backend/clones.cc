@@ -29,21 +29,29 @@ std::string ConfigForClone(std::string config, const std::string& uuid,
   });
 }
 
+Error HoldsSecrets(const std::string& what) {
+  return Error(EPERM,
+               what +
+                   ": it holds secrets, which the clone would have with its "
+                   "memory; add a ! to the name to have them there too, or "
+                   "set warm to false for a clone of the disk alone");
+}
+
 }  // namespace
 
 void Clones::Make(const Caller& caller, const std::string& uuid,
                   const std::string& tag, const std::string& word, mode_t mode,
                   Reply<SandboxPtr> reply) {
   core_.workers.Run([this, caller, uuid, tag, word, mode, reply] {
-    reply.Guard([&] {
-      const bool with_secrets = word.ends_with('!');
-      const std::string name =
-          word.substr(0, word.size() - (with_secrets ? 1 : 0));
-      const std::string source = core_.NameOf(uuid);
-      const std::string what =
-          tag.empty() ? fmt::format("Cannot clone '{}' to '{}'", source, name)
-                      : fmt::format("Cannot clone '{}' at '{}' to '{}'", source,
-                                    tag, name);
+    const bool with_secrets = word.ends_with('!');
+    const std::string name =
+        word.substr(0, word.size() - (with_secrets ? 1 : 0));
+    const std::string source = core_.NameOf(uuid);
+    const std::string what =
+        tag.empty() ? fmt::format("Cannot clone '{}' to '{}'", source, name)
+                    : fmt::format("Cannot clone '{}' at '{}' to '{}'", source,
+                                  tag, name);
+    reply.Guard(what, [&] {
       (void)core_.Reachable(uuid, what);
       const Turns::Turn turn = core_.Turn(uuid, what);
       reply.Ok(
@@ -73,6 +81,9 @@ SandboxPtr Clones::MakeNow(const Caller& caller, const std::string& uuid,
   origin.bases = source.bases;
   const std::string record = fmt::format("~clone.{}", name);
   Undo undo;
+  for (const auto& secret : sandbox->secrets) {
+    origin.secrets += (origin.secrets.empty() ? "" : " ") + secret;
+  }
   if (tag.empty()) {
     undo.Add(
         [this, uuid, record, what] { snapshots_.DropNow(uuid, record, what); });
@@ -81,6 +92,13 @@ SandboxPtr Clones::MakeNow(const Caller& caller, const std::string& uuid,
     const Frozen frozen = FreezeNow(uuid, record, memory, what);
     origin.layer = frozen.layer;
     origin.memory = frozen.memory;
+    // Of a clone that was not started yet it has what its source held.
+    if (!memory && !origin.memory.empty()) {
+      origin.secrets = source.origin_secrets;
+    }
+    if (!origin.memory.empty() && !origin.secrets.empty() && !with_secrets) {
+      throw HoldsSecrets(what);
+    }
   } else {
     const SnapshotFacts target = snapshots_.Target(uuid, tag, what);
     origin.layer = target.layer;
@@ -169,11 +187,7 @@ bool Clones::TakesMemory(const Sandbox& source, const Spec& spec,
     return false;
   }
   if (!source.secrets.empty() && !with_secrets) {
-    throw Error(EPERM,
-                what +
-                    ": it holds secrets, which the clone would have with its "
-                    "memory; add a ! to the name to have them there too, or "
-                    "set warm to false for a clone of the disk alone");
+    throw HoldsSecrets(what);
   }
   return true;
 }
@@ -226,9 +240,9 @@ void Clones::DropRecord(const std::string& uuid, const std::string& record,
 void Clones::Commit(const std::string& uuid, const std::string& image,
                     Reply<Done> reply) {
   core_.workers.Run([this, uuid, image, reply] {
-    reply.Guard([&] {
-      const std::string what = fmt::format("Cannot commit '{}' as image '{}'",
-                                           core_.NameOf(uuid), image);
+    const std::string what = fmt::format("Cannot commit '{}' as image '{}'",
+                                         core_.NameOf(uuid), image);
+    reply.Guard(what, [&] {
       CommitNow(uuid, image, what);
       reply.Ok();
     });

@@ -148,7 +148,7 @@ std::vector<SnapshotFacts> Core::SnapshotsOf(const std::string& uuid) {
 void Core::Work(const std::string& uuid, const std::string& what,
                 Reply<Done> reply, std::function<void()> work) {
   workers.Run([this, uuid, what, reply, work = std::move(work)] {
-    reply.Guard([&] {
+    reply.Guard(what, [&] {
       (void)Reachable(uuid, what);
       const auto lost = FailWhenLost(reply, what);
       const Turns::Turn turn = Turn(uuid, what);

@@ -40,9 +40,9 @@ Turns::Turn Disks::TurnOf(const std::string& name, std::string_view what) {
 void Disks::Set(const std::string& name, const std::string& size,
                 Reply<Done> reply) {
   core_.workers.Run([this, name, size, reply] {
-    reply.Guard([&] {
-      const std::string what =
-          fmt::format("Cannot set disk '{}' to '{}'", name, size);
+    const std::string what =
+        fmt::format("Cannot set disk '{}' to '{}'", name, size);
+    reply.Guard(what, [&] {
       if (core_.test_driver) {
         throw Error(EOPNOTSUPP, what + ": the test driver keeps none");
       }
@@ -105,8 +105,8 @@ void Disks::Grow(const std::string& name, uint64_t size,
 
 void Disks::Remove(const std::string& name, Reply<Done> reply) {
   core_.workers.Run([this, name, reply] {
-    reply.Guard([&] {
-      const std::string what = fmt::format("Cannot remove disk '{}'", name);
+    const std::string what = fmt::format("Cannot remove disk '{}'", name);
+    reply.Guard(what, [&] {
       (void)core_.connection.Get(what);
       const Turns::Turn turn = TurnOf(name, what);
       for (const auto& sandbox : core_.catalog.All()) {

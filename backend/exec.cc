@@ -130,7 +130,11 @@ void Exec::Run(const std::string& id, const std::vector<std::string>& words,
     throw Error(ENOENT, "Cannot run the job: it is gone");
   }
   const SandboxPtr sandbox = core_.Reachable(job->uuid, What(*job));
-  if (sandbox->state == State::kSaved && sandbox->idle > 0s) {
+  // libvirt pauses a guest while it saves its memory.
+  const bool is_saved =
+      sandbox->state == State::kSaved ||
+      (sandbox->state == State::kPaused && !sandbox->progress.empty());
+  if (is_saved && sandbox->idle > 0s) {
     const Reply<Done> started(
         [this, id, words, shell, wait, reply](Outcome<Done> outcome) {
           if (auto* error = std::get_if<Error>(&outcome)) {

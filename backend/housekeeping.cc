@@ -8,6 +8,7 @@
 
 #include "backend/chain_pull.h"
 #include "backend/util/log.h"
+#include "backend/util/process_mark.h"
 
 namespace sbxfs {
 namespace {
@@ -20,7 +21,8 @@ constexpr char kLease[] = "lease.background";
 constexpr auto kForgotten = 10min;
 constexpr auto kLeaseTaken = 5s;
 constexpr auto kFailed = 10min;
-constexpr auto kStep = 5s;
+constexpr auto kStep = 4s;
+constexpr int kLeaseTries = 3;
 
 }  // namespace
 
@@ -75,22 +77,27 @@ void Housekeeping::Stop() {
 
 bool Housekeeping::TakeLease() {
   Storage& storage = core_.storage;
-  for (;;) {
+  for (int tries = 0; tries < kLeaseTries; ++tries) {
     try {
-      storage.WriteNew(kLease, "");
+      storage.WriteNew(kLease, ThisProcessMark());
       return true;
     } catch (const Error& error) {
       if (error.Errno() != EEXIST) throw;
     }
     Time made;
+    bool dead = false;
     try {
       made = storage.Get(kLease).modified;
+      dead = IsMarkOfTheDead(storage.Read(kLease, 0, 0));
     } catch (const Error& error) {
-      if (error.Errno() == ENOENT) continue;  // its holder is done just now
-      throw;
+      if (error.Errno() != ENOENT) throw;
+      // Its holder is done just now, or took it away without telling libvirt,
+      // which has it in its list until it looks again.
+      storage.Refresh();
+      continue;
     }
     const auto now = std::chrono::steady_clock::now();
-    {
+    if (!dead) {
       MutexLock lock(mutex_);
       if (!theirs_ || theirs_->first != made) theirs_.emplace(made, now);
       if (now - theirs_->second < kForgotten) return false;
@@ -98,6 +105,7 @@ bool Housekeeping::TakeLease() {
     }
     storage.Delete(kLease);
   }
+  return false;
 }
 
 bool Housekeeping::WithLease(const std::function<void(Time)>& work) {

@@ -28,7 +28,8 @@ class Idle {
   using Clock = std::chrono::steady_clock;
   struct Watched {
     Clock::time_point used, looked;
-    uint64_t worked = 0;  // what its processors had done by then, ns
+    // What its processors had done by then, ns.
+    uint64_t worked = 0, worked_at_use = 0;
   };
 
   void Plan() EXCLUDES(mutex_);

@@ -133,13 +133,13 @@ Images::Base Images::Inspect(const std::string& name) {
 
 void Images::Remove(const std::string& name, Reply<Done> reply) {
   core_.workers.Run([this, name, reply] {
-    reply.Guard([&] {
-      (void)core_.connection.Get(fmt::format("Cannot remove image '{}'", name));
+    const std::string what = fmt::format("Cannot remove image '{}'", name);
+    reply.Guard(what, [&] {
+      (void)core_.connection.Get(what);
       if (core_.ImagesInUse().contains(name)) {
-        throw Error(EBUSY, fmt::format("Cannot remove image '{}': a sandbox "
-                                       "stands on it; rmdir that first (and "
-                                       "look into .host/trash)",
-                                       name));
+        throw Error(EBUSY, what +
+                               ": a sandbox stands on it; rmdir that first "
+                               "(and look into .host/trash)");
       }
       if (before_remove) before_remove(name);
       core_.storage.Delete(ImageVolume(name));

@@ -385,7 +385,9 @@ class LibvirtBackend : public Backend {
   // that was just being closed starts nothing.
   void Wake(const std::string& uuid, const Reply<Done>& reply, int tries = 0) {
     const SandboxPtr now = core_.catalog.Get(uuid);
-    if (now == nullptr || IsOff(now->state) || now->state == State::kPaused) {
+    // One that is being saved is paused, too.
+    if (now == nullptr || IsOff(now->state) ||
+        (now->state == State::kPaused && now->progress.empty())) {
       reply.Fail(Error(EHOSTDOWN,
                        fmt::format("Cannot wake '{}': it is not saved any more",
                                    core_.NameOf(uuid))));

@@ -100,6 +100,7 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Short("origin", m.origin, IsFileName);
   visit.Short("originLayer", m.origin_layer, IsFileName);
   visit.Short("originMemory", m.origin_memory, IsFileName);
+  visit.Short("originSecrets", m.origin_secrets, IsLine);
   visit.Document("records", m.records);
   visit.Short("keeps", m.keeps, IsLine);
   visit.Flag("borrowed", m.borrowed);

@@ -54,6 +54,7 @@ struct Metadata {
   std::string origin_layer;  // the volume its own first layer stands on
   // The volume with the memory that its first start goes on from; empty: none.
   std::string origin_memory;
+  std::string origin_secrets;  // names of those in it, with blanks between
   // While it moves to another hypervisor: the records of its snapshots, which
   // libvirt wants off meanwhile, packed, the current one's name after a '*';
   // and the volumes that they keep, a line.

@@ -165,8 +165,8 @@ NetworkFacts Networks::Ours(const std::string& name, std::string_view what) {
 
 void Networks::Make(const std::string& name, Reply<Done> reply) {
   core_.workers.Run([this, name, reply] {
-    reply.Guard([&] {
-      const std::string what = fmt::format("Cannot make network '{}'", name);
+    const std::string what = fmt::format("Cannot make network '{}'", name);
+    reply.Guard(what, [&] {
       if (!core_.no_networks.empty()) {
         throw Error(EOPNOTSUPP, fmt::format("{}: {}", what, core_.no_networks));
       }
@@ -190,8 +190,8 @@ void Networks::Make(const std::string& name, Reply<Done> reply) {
 void Networks::Set(const std::string& name, const std::string& config,
                    Reply<Done> reply) {
   core_.workers.Run([this, name, config, reply] {
-    reply.Guard([&] {
-      const std::string what = fmt::format("Cannot change network '{}'", name);
+    const std::string what = fmt::format("Cannot change network '{}'", name);
+    reply.Guard(what, [&] {
       const Turns::Turn turn = TurnOf(name, what);
       const NetworkFacts facts = Ours(name, what);
       Define(name, ReadNetworkPlan(config, facts.plan), what);
@@ -203,8 +203,8 @@ void Networks::Set(const std::string& name, const std::string& config,
 
 void Networks::Remove(const std::string& name, Reply<Done> reply) {
   core_.workers.Run([this, name, reply] {
-    reply.Guard([&] {
-      const std::string what = fmt::format("Cannot remove network '{}'", name);
+    const std::string what = fmt::format("Cannot remove network '{}'", name);
+    reply.Guard(what, [&] {
       const Turns::Turn turn = TurnOf(name, what);
       (void)Ours(name, what);
       const ConnPtr conn = core_.connection.Get(what);

@@ -79,8 +79,9 @@ void Provision::Create(const Caller& caller, const std::string& name,
                        const std::string& config, mode_t mode,
                        Reply<SandboxPtr> reply) {
   core_.workers.Run([this, caller, name, config, mode, reply] {
-    reply.Guard(
-        [&] { reply.Ok(CreateNamed(caller, name, config, mode, reply, {})); });
+    reply.Guard(fmt::format("Cannot create '{}'", name), [&] {
+      reply.Ok(CreateNamed(caller, name, config, mode, reply, {}));
+    });
   });
 }
 
@@ -161,6 +162,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
       meta.origin = origin->uuid;
       meta.origin_layer = origin->layer;
       meta.origin_memory = origin->memory;
+      if (!origin->memory.empty()) meta.origin_secrets = origin->secrets;
       if (origin->copy) {
         meta.origin_layer = uuid + ".disk";
         origin->copy(meta.origin_layer);

@@ -43,7 +43,8 @@ class Provision {
   struct Origin {
     std::string uuid;
     std::string layer;
-    std::string memory;  // as Metadata::origin_memory
+    std::string memory;   // as Metadata::origin_memory
+    std::string secrets;  // as Metadata::origin_secrets
     std::string config, bases;
     std::string user;
     std::string image;

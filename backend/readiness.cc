@@ -138,7 +138,10 @@ void Readiness::WaitFor(const std::string& uuid, const std::string& what) {
     overlay.ready_for = what;
     constexpr std::string_view kLast = "step 4 of 4";
     if (overlay.progress.starts_with(kLast)) {
-      overlay.progress = fmt::format("{}: waiting for {}", kLast, what);
+      const auto cold = overlay.progress.find(kColdSince);
+      overlay.progress = fmt::format(
+          "{}: waiting for {}{}", kLast, what,
+          cold == std::string::npos ? "" : overlay.progress.substr(cold));
     }
   });
 }

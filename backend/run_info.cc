@@ -44,7 +44,9 @@ std::string FormatRun(const RunInfo& run) {
     secrets += (secrets.empty() ? "" : " ") + name;
   }
   if (!secrets.empty()) set("secrets", secrets);
-  if (run.becoming) set("becoming", "yes");
+  if (run.becoming) {
+    set("becoming", run.starter.empty() ? "yes" : run.starter);
+  }
   if (run.settled) set("settled", "yes");
   if (run.disk != 0) set("disk", std::to_string(run.disk));
   return FormatXml(node);
@@ -65,7 +67,9 @@ RunInfo ParseRun(std::string_view xml) {
           std::strtoll(XmlAttribute(node, "started").c_str(), nullptr, 10))));
   run.failed = XmlAttribute(node, "failed");
   if (!IsPlainLine(run.failed)) run.failed.clear();
-  run.becoming = XmlAttribute(node, "becoming") == "yes";
+  run.starter = XmlAttribute(node, "becoming");
+  run.becoming = !run.starter.empty();
+  if (!IsPlainLine(run.starter)) run.starter.clear();
   run.settled = XmlAttribute(node, "settled") == "yes";
   run.disk = ParseNumber(XmlAttribute(node, "disk")).value_or(0);
   const std::string secrets = XmlAttribute(node, "secrets");

@@ -23,6 +23,7 @@ struct RunInfo {
   std::set<std::string> secrets;  // names of those it was given
   // It goes on from a template and may still be known by that one's names.
   bool becoming = false;
+  std::string starter;  // ThisProcessMark of whose daemon makes it itself
   // It went on from one, which had nothing left to do at its boot.
   bool settled = false;
   uint64_t disk = 0;  // the size its file system was grown to; 0: not grown

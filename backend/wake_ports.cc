@@ -121,7 +121,7 @@ void WakePorts::Close(const std::string& uuid, const std::set<Forward>& but) {
       continue;
     }
     // The kernel resets who was not accepted yet.
-    Accept(ear);
+    (void)Accept(ear);
     at = ears_.erase(at);
   }
 }
@@ -140,11 +140,11 @@ std::shared_ptr<void> WakePorts::GiveWay(const std::string& uuid) {
           }};
 }
 
-void WakePorts::Accept(const Ear& ear) {
+bool WakePorts::Accept(const Ear& ear) {
   for (;;) {
     const auto client = std::make_shared<UniqueFd>(
         accept4(ear.fd.Get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!client->Valid()) return;
+    if (!client->Valid()) return errno != EMFILE && errno != ENFILE;
     workers_.Run([this, client, uuid = ear.uuid, forward = ear.forward] {
       // Whoever is not carried on is hung up on.
       wake_(uuid, Reply<Done>([this, client, forward](Outcome<Done> outcome) {
@@ -168,12 +168,17 @@ void WakePorts::Loop() {
   for (;;) {
     std::array<epoll_event, 16> events;
     const int count = epoll_wait(poll, events.data(), events.size(), -1);
-    MutexLock lock(mutex_);
-    for (int i = 0; i < count; ++i) {
-      if (events.at(i).data.u64 == kStopped) return;
-      const auto ear = ears_.find(events.at(i).data.u64);
-      if (ear != ears_.end()) Accept(ear->second);
+    bool starved = false;
+    {
+      MutexLock lock(mutex_);
+      for (int i = 0; i < count; ++i) {
+        if (events.at(i).data.u64 == kStopped) return;
+        const auto ear = ears_.find(events.at(i).data.u64);
+        if (ear != ears_.end() && !Accept(ear->second)) starved = true;
+      }
     }
+    // Who waits still does, and epoll would say so at once.
+    if (starved) std::this_thread::sleep_for(kPause);
   }
 }
 

@@ -56,7 +56,8 @@ class WakePorts {
   void Close(const std::string& uuid, const std::set<Forward>& but)
       REQUIRES(mutex_);
   // Those who have connected there.
-  void Accept(const Ear& ear) REQUIRES(mutex_);
+  // False when there are no descriptors left for more.
+  bool Accept(const Ear& ear) REQUIRES(mutex_);
   void Loop() EXCLUDES(mutex_);
 
   WorkerPool& workers_;

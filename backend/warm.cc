@@ -275,6 +275,19 @@ void Warm::Drop(const Template& one, const std::string& why) {
   layers_.DropSoon(UuidIn(one.state), {WarmVolume(one.state, "disk")});
 }
 
+bool Warm::Fail(const Template& one, const Error& error,
+                const std::string& why) {
+  for (const int own : {ENOSPC, EDQUOT, ENOMEM}) {
+    if (error.Errno() == own) return false;
+  }
+  Drop(one, why);
+  const std::string kind = UuidIn(one.state);
+  MutexLock lock(mutex_);
+  if (dropped_.insert(kind).second) return true;
+  failed_[kind] = why;
+  return false;
+}
+
 void Warm::DropOf(const std::string& image) {
   for (const auto& name : core_.storage.Names()) {
     if (!IsWarmState(name)) continue;

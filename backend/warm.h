@@ -17,6 +17,9 @@
 
 namespace sbxfs {
 
+// In `progress`, before why a guest does not go on from a template.
+inline constexpr char kColdSince[] = ", cold, since ";
+
 // Memory templates: a guest that was booted from an image once, with the
 // memory, processors and disk size that sandboxes ask for, and was saved when
 // it had come to rest. A sandbox's first start goes on from there instead of
@@ -64,6 +67,10 @@ class Warm {
   void Unfork(const std::string& uuid, const std::string& what);
   // Blocks: forgets a template that is of no use.
   void Drop(const Template& one, const std::string& why) EXCLUDES(mutex_);
+  // Blocks: one that a sandbox could not go on from is dropped, unless it is
+  // not to blame. Whether it is to be made anew: that is tried once.
+  [[nodiscard]] bool Fail(const Template& one, const Error& error,
+                          const std::string& why) EXCLUDES(mutex_);
   // Makes the template that a sandbox which has booted could have gone on from,
   // unless there is one. Returns at once.
   void MakeSoon(const std::string& uuid) EXCLUDES(mutex_);
@@ -109,11 +116,14 @@ class Warm {
   // What its guest, whose XML that is, has not yet.
   void PlugIn(const std::string& uuid, std::string_view xml,
               const Metadata& meta, const Spec& spec, const std::string& what);
-  // Runs it in the guest as soon as that answers; what it said.
+  // Runs it in the guest as soon as that answers, with TIME as it is by then;
+  // what it said.
   [[nodiscard]] std::string Attend(const std::string& uuid,
                                    const std::string& script,
                                    const std::string& input,
                                    const std::string& what);
+
+  [[nodiscard]] static bool IsAnothers(const RunInfo& run);
 
   class Maker;  // of one template
   void Make(const Kind& kind) EXCLUDES(mutex_);
@@ -130,10 +140,12 @@ class Warm {
   // By uuid: how far the making of one is, or why there will be none.
   struct Making {
     std::string how;
-    std::string state;  // the volume that there will be
+    std::string state;                 // the volume that there will be
+    std::shared_ptr<virDomain> guest;  // that it is made of
   };
   std::map<std::string, Making> making_ GUARDED_BY(mutex_);
   std::map<std::string, std::string> failed_ GUARDED_BY(mutex_);
+  std::set<std::string> dropped_ GUARDED_BY(mutex_);  // kinds that failed once
 };
 
 }  // namespace sbxfs

@@ -98,7 +98,11 @@ void Warm::SplitFork(const Metadata& meta, const std::string& what) {
   note.disk = meta.origin_layer;
   note.disk_stamp = StampOf(core_, note.disk);
   SplitSaved(
-      core_, saved, ram, state, note, [] {}, what);
+      core_, saved, ram, state, note,
+      [this, &what] {
+        if (stopping_) throw Error(ECANCELED, what + ": the mount ends");
+      },
+      what);
   undo.Keep();
   {
     // One of that name may have been here before.
@@ -115,8 +119,10 @@ void Warm::SplitFork(const Metadata& meta, const std::string& what) {
 void Warm::Unfork(const std::string& uuid, const std::string& what) {
   const std::string memory = core_.Meta(uuid, what).origin_memory;
   if (memory.empty()) return;
-  core_.ChangeMeta(uuid, what,
-                   [](Metadata& meta) { meta.origin_memory.clear(); });
+  core_.ChangeMeta(uuid, what, [](Metadata& meta) {
+    meta.origin_memory.clear();
+    meta.origin_secrets.clear();
+  });
   {
     MutexLock lock(mutex_);
     read_.erase(ForkVolume(memory, "fork"));

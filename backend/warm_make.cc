@@ -3,6 +3,7 @@
 #include <libvirt/virterror.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <thread>
 
@@ -27,7 +28,8 @@ constexpr auto kCalm = 2s;
 constexpr auto kLook = 1s;
 constexpr auto kBoots = 30min;
 constexpr auto kSettles = 300s;
-constexpr auto kTidies = 6s;
+// With what Housekeeping takes less than a daemon has for its end.
+constexpr auto kTidies = 4s;
 constexpr char kHostname[] = "sbxfs-template";
 
 // What lies in the guest's caches would be memory of each that goes on from
@@ -73,7 +75,7 @@ class Warm::Maker {
     warm_.making_[kind_.uuid] = {
         fmt::format("{}: cpus {}, memory {}: being made: {}", kind_.image,
                     kind_.spec.cpus, FormatSize(kind_.spec.memory), how),
-        state_};
+        state_, domain_};
   }
 
   void MustGoOn() const {
@@ -146,7 +148,8 @@ class Warm::Maker {
     input.forwards.clear();
     const ConnPtr connection = core_.connection.Get(what_);
     // It goes with whoever makes it.
-    domain_.reset(virDomainCreateXML(connection.get(), DomainXml(input).c_str(),
+    domain_ =
+        DomainPtr(virDomainCreateXML(connection.get(), DomainXml(input).c_str(),
                                      VIR_DOMAIN_START_AUTODESTROY));
     if (domain_ == nullptr) ThrowLibvirt(what_);
     Tell("booting");
@@ -200,6 +203,21 @@ class Warm::Maker {
     }
   }
 
+  // What the agent says; nothing while it is too busy to say anything.
+  template <typename Ask>
+  auto Patiently(Clock::time_point until, const Ask& ask) -> decltype(ask()) {
+    if (paused_) return std::nullopt;
+    try {
+      return ask();
+    } catch (const Error& error) {
+      if (Clock::now() > until ||
+          (error.Errno() != ETIMEDOUT && error.Errno() != EBUSY)) {
+        throw;
+      }
+      return std::nullopt;
+    }
+  }
+
   void Settle() {
     Tell("coming to rest");
     // What a first job makes in a guest is there for each of theirs.
@@ -207,14 +225,26 @@ class Warm::Maker {
     wish.words = {"true"};
     wish.user = kind_.user;
     const std::string job = kind_.uuid;
-    for (const auto& script : {JobScript(job, wish), EndJobScript({job})}) {
-      (void)RunByAgent(core_, kind_.uuid, script, "", kSettles);
-    }
-    const int64_t pid = BeginByAgent(core_, kind_.uuid, kSettle, "");
     const auto until = Clock::now() + kSettles;
+    for (const auto& script : {JobScript(job, wish), EndJobScript({job})}) {
+      while (!Patiently(until, [&] {
+        return std::optional(
+            RunByAgent(core_, kind_.uuid, script, "", kSettles));
+      })) {
+        Rest();
+      }
+    }
+    std::optional<int64_t> pid;
     for (;;) {
+      if (!pid) {
+        pid = Patiently(until, [&] {
+          return std::optional(BeginByAgent(core_, kind_.uuid, kSettle, ""));
+        });
+      }
       const auto ended =
-          paused_ ? std::nullopt : EndedByAgent(core_, kind_.uuid, pid);
+          pid ? Patiently(until,
+                          [&] { return EndedByAgent(core_, kind_.uuid, *pid); })
+              : std::nullopt;
       if (ended && ended->status == 0) {
         note_.networks = std::string(Trim(ended->output));
         return;
@@ -262,7 +292,7 @@ class Warm::Maker {
   const std::string what_;
   std::string disk_, seed_, memory_, save_, state_;
   WarmNote note_;
-  DomainPtr domain_;
+  std::shared_ptr<virDomain> domain_;
   bool paused_ = false;
 };
 
@@ -292,9 +322,11 @@ void Warm::Make(const Kind& kind) {
     }
   } catch (const Error& error) {
     spdlog::info("{}", error.Sentence());
-    // What comes of the guest itself would come again.
-    if (error.Errno() != EHOSTDOWN && error.Errno() != ECANCELED &&
-        error.Errno() != ENOENT) {
+    // What comes of the guest itself would come again; a pool that is full
+    // will not be full for ever.
+    constexpr std::array<int, 6> kPass = {EHOSTDOWN, ECANCELED, ENOENT,
+                                          ENOSPC,    EDQUOT,    EBUSY};
+    if (std::find(kPass.begin(), kPass.end(), error.Errno()) == kPass.end()) {
       failed = error.Sentence();
     }
   }
@@ -306,6 +338,15 @@ void Warm::Make(const Kind& kind) {
 void Warm::Stop() {
   stopping_ = true;
   const auto until = Clock::now() + kTidies;
+  std::vector<std::shared_ptr<virDomain>> guests;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [uuid, making] : making_) guests.push_back(making.guest);
+  }
+  // Nothing else ends the saving of its memory.
+  for (const auto& guest : guests) {
+    if (guest != nullptr) virDomainDestroy(guest.get());
+  }
   for (;;) {
     {
       MutexLock lock(mutex_);

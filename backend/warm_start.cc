@@ -14,6 +14,7 @@
 #include "backend/save_image.h"
 #include "backend/user_network.h"
 #include "backend/util/log.h"
+#include "backend/util/process_mark.h"
 #include "backend/util/text.h"
 #include "backend/warm.h"
 
@@ -26,8 +27,16 @@ using namespace std::chrono_literals;
 constexpr unsigned long kPrivateReadOnly = 8002000;
 // A guest that was restored has an agent at once; QEMU tells so a moment later.
 constexpr auto kAgentPatience = 30s;
-constexpr auto kAgentPause = 15ms;
+constexpr std::chrono::milliseconds kAgentPause = 15ms;
+constexpr std::chrono::milliseconds kLongPause = 320ms;
 constexpr auto kBecomes = 120s;
+
+std::string TimeNow() {
+  return fmt::format("TIME={:.3f}\n",
+                     std::chrono::duration<double>(
+                         std::chrono::system_clock::now().time_since_epoch())
+                         .count());
+}
 
 }  // namespace
 
@@ -47,6 +56,12 @@ void Warm::Start(const std::string& uuid, const Template& from,
   input.metadata = meta;
   input.run.started = std::chrono::system_clock::now();
   input.run.becoming = true;
+  input.run.starter = Trim(ThisProcessMark());
+  if (!meta.origin_memory.empty()) {
+    for (const std::string_view name : Split(meta.origin_secrets, ' ')) {
+      if (IsSecretName(name)) input.run.secrets.emplace(name);
+    }
+  }
   input.console_path = core_.storage.Path(meta.console_volume);
   input.mac = MacFor(uuid);
   input.forwards = ForwardsOf(spec, meta.ssh_port);
@@ -108,30 +123,51 @@ void Warm::Part(virDomainPtr domain) {
 
 std::string Warm::Attend(const std::string& uuid, const std::string& script,
                          const std::string& input, const std::string& what) {
-  const auto until = Clock::now() + kAgentPatience;
-  for (;;) {
+  const auto begin = Clock::now();
+  std::optional<int64_t> pid;
+  for (auto pause = kAgentPause;; pause = std::min(pause * 2, kLongPause)) {
+    const auto until = begin + (pid ? kBecomes : kAgentPatience);
     try {
-      const ShellResult result =
-          RunByAgent(core_, uuid, script, input, kBecomes);
-      if (result.status == 0) return result.output;
-      throw Error(EPROTO,
-                  fmt::format("{}: the guest's shell ended with status {} ({})",
-                              what, result.status, LastWords(result.output)));
+      if (!pid) {
+        pid = BeginByAgent(core_, uuid, TimeNow() + script, input);
+        pause = kAgentPause;
+      }
+      std::this_thread::sleep_for(pause);
+      // Once it has begun it must not begin a second time.
+      if (const auto result = EndedByAgent(core_, uuid, *pid)) {
+        if (result->status == 0) return result->output;
+        throw Error(
+            EPROTO,
+            fmt::format("{}: the guest's shell ended with status {} ({})", what,
+                        result->status, LastWords(result->output)));
+      }
     } catch (const Error& error) {
       if (error.Errno() == EPROTO || error.Errno() == EHOSTDOWN ||
           Clock::now() > until || stopping_ ||
           virDomainIsActive(core_.Domain(uuid, what).get()) != 1) {
         throw;
       }
+      if (!pid) std::this_thread::sleep_for(kAgentPause);
+      continue;
     }
-    std::this_thread::sleep_for(kAgentPause);
+    if (stopping_ || Clock::now() > until) {
+      throw Error(ETIMEDOUT, what + ": the guest does not become it in time");
+    }
   }
+}
+
+// Another mount's daemon is at it, as far as can be told.
+bool Warm::IsAnothers(const RunInfo& run) {
+  return run.starter != Trim(ThisProcessMark()) &&
+         !IsMarkOfTheDead(run.starter) &&
+         std::chrono::system_clock::now() - run.started < 2 * kBecomes;
 }
 
 void Warm::Become(const std::string& uuid, const std::string& what) {
   const DomainPtr domain = core_.Domain(uuid, what);
   const std::string xml = TakeString(virDomainGetXMLDesc(domain.get(), 0));
-  if (!ParseRun(xml).becoming) return;
+  const RunInfo run = ParseRun(xml);
+  if (!run.becoming || IsAnothers(run)) return;
   const auto note = ParseWarmNote(xml);
   const Metadata meta = core_.Meta(uuid, what);
   const std::string name = core_.Facts(uuid)->name;
@@ -164,11 +200,6 @@ void Warm::Become(const std::string& uuid, const std::string& what) {
   const bool settled =
       note && (note->image.empty() || note->documents == DocumentsOf(seed));
   set("BOOT", settled ? "" : "yes");
-  set("TIME",
-      fmt::format("{:.3f}",
-                  std::chrono::duration<double>(
-                      std::chrono::system_clock::now().time_since_epoch())
-                      .count()));
   script += kBecomeScript;
   if (!nics.empty()) {
     (void)Attend(uuid, "PART=names\n" + script, key->private_key, what);
@@ -189,9 +220,9 @@ void Warm::Become(const std::string& uuid, const std::string& what) {
       if (report.uid) now.guest_uid = report.uid;
     });
   }
-  core_.ChangeRun(uuid, [settled](RunInfo& run) {
-    run.becoming = false;
-    run.settled = settled;
+  core_.ChangeRun(uuid, [settled](RunInfo& now) {
+    now.becoming = false;
+    now.settled = settled;
   });
   core_.Read(uuid);
 }

@@ -19,9 +19,13 @@ Replace() {
   [ -f "$1" ] || return 0
   text=
   while IFS= read -r line || [ -n "$line" ]; do
+    # What was put in may have FROM in it.
     while :; do
       case $line in
-        *"$2"*) line=${line%%"$2"*}$3${line#*"$2"} ;;
+        *"$2"*)
+          text=$text${line%%"$2"*}$3
+          line=${line#*"$2"}
+          ;;
         *) break ;;
       esac
     done

@@ -6,6 +6,13 @@
 
 namespace sbxfs {
 
+Error Error::Of(std::string_view what) const {
+  for (const int below : {EIO, EHOSTDOWN, ENOMEM, ENOSPC, ETIMEDOUT}) {
+    if (Errno() == below && !sentence_.starts_with(what)) return As(what);
+  }
+  return *this;
+}
+
 Error CurrentError() noexcept {
   try {
     throw;

@@ -2,6 +2,7 @@
 #define SBXFS_BACKEND_UTIL_ERROR_H_
 
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -29,6 +30,9 @@ class Error : public std::system_error {
                                               ? ": " + sentence_
                                               : sentence_.substr(reason))};
   }
+  // As that where it is of the machine below, which speaks of volumes and
+  // domains; what an asker did wrong has its own words.
+  [[nodiscard]] Error Of(std::string_view what) const;
   [[nodiscard]] const char* what() const noexcept override {
     return sentence_.c_str();
   }

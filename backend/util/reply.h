@@ -76,6 +76,19 @@ class Reply {
     }
   }
 
+  // The same for `what`, as a person knows it: what failed in the machine below
+  // is told as its failure.
+  template <typename F>
+  void Guard(const std::string& what, F&& work) const noexcept {
+    Guard([&] {
+      try {
+        std::forward<F>(work)();
+      } catch (...) {
+        throw CurrentError().Of(what);
+      }
+    });
+  }
+
   // A Reply<U> whose success is turned into ours by `convert` (which may
   // throw); its failure is ours, and our asker's giving up is its.
   template <typename U, typename F>

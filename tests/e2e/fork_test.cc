@@ -64,15 +64,16 @@ TEST_F(ForkTest, ACloneOfARunningGuestGoesOnFromThatMoment) {
   EXPECT_EQ(ReadText(Dir() / "box/status"), "running\n");
   Mark("box", "second");
   // One of one that was not started yet is of the same moment.
-  Clone("one/clones/two");
+  // Its name has the other's in it, as their hosts' names have.
+  Clone("one/clones/one2");
   begin = Stopwatch();
   Do("one/status", "start");
   fmt::print("its first start {:.1f} s\n", begin.Seconds());
   begin = Stopwatch();
-  Do("two/status", "start");
+  Do("one2/status", "start");
   fmt::print("that of another of the same memory {:.1f} s\n", begin.Seconds());
   EXPECT_EQ(Volumes(".ram.").size(), 1U);
-  for (const std::string name : {"one", "two"}) {
+  for (const std::string name : {"one", "one2"}) {
     EXPECT_EQ(MarkOf(name), "first") << name;
     EXPECT_EQ(Job(name, "pgrep -xc sleep"), "1") << name;
     EXPECT_EQ(ReadText(Dir() / name / "pending"), "") << name;
@@ -80,17 +81,18 @@ TEST_F(ForkTest, ACloneOfARunningGuestGoesOnFromThatMoment) {
   EXPECT_EQ(MarkOf("box"), "second");
   const Names box = NamesOf("box");
   const Names one = NamesOf("one");
-  const Names two = NamesOf("two");
+  const Names two = NamesOf("one2");
   EXPECT_EQ(box.host, "lima-box");
   EXPECT_EQ(one.host, "lima-one");
-  EXPECT_EQ(two.host, "lima-two");
+  EXPECT_EQ(two.host, "lima-one2");
   EXPECT_NE(one.machine, box.machine);
   EXPECT_NE(one.machine, two.machine);
   EXPECT_NE(one.mac, box.mac);
   EXPECT_NE(one.mac, two.mac);
   EXPECT_NE(one.random, two.random);
   // ssh looks at the host key that is theirs.
-  EXPECT_EQ(In("two", "hostname"), "lima-two");
+  EXPECT_EQ(In("one2", "hostname"), "lima-one2");
+  EXPECT_EQ(In("one2", "getent hosts 127.0.1.1"), In("one2", "echo '127.0.1.1       lima-one2'"));
 
   // Of a snapshot with memory, after another one's clones are gone.
   ASSERT_EQ(mkdir((Dir() / "box/snapshots/now").c_str(), 0700), 0);
@@ -99,8 +101,8 @@ TEST_F(ForkTest, ACloneOfARunningGuestGoesOnFromThatMoment) {
   }));
   Mark("box", "third");
   Remove("one");
-  EXPECT_EQ(MarkOf("two"), "first");
-  Remove("two");
+  EXPECT_EQ(MarkOf("one2"), "first");
+  Remove("one2");
   EXPECT_TRUE(Eventually([] { return Volumes(".ram.").empty(); }));
   Clone("box/snapshots/now/clones/three");
   Clone("box/snapshots/now/clones/four");
@@ -127,7 +129,12 @@ TEST_F(ForkTest, ACloneOfARunningGuestGoesOnFromThatMoment) {
             std::string::npos)
       << ReadText(Dir() / "box/error");
   Clone("box/clones/five!");
-  EXPECT_TRUE(stdfs::exists(Dir() / "five"));
+  EXPECT_EQ(mkdir((Dir() / "five/clones/six").c_str(), 0700), -1);
+  EXPECT_EQ(errno, EPERM);
+  Do("five/status", "start");
+  EXPECT_EQ(Job("five", "sudo cat /run/sbxfs/token"), "hush");
+  EXPECT_TRUE(stdfs::exists(Dir() / "five/secrets/token"));
+  EXPECT_EQ(WriteText(Dir() / "five/status", "save\n").error, EPERM);
 
   for (const std::string name : {"three", "four", "five"}) Remove(name);
   ASSERT_EQ(rmdir((Dir() / "box/snapshots/now").c_str()), 0);

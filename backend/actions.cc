@@ -265,7 +265,7 @@ void Actions::Perform(Action& action) {
   auto simple = [&](int (*call)(virDomainPtr)) {
     const DomainPtr domain = core_.Domain(uuid, action.what);
     if (call(domain.get()) >= 0) {
-      core_.Read(uuid);
+      core_.ReadDone(uuid);
       return;
     }
     const Error error = LibvirtError(action.what);

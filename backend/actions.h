@@ -48,6 +48,7 @@ class Actions {
     std::atomic<bool> overtaken = false;
     std::atomic<bool> waiting = false;  // only waits for the guest now
     bool leaves_template = false;       // it boots, and others need not
+    std::string cold;                   // why, as `progress` has it
     std::shared_ptr<Action> before;     // what it overtook
     std::atomic<bool> ended = false;
     std::vector<Reply<Done>> askers;  // guarded by Actions::mutex_

@@ -95,7 +95,7 @@ void Actions::BringBack(Action& action, const Sandbox& before,
   if (before.state == State::kPaused) {
     const DomainPtr domain = core_.Domain(action.uuid, action.what);
     if (virDomainSuspend(domain.get()) < 0) ThrowLibvirt(action.what);
-    core_.Read(action.uuid);
+    core_.ReadDone(action.uuid);
   } else if (before.ready) {
     WaitReady(action, until);
   }
@@ -162,7 +162,7 @@ void Actions::FactoryReset(Action& action) {
     provision_.Reset(uuid, base ? &*base : nullptr, what);
     undo.Keep();
     snapshots_.MakeCurrent(uuid, "", what);
-    core_.Read(uuid);
+    core_.ReadDone(uuid);
     snapshots_.DropOldUndos(uuid, what);
   });
 }

@@ -67,7 +67,7 @@ void Actions::Start(Action& action) {
     case State::kPaused: {
       const DomainPtr domain = core_.Domain(action.uuid, action.what);
       if (virDomainResume(domain.get()) < 0) ThrowLibvirt(action.what);
-      core_.Read(action.uuid);
+      core_.ReadDone(action.uuid);
       break;
     }
     case State::kRunning:
@@ -161,7 +161,7 @@ void Actions::Boot(Action& action) {
     // kill came while libvirt was starting it.
     virDomainDestroy(domain.get());
   }
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
 }
 
 // Another mount of this libvirt has the ports of a saved sandbox open, and
@@ -365,7 +365,7 @@ void Actions::StopGuest(Action& action) {
   core_.ChangeMeta(uuid, action.what, [](Metadata& meta) {
     meta.used = std::chrono::system_clock::now();
   });
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
 }
 
 void Actions::Kill(Action& action) {
@@ -392,7 +392,7 @@ void Actions::Kill(Action& action) {
         uuid, [&](const Sandbox*) { return action.before->ended.load(); },
         Clock::now() + 10s, stopping_);
   }
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
 }
 
 }  // namespace sbxfs

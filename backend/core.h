@@ -53,6 +53,9 @@ class Core {
   void Read(const std::string& uuid);
   // The same on a worker; many requests for one domain become one.
   void ReadSoon(const std::string& uuid) EXCLUDES(mutex_);
+  // Blocks: the same of one that was changed, again when it fails: what is done
+  // is not to be told as failed for that.
+  void ReadDone(const std::string& uuid);
 
   // `what` begins the sentence, e.g. "Cannot start 'box'". Blocks.
   [[nodiscard]] DomainPtr Domain(const std::string& uuid,

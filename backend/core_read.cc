@@ -2,6 +2,8 @@
 #include <libvirt/virterror.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <set>
 #include <thread>
 #include <utility>
@@ -106,7 +108,22 @@ void AddRun(Sandbox& sandbox, const RunInfo& run) {
   if (run.started != Time()) sandbox.usage.started = run.started;
 }
 
+constexpr std::chrono::milliseconds kAgain(100);
+constexpr int kTries = 3;
+
 }  // namespace
+
+void Core::ReadDone(const std::string& uuid) {
+  for (int tries = 1;; ++tries) {
+    try {
+      return Read(uuid);
+    } catch (const Error& error) {
+      if (error.Errno() == EHOSTDOWN || tries == kTries) throw;
+      spdlog::debug("{}", error.Sentence());
+    }
+    std::this_thread::sleep_for(kAgain);
+  }
+}
 
 void Core::ReadSoon(const std::string& uuid) {
   {

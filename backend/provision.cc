@@ -354,7 +354,7 @@ void Provision::SetRights(const std::string& uuid, const std::string& file,
       if (rights.gid) kept.gid = rights.gid;
       if (rights.mode) kept.mode = *rights.mode & 0777;
     });
-    core_.Read(uuid);
+    core_.ReadDone(uuid);
   });
 }
 

@@ -122,7 +122,7 @@ void Provision::PutBack(const std::string& uuid, const std::string& name,
     meta.trashed = before.trashed;
   });
   SetAutostart(domain.get(), before);
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
 }
 
 void Provision::SetAutostart(virDomainPtr domain, const Metadata& meta) {
@@ -160,7 +160,7 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
              VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
   }
   if (virDomainUndefineFlags(domain.get(), flags) < 0) ThrowLibvirt(what);
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
   if (core_.test_driver) return;
   RemoveRunDirectory(uuid);
   if (borrowed) return;
@@ -195,7 +195,7 @@ void Provision::Leave(const std::string& uuid, bool with_volumes,
     if (error.Errno() != ENOENT) throw;
   }
   try {
-    core_.Read(uuid);
+    core_.ReadDone(uuid);
     if (!with_volumes) return;
     layers_.DropAll(uuid);
     const std::string below = sandbox ? sandbox->origin_layer : "";

@@ -100,7 +100,7 @@ void Provision::Set(const Caller& caller, const std::string& uuid,
           meta.authorized_keys = value;
           meta.used = SystemClock::now();
         });
-        core_.Read(uuid);
+        core_.ReadDone(uuid);
         if (on_keys) on_keys(uuid);
       });
       return;
@@ -294,7 +294,7 @@ void Provision::SetConfig(const Caller& caller, const std::string& uuid,
                          spec.description.c_str(), nullptr, nullptr,
                          VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_AFFECT_LIVE);
     core_.RenewDefined(uuid, what, {"description"});
-    core_.Read(uuid);
+    core_.ReadDone(uuid);
     if (on_keys) on_keys(uuid);
   }
   undo.Keep();
@@ -349,7 +349,7 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
     } else {
       Define(uuid, name, meta, spec, facts && facts->uefi, what);
     }
-    core_.Read(uuid);
+    core_.ReadDone(uuid);
     return;
   }
   std::vector<std::string> changed;
@@ -396,7 +396,7 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
   }
   meta.applied = core_.StackOf(meta);
   Define(uuid, name, meta, spec, uefi, what);
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
 }
 
 void Provision::GiveDisk(const std::string& uuid, const Images::Base& base,
@@ -410,7 +410,7 @@ void Provision::GiveDisk(const std::string& uuid, const Images::Base& base,
   undo.Add([this, volume = meta.disk_volume] { core_.storage.Delete(volume); });
   Define(uuid, facts->name, meta, spec, NeedsUefi(spec, &base.facts), what);
   undo.Keep();
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
 }
 
 void Provision::StandOn(const std::string& uuid, const std::string& layer,
@@ -427,7 +427,7 @@ void Provision::StandOn(const std::string& uuid, const std::string& layer,
   });
   Define(uuid, facts->name, meta, spec, facts->uefi, what);
   undo.Keep();
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
   layers_.DropSoon(uuid, {left});
 }
 
@@ -460,7 +460,7 @@ void Provision::Reset(const std::string& uuid, const Images::Base* base,
       base != nullptr ? NeedsUefi(spec, &base->facts) : facts->uefi;
   Define(uuid, facts->name, meta, spec, uefi, what);
   undo.Keep();
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
   layers_.DropSoon(uuid, left);
 }
 
@@ -472,7 +472,7 @@ void Provision::ForgetRejected(const std::string& uuid, Reply<Done> reply) {
       meta.rejected.clear();
       meta.rejected_reason.clear();
     });
-    core_.Read(uuid);
+    core_.ReadDone(uuid);
   });
 }
 

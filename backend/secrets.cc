@@ -113,7 +113,7 @@ void Secrets::SetNow(const std::string& uuid, const std::string& name,
       run.secrets.insert(name);
     }
   });
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
 }
 
 }  // namespace sbxfs

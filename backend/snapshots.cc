@@ -60,7 +60,7 @@ void Snapshots::Describe(const std::string& uuid, const std::string& tag,
                                        tag, core_.NameOf(uuid));
   core_.Work(uuid, what, reply, [this, uuid, tag, text, what] {
     SetDescription(uuid, Find(uuid, tag, what).name, text, what);
-    core_.Read(uuid);
+    core_.ReadDone(uuid);
   });
 }
 
@@ -184,7 +184,7 @@ void Snapshots::TakeNow(const std::string& uuid, const std::string& name,
   }
   core_.ChangeMeta(uuid, what,
                    [&](Metadata& changed) { changed.disk_volume = layer; });
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
 }
 
 // Whether the guest's file systems were frozen while it was taken; when not,
@@ -216,7 +216,7 @@ void Snapshots::DropNow(const std::string& uuid, const std::string& name,
   const DomainPtr domain = core_.Domain(uuid, what);
   ForgetSnapshot(domain.get(), name, what);
   core_.ForgetLayerSizes(uuid);
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
   if (found == all.end() || found->layer.empty()) return;
   std::set<std::string> candidates = {found->layer};
   if (!found->seed.empty()) candidates.insert(found->seed);
@@ -270,7 +270,7 @@ void Snapshots::RenameChecked(const std::string& uuid, const std::string& tag,
       EditSnapshot(SnapshotText(domain.get(), found.name, what), edit),
       CurrentSnapshot(domain.get()) == found.name, what);
   Supersede(uuid, found.name, new_tag, what);
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
 }
 
 std::string Snapshots::KeepUndo(const std::string& uuid, bool quiesced,
@@ -345,7 +345,7 @@ void Snapshots::PutOn(const std::string& uuid, const SnapshotFacts& target,
   if (defined == nullptr) ThrowLibvirt(what);
   undo.Keep();
   MakeCurrent(uuid, target.name, what);
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
   layers_.DropSoon(uuid, left);
 }
 

@@ -148,7 +148,7 @@ void Snapshots::Resume(const std::string& uuid, const SnapshotFacts& target,
                                    "; its disk was put back, and start boots "
                                    "it from that");
   }
-  core_.Read(uuid);
+  core_.ReadDone(uuid);
 }
 
 }  // namespace sbxfs

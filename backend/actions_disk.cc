@@ -125,7 +125,7 @@ void Actions::Revert(Action& action) {
     if (!forced) {
       undo.Add(
           [this, uuid, what, name = snapshots_.KeepUndo(uuid, quiesced, what)] {
-            snapshots_.DropNow(uuid, name, what);
+            snapshots_.TakeBack(uuid, name, what);
           });
     }
     snapshots_.PutOn(uuid, target, what, resume != nullptr);
@@ -156,7 +156,7 @@ void Actions::FactoryReset(Action& action) {
     if (!meta.disk_volume.empty()) {
       undo.Add(
           [this, uuid, what, name = snapshots_.KeepUndo(uuid, quiesced, what)] {
-            snapshots_.DropNow(uuid, name, what);
+            snapshots_.TakeBack(uuid, name, what);
           });
     }
     provision_.Reset(uuid, base ? &*base : nullptr, what);

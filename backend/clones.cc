@@ -85,8 +85,9 @@ SandboxPtr Clones::MakeNow(const Caller& caller, const std::string& uuid,
     origin.secrets += (origin.secrets.empty() ? "" : " ") + secret;
   }
   if (tag.empty()) {
-    undo.Add(
-        [this, uuid, record, what] { snapshots_.DropNow(uuid, record, what); });
+    undo.Add([this, uuid, record, what] {
+      snapshots_.TakeBack(uuid, record, what);
+    });
     const bool memory =
         TakesMemory(*sandbox, core_.SpecOf(source), with_secrets, what);
     const Frozen frozen = FreezeNow(uuid, record, memory, what);
@@ -234,7 +235,7 @@ void Clones::DropRecord(const std::string& uuid, const std::string& record,
                         const std::string& what) {
   const Turns::Turn turn = core_.turns.Take(uuid, what, 30s);
   core_.Read(uuid);
-  snapshots_.DropNow(uuid, record, what);
+  snapshots_.TakeBack(uuid, record, what);
 }
 
 void Clones::Commit(const std::string& uuid, const std::string& image,

@@ -156,7 +156,18 @@ void Core::Work(const std::string& uuid, const std::string& what,
         MutexLock lock(mutex_);
         ++works_[uuid];
       }
-      work();
+      try {
+        work();
+      } catch (...) {
+        // What was taken back is seen to be by whoever is told.
+        const Error error = CurrentError();
+        try {
+          Read(uuid);
+        } catch (const Error&) {
+          ReadSoon(uuid);
+        }
+        throw error;
+      }
       reply.Ok();
     });
   });

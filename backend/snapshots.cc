@@ -265,11 +265,21 @@ void Snapshots::RenameChecked(const std::string& uuid, const std::string& tag,
   const DomainPtr domain = core_.Domain(uuid, what);
   SnapshotEdit edit;
   edit.name = new_tag;
+  const bool current = CurrentSnapshot(domain.get()) == found.name;
+  Undo undo;
+  undo.Add([this, uuid, name = found.name, new_tag, current, what] {
+    core_.Read(uuid);
+    if (FindTag(core_.SnapshotsOf(uuid), new_tag) == nullptr) return;
+    Supersede(uuid, new_tag, name, what);
+    if (current) MakeCurrent(uuid, name, what);
+    core_.Read(uuid);
+  });
   RecordSnapshot(
       domain.get(),
-      EditSnapshot(SnapshotText(domain.get(), found.name, what), edit),
-      CurrentSnapshot(domain.get()) == found.name, what);
+      EditSnapshot(SnapshotText(domain.get(), found.name, what), edit), current,
+      what);
   Supersede(uuid, found.name, new_tag, what);
+  undo.Keep();
   core_.ReadDone(uuid);
 }
 
@@ -284,6 +294,23 @@ std::string Snapshots::KeepUndo(const std::string& uuid, bool quiesced,
   // that ended knows that it was not gone on from.
   TakeNow(uuid, name, ThisProcessMark(), what, quiesced);
   return name;
+}
+
+void Snapshots::TakeBack(const std::string& uuid, const std::string& name,
+                         const std::string& what) {
+  try {
+    DropNow(uuid, name, what);
+  } catch (const Error&) {
+    MutexLock lock(mutex_);
+    left_.insert(uuid + name);
+    throw;
+  }
+}
+
+bool Snapshots::IsLeft(const std::string& uuid, const SnapshotFacts& one) {
+  if (IsMarkOfTheDead(one.description)) return true;
+  MutexLock lock(mutex_);
+  return left_.contains(uuid + one.name);
 }
 
 void Snapshots::DropOldUndos(const std::string& uuid, const std::string& what) {

@@ -2,6 +2,7 @@
 #define SBXFS_BACKEND_SNAPSHOTS_H_
 
 #include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "backend/core.h"
 #include "backend/layers.h"
 #include "backend/snapshot_xml.h"
+#include "backend/util/mutex.h"
 #include "backend/util/undo.h"
 
 namespace sbxfs {
@@ -38,6 +40,10 @@ class Snapshots {
   // Forgets it; its layer goes, soon, unless it is needed.
   void DropNow(const std::string& uuid, const std::string& name,
                const std::string& what);
+  // The same of what an operation took for itself: where libvirt cannot be
+  // reached Repair does it later.
+  void TakeBack(const std::string& uuid, const std::string& name,
+                const std::string& what) EXCLUDES(mutex_);
   // Keeps the disk of a stopped sandbox as the undo; its name with libvirt. An
   // earlier one stays until DropOldUndos, since it may be what is gone back to.
   [[nodiscard]] std::string KeepUndo(const std::string& uuid, bool quiesced,
@@ -108,8 +114,15 @@ class Snapshots {
                                    const std::string& tag,
                                    const std::string& what);
 
+  // Whether whoever took it for itself has no use for it any more.
+  [[nodiscard]] bool IsLeft(const std::string& uuid, const SnapshotFacts& one)
+      EXCLUDES(mutex_);
+
   Core& core_;
   Layers layers_;
+  Mutex mutex_;
+  // Uuid and name of what TakeBack could not.
+  std::set<std::string> left_ GUARDED_BY(mutex_);
 };
 
 // Whether the guest agent answers, as far as the definition of a running

@@ -102,7 +102,7 @@ bool Snapshots::RepairRecords(const std::string& uuid,
   bool changed = false;
   for (const auto& one : all) {
     if (one.internal || one.layer.empty()) continue;
-    const bool left = IsMarkOfTheDead(one.description);
+    const bool left = IsLeft(uuid, one);
     const bool hidden = TagOf(one.name).empty();
     if (one.name == kNoSnapshot) {
       ForgetSnapshot(domain.get(), one.name, what);

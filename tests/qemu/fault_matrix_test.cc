@@ -74,7 +74,9 @@ class FaultMatrixTest : public BlankGuests {
       BlankGuests::SetUp();
     }
     mount_->ExpectLoggedErrors();
-    seed_ = std::random_device{}();
+    // The same ones each time, where not all are visited.
+    const char* seed = std::getenv("SBXFS_FAULT_SEED");
+    seed_ = seed == nullptr ? 1 : static_cast<unsigned>(std::atoi(seed));
     random_.seed(seed_);
   }
   void TearDown() override {
@@ -146,7 +148,7 @@ class FaultMatrixTest : public BlankGuests {
     Verdict verdict = Write("box/status", "start", O_NONBLOCK);
     if (verdict.error != 0) return verdict;
     const bool runs = Eventually([&] {
-      verdict.sentence = Error();
+      verdict.sentence = ReadLine(Dir() / "box/error");
       return !verdict.sentence.empty() || Status("box") == "running";
     });
     verdict.error = runs && verdict.sentence.empty() ? 0 : EIO;
@@ -398,6 +400,29 @@ void FaultMatrixTest::Sweep(const Operation& operation, const Fault& fault) {
   }
 }
 
+// What can go wrong is in tests/support/faults/calls.h; what is local to
+// libvirt's library, or frees something, is not.
+TEST_F(FaultMatrixTest, EveryCallHasASeam) {
+  const std::string seams =
+      ReadText(std::string(SBXFS_SOURCE_DIR) + "/tests/support/faults/calls.h");
+  const Ended symbols =
+      RunProgram({"nm", "-D", "--undefined-only", SBXFS_BIN_DIR "/sbxfs"});
+  ASSERT_EQ(symbols.status, 0) << symbols.err;
+  static const std::regex kLocal(
+      "vir(Event|Get|Reset|SetErr|Typed).*|vir.*(Free|Ref|GetName|"
+      "GetUUIDString|GetConnect|CloseCallback|DeregisterAny|Close)|"
+      "virStream(New|Abort)|virConnect(IsAlive|GetType|SetKeepAlive)");
+  int calls = 0;
+  for (const std::string_view line : Split(symbols.out, '\n')) {
+    std::string name(line.substr(line.rfind(' ') + 1));
+    name = name.substr(0, name.find('@'));
+    if (!name.starts_with("vir") || std::regex_match(name, kLocal)) continue;
+    ++calls;
+    EXPECT_NE(seams.find("(" + name + ")"), std::string::npos) << name;
+  }
+  EXPECT_GT(calls, 100);
+}
+
 TEST_F(FaultMatrixTest, EachOperationIsDoneOrUndone) {
   const char* only = std::getenv("SBXFS_FAULT_OPERATION");
   const char* kind = std::getenv("SBXFS_FAULT_KIND");
@@ -406,7 +431,7 @@ TEST_F(FaultMatrixTest, EachOperationIsDoneOrUndone) {
     std::vector<Fault> faults(kFaults.begin(), kFaults.end());
     if (!LongRun() && kind == nullptr) {
       std::shuffle(faults.begin(), faults.end(), random_);
-      faults.resize(2);
+      faults.resize(1);
     }
     for (const Fault& fault : faults) {
       if (kind != nullptr && fault.kind != std::string_view(kind)) continue;
@@ -423,7 +448,8 @@ TEST_F(FaultMatrixTest, EachOperationIsDoneOrUndone) {
     std::printf("%4zu calls had: %s\n", those.size(), name.c_str());
   }
   std::printf(
-      "%d rounds (seed %u): %d done, %d undone, %zu calls of libvirt and the C "
+      "%d rounds (SBXFS_FAULT_SEED %u): %d done, %d undone, %zu calls of "
+      "libvirt and the C "
       "library\n",
       rounds_, seed_, done_, undone_, calls.size());
 }

@@ -55,8 +55,8 @@ bool SetCpus(virDomainPtr domain, const Sandbox& sandbox,
     return false;
   }
   // An emulated guest that starts one more is reset by it now and then: on a
-  // busy machine one in twenty lost what it was doing (QEMU 7.2, Linux 6.1). And
-  // of one that is taken away libvirt is never told that it went.
+  // busy machine one in twenty lost what it was doing (QEMU 7.2, Linux 6.1).
+  // And of one that is taken away libvirt is never told that it went.
   if (facts.type != "kvm") return false;
   return Took(virDomainSetVcpusFlags(
       domain, wanted, VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG));

@@ -1,5 +1,5 @@
-// What sbxfs calls that can go wrong; FaultMatrixTest.EveryCallHasASeam compares
-// this with the program. Included once, by faults.cc.
+// What sbxfs calls that can go wrong; FaultMatrixTest.EveryCallHasASeam
+// compares this with the program. Included once, by faults.cc.
 
 // The copies of snapshots' and clones' disks are waited for by asking.
 SBXFS_CHANGES(virDomainAbortJob)

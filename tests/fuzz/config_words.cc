@@ -1,6 +1,13 @@
 #include "tests/fuzz/config_words.h"
 
 namespace sbxfs::fuzz {
+namespace {
+
+constexpr char kDigest[] =
+    "  digest: sha256:"
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+}  // namespace
 
 const std::vector<std::string_view>& ConfigLines() {
   static const std::vector<std::string_view> lines = {
@@ -18,8 +25,7 @@ const std::vector<std::string_view>& ConfigLines() {
       "vmOpts:\n  qemu:\n    cpuType:\n      x86_64: host",
       "images:\n- location: debian-12\n  arch: x86_64",
       "- location: https://example.com/a.qcow2",
-      "  digest: sha256:"
-      "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+      kDigest,
       "kernel:\n  location: /boot/vmlinuz\n  cmdline: quiet",
       "initrd:\n  location: /boot/initrd",
       "firmware:\n  legacyBIOS: true",

@@ -202,12 +202,15 @@ constexpr char kOurs[] =
     "</sbxfs:config><sbxfs:files>status 0640 - 1000\n</sbxfs:files>"
     "</sbxfs:sandbox>";
 
+constexpr char kUnprefixed[] =
+    "<metadata><sandbox xmlns='https://sbxfs.org/xmlns/sandbox/1'/>"
+    "</metadata>";
+
 const std::vector<std::string_view>& Elements() {
   static const std::vector<std::string_view> elements = {
       "<metadata/>",
       kOurs,
-      "<metadata><sandbox xmlns='https://sbxfs.org/xmlns/sandbox/1'/>"
-      "</metadata>",
+      kUnprefixed,
       "<r:run xmlns:r='https://sbxfs.org/xmlns/run/1' started='1' ready='2.5' "
       "secrets='A B' disk='1'/>",
       "<p:ports xmlns:p='https://sbxfs.org/xmlns/ports/1' run='1 a'><p:forward>"

@@ -1,101 +1,262 @@
 #include "tests/fuzz/config_words.h"
 
+#include "tests/fuzz/fuzz.h"
+
 namespace sbxfs::fuzz {
 namespace {
 
-constexpr char kDigest[] =
-    "  digest: sha256:"
-    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+// A blank line is between them.
+constexpr std::string_view kLines = R"(
+cpus: 4
+
+maxCPUs: 8
+
+memory: 2GiB
+
+maxMemory: 4GiB
+
+disk: 20GiB
+
+arch: x86_64
+
+arch: aarch64
+
+arch: riscv64
+
+arch: armv7l
+
+cpuType:
+  x86_64: Nehalem,+aes,-vmx
+
+cpuType:
+  aarch64: max
+
+vmOpts:
+  qemu:
+    cpuType:
+      x86_64: host
+
+images:
+- location: debian-12
+  arch: x86_64
+
+- location: https://example.com/a.qcow2
+
+  digest: sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+
+kernel:
+  location: /boot/vmlinuz
+  cmdline: quiet
+
+initrd:
+  location: /boot/initrd
+
+firmware:
+  legacyBIOS: true
+
+ssh:
+  localPort: 2222
+
+ssh:
+  forwardAgent: true
+  loadDotSSHPubKeys: true
+
+user:
+  name: me
+  uid: 1001
+  home: /home/{{.User}}.guest
+
+user:
+  comment: "A person"
+  shell: /bin/sh
+
+mountType: 9p
+
+mountType: virtiofs
+
+mountType: reverse-sshfs
+
+mountTypesUnsupported: [9p]
+
+mounts:
+- location: /srv/src
+  mountPoint: /src
+  writable: true
+
+- location: "~/src"
+  name: code
+
+- location: "{{.Home}}/x"
+  9p:
+    securityModel: mapped-xattr
+
+  virtiofs:
+    queueSize: 256
+
+  sshfs:
+    followSymlinks: true
+
+network: none
+
+egress: [api.example.com:443, "*.debian.org"]
+
+networks:
+- lima: shared
+  interface: lima0
+
+- lima: host
+  macAddress: 52:55:55:00:00:01
+  metric: 50
+
+additionalDisks:
+- data
+
+- name: more
+  format: true
+  fsType: xfs
+  fsArgs: [-L, more]
+
+portForwards:
+- guestPort: 8080
+  hostPort: 80
+
+- guestPortRange: [4000, 4010]
+  hostPortRange: [5000, 5010]
+
+- guestPort: 53
+  proto: udp
+  hostIP: 0.0.0.0
+
+- guestPort: 9
+  hostIP: "@hv"
+
+- guestIP: "::1"
+  guestPort: 22
+  hostPort: 2022
+
+- guestSocket: /run/a.sock
+  hostSocket: a.sock
+
+- guestSocket: /run/b.sock
+  hostSocket: /tmp/b.sock
+  reverse: true
+
+- guestPort: 7
+  ignore: true
+
+provision:
+- mode: system
+  script: |
+    #!/bin/sh
+    echo {{.Name}}
+
+- mode: data
+  path: /etc/motd
+  content: "{{.Param.who}}"
+
+- mode: boot
+  script: true
+
+- mode: dependency
+  script: |
+    #!/bin/sh
+  skipDefaultDependencyResolution: true
+
+probes:
+- script: |
+    #!/bin/sh
+    true
+  description: up
+  hint: wait
+
+env:
+  A: "1"
+  B_C: two
+
+param:
+  who: you
+
+propagateProxyEnv: false
+
+dns: [192.0.2.1, "2001:db8::1"]
+
+hostResolver:
+  hosts:
+    a.internal: 192.0.2.7
+    b: a.internal
+
+caCerts:
+  removeDefaults: true
+  certs:
+  - |
+    -----BEGIN CERTIFICATE-----
+    MA==
+    -----END CERTIFICATE-----
+
+timezone: Europe/Lisbon
+
+upgradePackages: true
+
+message: |
+  Hello {{.Name}}
+  of {{.User}}
+
+description: |
+  Two
+  lines <&> "'
+
+plain: true
+
+autostart: true
+
+idle: 1h30m
+
+snapshotMemory: true
+
+warm: false
+
+tpm: true
+
+nestedVirtualization: true
+
+video:
+  display: vnc
+  vnc:
+    display: 127.0.0.1:0
+
+base: template:_images/debian-12
+
+base:
+- one
+- url: template:two
+
+vmType: qemu
+
+minimumLimaVersion: 1.0.0
+
+rosetta:
+  enabled: true
+
+containerd:
+  system: false
+
+copyToHost:
+- guest: /a
+  host: /b
+
+os: Linux
+
+# a comment
+
+---
+
+...
+)";
 
 }  // namespace
 
 const std::vector<std::string_view>& ConfigLines() {
-  static const std::vector<std::string_view> lines = {
-      "cpus: 4",
-      "maxCPUs: 8",
-      "memory: 2GiB",
-      "maxMemory: 4GiB",
-      "disk: 20GiB",
-      "arch: x86_64",
-      "arch: aarch64",
-      "arch: riscv64",
-      "arch: armv7l",
-      "cpuType:\n  x86_64: Nehalem,+aes,-vmx",
-      "cpuType:\n  aarch64: max",
-      "vmOpts:\n  qemu:\n    cpuType:\n      x86_64: host",
-      "images:\n- location: debian-12\n  arch: x86_64",
-      "- location: https://example.com/a.qcow2",
-      kDigest,
-      "kernel:\n  location: /boot/vmlinuz\n  cmdline: quiet",
-      "initrd:\n  location: /boot/initrd",
-      "firmware:\n  legacyBIOS: true",
-      "ssh:\n  localPort: 2222",
-      "ssh:\n  forwardAgent: true\n  loadDotSSHPubKeys: true",
-      "user:\n  name: me\n  uid: 1001\n  home: /home/{{.User}}.guest",
-      "user:\n  comment: \"A person\"\n  shell: /bin/sh",
-      "mountType: 9p",
-      "mountType: virtiofs",
-      "mountType: reverse-sshfs",
-      "mountTypesUnsupported: [9p]",
-      "mounts:\n- location: /srv/src\n  mountPoint: /src\n  writable: true",
-      "- location: \"~/src\"\n  name: code",
-      "- location: \"{{.Home}}/x\"\n  9p:\n    securityModel: mapped-xattr",
-      "  virtiofs:\n    queueSize: 256",
-      "  sshfs:\n    followSymlinks: true",
-      "network: none",
-      "egress: [api.example.com:443, \"*.debian.org\"]",
-      "networks:\n- lima: shared\n  interface: lima0",
-      "- lima: host\n  macAddress: 52:55:55:00:00:01\n  metric: 50",
-      "additionalDisks:\n- data",
-      "- name: more\n  format: true\n  fsType: xfs\n  fsArgs: [-L, more]",
-      "portForwards:\n- guestPort: 8080\n  hostPort: 80",
-      "- guestPortRange: [4000, 4010]\n  hostPortRange: [5000, 5010]",
-      "- guestPort: 53\n  proto: udp\n  hostIP: 0.0.0.0",
-      "- guestPort: 9\n  hostIP: \"@hv\"",
-      "- guestIP: \"::1\"\n  guestPort: 22\n  hostPort: 2022",
-      "- guestSocket: /run/a.sock\n  hostSocket: a.sock",
-      "- guestSocket: /run/b.sock\n  hostSocket: /tmp/b.sock\n  reverse: true",
-      "- guestPort: 7\n  ignore: true",
-      "provision:\n- mode: system\n  script: |\n    #!/bin/sh\n    echo "
-      "{{.Name}}",
-      "- mode: data\n  path: /etc/motd\n  content: \"{{.Param.who}}\"",
-      "- mode: boot\n  script: true",
-      "- mode: dependency\n  script: |\n    #!/bin/sh\n  "
-      "skipDefaultDependencyResolution: true",
-      "probes:\n- script: |\n    #!/bin/sh\n    true\n  description: up\n  "
-      "hint: wait",
-      "env:\n  A: \"1\"\n  B_C: two",
-      "param:\n  who: you",
-      "propagateProxyEnv: false",
-      "dns: [192.0.2.1, \"2001:db8::1\"]",
-      "hostResolver:\n  hosts:\n    a.internal: 192.0.2.7\n    b: a.internal",
-      "caCerts:\n  removeDefaults: true\n  certs:\n  - |\n    -----BEGIN "
-      "CERTIFICATE-----\n    MA==\n    -----END CERTIFICATE-----",
-      "timezone: Europe/Lisbon",
-      "upgradePackages: true",
-      "message: |\n  Hello {{.Name}}\n  of {{.User}}",
-      "description: |\n  Two\n  lines <&> \"'",
-      "plain: true",
-      "autostart: true",
-      "idle: 1h30m",
-      "snapshotMemory: true",
-      "warm: false",
-      "tpm: true",
-      "nestedVirtualization: true",
-      "video:\n  display: vnc\n  vnc:\n    display: 127.0.0.1:0",
-      "base: template:_images/debian-12",
-      "base:\n- one\n- url: template:two",
-      "vmType: qemu",
-      "minimumLimaVersion: 1.0.0",
-      "rosetta:\n  enabled: true",
-      "containerd:\n  system: false",
-      "copyToHost:\n- guest: /a\n  host: /b",
-      "os: Linux",
-      "# a comment",
-      "---",
-      "...",
-      "",
-  };
+  static const std::vector<std::string_view> lines = Paragraphs(kLines);
   return lines;
 }
 

@@ -72,6 +72,19 @@ size_t Dice::Roll(size_t bound) {
   return bound == 0 ? 0 : (state_ * 2685821657736338717ULL >> 33) % bound;
 }
 
+std::vector<std::string_view> Paragraphs(std::string_view text) {
+  std::vector<std::string_view> parts;
+  while (!text.empty()) {
+    const size_t end = text.find("\n\n");
+    std::string_view part = text.substr(0, end);
+    while (part.starts_with('\n')) part.remove_prefix(1);
+    while (part.ends_with('\n')) part.remove_suffix(1);
+    parts.push_back(part);
+    text.remove_prefix(end == text.npos ? text.size() : end + 2);
+  }
+  return parts;
+}
+
 size_t MutateLines(uint8_t* data, size_t size, size_t most, unsigned seed,
                    const std::vector<std::string_view>& vocabulary,
                    const std::vector<std::string_view>& values) {

@@ -103,6 +103,9 @@ class Dice {
   uint64_t state_;
 };
 
+// The parts of a text that blank lines are between.
+[[nodiscard]] std::vector<std::string_view> Paragraphs(std::string_view text);
+
 // For LLVMFuzzerCustomMutator: changes one thing in a text of lines, as an
 // editor of YAML might: lines of `vocabulary` come, lines go, are put elsewhere
 // or further in, and values are replaced by those of `values`. Returns the new

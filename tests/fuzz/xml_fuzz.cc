@@ -196,78 +196,115 @@ void CheckNetwork(const std::string& xml) {
   (void)facts.Ours();
 }
 
-constexpr char kOurs[] =
-    "<sbxfs:sandbox xmlns:sbxfs='https://sbxfs.org/xmlns/sandbox/1'><sbxfs:uid>"
-    "1000</sbxfs:uid><sbxfs:config encoding='base64'>Y3B1czogMgo="
-    "</sbxfs:config><sbxfs:files>status 0640 - 1000\n</sbxfs:files>"
-    "</sbxfs:sandbox>";
+// A blank line is between them.
+constexpr std::string_view kElements = R"(
+<metadata/>
 
-constexpr char kUnprefixed[] =
-    "<metadata><sandbox xmlns='https://sbxfs.org/xmlns/sandbox/1'/>"
-    "</metadata>";
+<sbxfs:sandbox xmlns:sbxfs='https://sbxfs.org/xmlns/sandbox/1'>
+<sbxfs:uid>1000</sbxfs:uid>
+<sbxfs:config encoding='base64'>Y3B1czogMgo=</sbxfs:config>
+<sbxfs:files>status 0640 - 1000 </sbxfs:files></sbxfs:sandbox>
+
+<metadata><sandbox xmlns='https://sbxfs.org/xmlns/sandbox/1'/></metadata>
+
+<r:run xmlns:r='https://sbxfs.org/xmlns/run/1' started='1' ready='2.5'
+secrets='A B' disk='1'/>
+
+<p:ports xmlns:p='https://sbxfs.org/xmlns/ports/1' run='1 a'>
+<p:forward>tcp:127.0.0.1:1-:2</p:forward></p:ports>
+
+<w:template xmlns:w='https://sbxfs.org/xmlns/warm/1' image='a'/>
+
+<uid>4294967294</uid>
+
+<mode>0750</mode>
+
+<created>-9223372036854775808</created>
+
+<used>9223372036854775807</used>
+
+<files>a 0700 1 2</files>
+
+<rejected encoding='base64'>/w==</rejected>
+
+<sshPort>65535</sshPort>
+
+<trashedName>a</trashedName>
+
+<records encoding='base64'>MyAqYQphYmM=</records>
+
+<disk type='volume' device='disk'><source pool='p' volume='v'/>
+<target dev='vda' bus='virtio'/></disk>
+
+<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
+<source file='/a/b'/><backingStore/><target dev='vdz' bus='virtio'/></disk>
+
+<interface type='network'><source network='n'/>
+<mac address='52:54:00:00:00:09'/><alias name='ua-sbxfs-lima0'/></interface>
+
+<filesystem type='mount'><source dir='/s'/><target dir='sbxfs-9p-a-1'/>
+</filesystem>
+
+<hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/>
+<product id='0xbeef'/></source></hostdev>
+
+<memoryBacking><hugepages/></memoryBacking>
+
+<memoryBacking><access mode='shared'/></memoryBacking>
+
+<seclabel type='none'/>
+
+<genid>2d1b4e28-2fa1-4d5c-883f-0016d3cca427</genid>
+
+<cputune><shares>2048</shares></cputune>
+
+<numatune><memory mode='strict' nodeset='0'/></numatune>
+
+<title>A title</title>
+
+<sysinfo type='smbios'><bios><entry name='vendor'>v</entry></bios></sysinfo>
+
+<features><hyperv mode='passthrough'/><pae/></features>
+
+<pae/>
+
+<iothreads>2</iothreads>
+
+<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'>
+<q:arg value='-foo'/><q:env name='A' value='b'/></q:commandline>
+
+<arg value='user,id=sbxnet0,hostfwd=tcp:127.0.0.1:1-:2'/>
+
+<arg value='virtio-net-pci,netdev=sbxnet0,mac=52:54:00:00:00:01'/>
+
+<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/>
+</channel>
+
+<watchdog model='i6300esb' action='reset'/>
+
+<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>
+
+<parent><name>~undo.2</name></parent>
+
+<memory snapshot='external' file='/m'/>
+
+<creationTime>18446744073709551615</creationTime>
+
+<snapshot xmlns='https://sbxfs.org/xmlns/snapshot/1' quiesced='yes'/>
+
+<disks><disk name='vda' snapshot='external'><source file='/o'/></disk></disks>
+
+<ip address='192.168.1.1' prefix='24'><dhcp>
+<range start='192.168.1.2' end='192.168.1.254'/>
+<host mac='52:54:00:00:00:01' ip='192.168.1.7'/></dhcp></ip>
+
+<forward mode='bridge'><interface dev='eth0'/></forward>
+
+<dns><host ip='1.2.3.4'><hostname>a</hostname></host></dns>
+)";
 
 const std::vector<std::string_view>& Elements() {
-  static const std::vector<std::string_view> elements = {
-      "<metadata/>",
-      kOurs,
-      kUnprefixed,
-      "<r:run xmlns:r='https://sbxfs.org/xmlns/run/1' started='1' ready='2.5' "
-      "secrets='A B' disk='1'/>",
-      "<p:ports xmlns:p='https://sbxfs.org/xmlns/ports/1' run='1 a'><p:forward>"
-      "tcp:127.0.0.1:1-:2</p:forward></p:ports>",
-      "<w:template xmlns:w='https://sbxfs.org/xmlns/warm/1' image='a'/>",
-      "<uid>4294967294</uid>",
-      "<mode>0750</mode>",
-      "<created>-9223372036854775808</created>",
-      "<used>9223372036854775807</used>",
-      "<files>a 0700 1 2</files>",
-      "<rejected encoding='base64'>/w==</rejected>",
-      "<sshPort>65535</sshPort>",
-      "<trashedName>a</trashedName>",
-      "<records encoding='base64'>MyAqYQphYmM=</records>",
-      "<disk type='volume' device='disk'><source pool='p' volume='v'/><target "
-      "dev='vda' bus='virtio'/></disk>",
-      "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
-      "<source file='/a/b'/><backingStore/><target dev='vdz' bus='virtio'/>"
-      "</disk>",
-      "<interface type='network'><source network='n'/><mac "
-      "address='52:54:00:00:00:09'/><alias name='ua-sbxfs-lima0'/></interface>",
-      "<filesystem type='mount'><source dir='/s'/><target dir='sbxfs-9p-a-1'/>"
-      "</filesystem>",
-      "<hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/>"
-      "<product id='0xbeef'/></source></hostdev>",
-      "<memoryBacking><hugepages/></memoryBacking>",
-      "<memoryBacking><access mode='shared'/></memoryBacking>",
-      "<seclabel type='none'/>",
-      "<genid>2d1b4e28-2fa1-4d5c-883f-0016d3cca427</genid>",
-      "<cputune><shares>2048</shares></cputune>",
-      "<numatune><memory mode='strict' nodeset='0'/></numatune>",
-      "<title>A title</title>",
-      "<sysinfo type='smbios'><bios><entry name='vendor'>v</entry></bios>"
-      "</sysinfo>",
-      "<features><hyperv mode='passthrough'/><pae/></features>",
-      "<pae/>",
-      "<iothreads>2</iothreads>",
-      "<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'>"
-      "<q:arg value='-foo'/><q:env name='A' value='b'/></q:commandline>",
-      "<arg value='user,id=sbxnet0,hostfwd=tcp:127.0.0.1:1-:2'/>",
-      "<arg value='virtio-net-pci,netdev=sbxnet0,mac=52:54:00:00:00:01'/>",
-      "<channel type='unix'><target type='virtio' "
-      "name='org.qemu.guest_agent.0'/></channel>",
-      "<watchdog model='i6300esb' action='reset'/>",
-      "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>",
-      "<parent><name>~undo.2</name></parent>",
-      "<memory snapshot='external' file='/m'/>",
-      "<creationTime>18446744073709551615</creationTime>",
-      "<snapshot xmlns='https://sbxfs.org/xmlns/snapshot/1' quiesced='yes'/>",
-      "<disks><disk name='vda' snapshot='external'><source file='/o'/></disk>"
-      "</disks>",
-      "<ip address='192.168.1.1' prefix='24'><dhcp><range start='192.168.1.2' "
-      "end='192.168.1.254'/><host mac='52:54:00:00:00:01' ip='192.168.1.7'/>"
-      "</dhcp></ip>",
-      "<forward mode='bridge'><interface dev='eth0'/></forward>",
-      "<dns><host ip='1.2.3.4'><hostname>a</hostname></host></dns>",
-  };
+  static const std::vector<std::string_view> elements = Paragraphs(kElements);
   return elements;
 }
 

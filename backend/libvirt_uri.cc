@@ -4,6 +4,7 @@
 #include <libxml/uri.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstdlib>
 #include <memory>
@@ -36,6 +37,19 @@ std::string Escaped(const std::string& text, const char* plain) {
   return Or(reinterpret_cast<const char*>(escaped.get()));
 }
 
+// In escapes a host may be anything, which would be another place when the URI
+// is put together again, or an option to ssh. A percent sign is for the zone of
+// an IPv6 address.
+bool IsHost(std::string_view host) {
+  constexpr std::string_view kOthers = "-._~:%";
+  return !host.starts_with('-') &&
+         (host.find('%') == host.npos || host.find(':') != host.npos) &&
+         std::all_of(host.begin(), host.end(), [&](unsigned char c) {
+           return c < 0x80 &&
+                  (std::isalnum(c) != 0 || kOthers.find(c) != kOthers.npos);
+         });
+}
+
 constexpr std::string_view kTransports[] = {"unix", "ssh", "libssh", "libssh2",
                                             "tcp",  "tls", "ext"};
 
@@ -62,6 +76,7 @@ LibvirtUri LibvirtUri::Parse(std::string_view text) {
   if (uri.host.starts_with('[') && uri.host.ends_with(']')) {
     uri.host = uri.host.substr(1, uri.host.size() - 2);
   }
+  if (!IsHost(uri.host)) throw fail("no such host");
   if (plus != std::string::npos) {
     uri.transport = scheme.substr(plus + 1);
     if (std::find(std::begin(kTransports), std::end(kTransports),
@@ -100,7 +115,7 @@ std::string LibvirtUri::Text() const {
   text += Escaped(path, "/");
   char before = '?';
   for (const auto& [name, value] : parameters) {
-    text += before + name + "=" + Escaped(value, "/:,");
+    text += before + Escaped(name, "") + "=" + Escaped(value, "/:,");
     before = '&';
   }
   return text;

@@ -78,6 +78,12 @@ TEST(LibvirtUri, ParametersAreReplacedAndTakenAway) {
   EXPECT_EQ(LibvirtUri::Parse(uri.Text()).Parameter("a"), "/x y?&");
 }
 
+TEST(LibvirtUri, ANameOfAParameterMayBeOdd) {
+  const LibvirtUri uri = LibvirtUri::Parse("qemu:///system?%26a%3D=1");
+  EXPECT_EQ(uri.Parameter("&a="), "1");
+  EXPECT_EQ(uri.Text(), "qemu:///system?%26a%3D=1");
+}
+
 TEST(LibvirtUri, WhatIsNoneIsRefusedInWords) {
   for (const auto& [text, words] :
        {std::pair("nonsense", "it has no driver before '://'"),
@@ -86,6 +92,8 @@ TEST(LibvirtUri, WhatIsNoneIsRefusedInWords) {
         {"qemu+ssh:///system", "ssh needs a host"},
         {"qemu+tcp://hv:99999/system", "no such port"},
         {"qemu+ssh://h v/system", "it is no URI"},
+        {"qemu+ssh://a%2Fb/system", "no such host"},
+        {"qemu+ssh://-oProxyCommand=x/system", "no such host"},
         {"", "it has no driver"}}) {
     try {
       (void)LibvirtUri::Parse(text);

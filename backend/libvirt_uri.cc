@@ -34,7 +34,13 @@ std::string Escaped(const std::string& text, const char* plain) {
   const std::unique_ptr<xmlChar, XmlFree> escaped(
       xmlURIEscapeStr(reinterpret_cast<const xmlChar*>(text.c_str()),
                       reinterpret_cast<const xmlChar*>(plain)));
-  return Or(reinterpret_cast<const char*>(escaped.get()));
+  std::string out = Or(reinterpret_cast<const char*>(escaped.get()));
+  // libxml2 leaves it as it is, but it ends a user.
+  if (std::string_view(plain).find('@') != std::string_view::npos) return out;
+  for (size_t at = 0; (at = out.find('@', at)) != std::string::npos;) {
+    out.replace(at, 1, "%40");
+  }
+  return out;
 }
 
 // In escapes a host may be anything, which would be another place when the URI
@@ -112,10 +118,10 @@ std::string LibvirtUri::Text() const {
   if (!user.empty()) text += Escaped(user, "") + "@";
   text += host.find(':') == std::string::npos ? host : "[" + host + "]";
   if (port != 0) text += fmt::format(":{}", port);
-  text += Escaped(path, "/");
+  text += Escaped(path, "/@");
   char before = '?';
   for (const auto& [name, value] : parameters) {
-    text += before + Escaped(name, "") + "=" + Escaped(value, "/:,");
+    text += before + Escaped(name, "") + "=" + Escaped(value, "/:,@");
     before = '&';
   }
   return text;

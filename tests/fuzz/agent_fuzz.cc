@@ -37,6 +37,8 @@ Core& TheCore() {
                            .network = [] {}});
     made->connection.Open();
     std::filesystem::remove_all(home);
+    // Nothing is taken apart below its threads.
+    std::atexit([] { _exit(0); });
     return made;
   }();
   return *core;

@@ -37,7 +37,7 @@ constexpr uid_t kOwner = 1000;
 constexpr uint32_t kMostRead = 256 << 10;
 constexpr size_t kMostRequests = 64;
 // An answer that takes longer waits for something that has to happen first.
-constexpr std::chrono::milliseconds kSoon{20};
+constexpr std::chrono::milliseconds kSoon{5};
 
 template <typename T>
 T As(std::string_view data) {
@@ -259,6 +259,9 @@ class Mount {
   // As Session::Run ends.
   ~Mount() {
     for (const char* call : kCalls) backend_.Release(call);
+    // libfuse forgets one interrupt of no request with each request, and would
+    // leak what is left.
+    for (size_t i = 0; i <= interrupts_; ++i) (void)Send(FUSE_STATFS, 1, "");
     server_->tree->Close();
     server_->requests->Close();
     server_->timer->Stop();
@@ -405,6 +408,7 @@ class Mount {
   std::unique_ptr<fuse_session, SessionDeleter> session_;
   std::unique_ptr<Server> server_;
   uint64_t last_ = 0;
+  size_t interrupts_ = 0;
   uid_t caller_ = kOwner;
   std::vector<uint64_t> nodes_ = {FUSE_ROOT_ID};
   std::vector<uint64_t> handles_;
@@ -555,6 +559,7 @@ void Mount::Ask(uint8_t what) {
       // Of a request that was sent, answered or not, or of none.
       const uint64_t unique = 2ULL * bytes_.Byte();
       if (unique != 0) {
+        ++interrupts_;
         (void)Send(FUSE_INTERRUPT, 0, BytesOf(fuse_interrupt_in{unique}),
                    unique);
       }

@@ -18,10 +18,12 @@
 namespace sbxfs::fuzz {
 namespace {
 
+void SayNothing(void*, const char*, ...) {}
+
 // What a sandbox's logs would be full of, and libxml2's words on stderr.
 const bool kQuiet = [] {
   spdlog::set_level(spdlog::level::off);
-  xmlSetGenericErrorFunc(nullptr, [](void*, const char*, ...) {});
+  xmlSetGenericErrorFunc(nullptr, SayNothing);
   return true;
 }();
 
@@ -103,8 +105,7 @@ size_t MutateLines(uint8_t* data, size_t size, size_t most, unsigned seed,
       const std::string indent(
           std::min(place->find_first_not_of(' '), size_t{8}), ' ');
       std::string fresh;
-      for (const std::string_view part :
-           Split(std::string(One(dice, vocabulary)), '\n')) {
+      for (const std::string_view part : Split(One(dice, vocabulary), '\n')) {
         if (!fresh.empty()) fresh += '\n' + indent;
         fresh += part;
       }

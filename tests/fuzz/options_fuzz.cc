@@ -31,7 +31,6 @@ void CheckOptions(const std::vector<std::string>& words) {
   const Options options = Parsed(all);
   CheckErrors(options.errors);
   if (!options.errors.empty() || options.help || options.version) return;
-  Check(!options.dir.empty() || options.connect, "a directory to mount at");
   Check(options.trash.count() >= 0 && options.stop_timeout.count() > 0 &&
             options.start_timeout.count() > 0,
         "times that can be waited for");

@@ -24,6 +24,9 @@ TEST(LibvirtUri, IsTakenApart) {
   EXPECT_EQ(uri.Parameter("no_verify"), "1");
   EXPECT_EQ(uri.Parameter("socket"), "/run/x");
   EXPECT_EQ(uri.Parameter("known_hosts"), "");
+  EXPECT_EQ(uri.Text(),
+            "qemu+ssh://me%40x@hv.example:2222/system?keyfile=/a%20b&"
+            "no_verify=1&socket=/run/x");
 }
 
 struct UriRow {

@@ -116,7 +116,8 @@ std::string LibvirtUri::Text() const {
   if (transport != (host.empty() ? "unix" : "tls")) text += "+" + transport;
   text += "://";
   if (!user.empty()) text += Escaped(user, "") + "@";
-  text += host.find(':') == std::string::npos ? host : "[" + host + "]";
+  text += host.find(':') == std::string::npos ? host
+                                              : "[" + Escaped(host, ":") + "]";
   if (port != 0) text += fmt::format(":{}", port);
   text += Escaped(path, "/@");
   char before = '?';

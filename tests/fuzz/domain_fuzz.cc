@@ -80,6 +80,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   DomainInput input;
   input.metadata = MetadataFrom(bytes);
   CheckMetadata(input.metadata);
+  input.metadata.pool = "sbxfs";  // it is the mount's
   input.uuid = kUuid;
   input.mac = MacFor(kUuid);
   input.kvm = bytes.Flag();

@@ -46,6 +46,8 @@ void CheckKey(const std::string& text, const std::string& key,
   CheckSet(SetKey, text, key, value);
   std::optional<std::string> changed;
   if (!Try([&] { changed = SetKey(text, key, value); })) return;
+  // What is no scalar is no value of that key, and no text that is kept.
+  if (!Try([&] { CheckLayer("config.yaml", text, true); })) return;
   Check(SetsKey(*changed, key) == !value.empty(), "a key is set, or gone",
         *changed);
 }

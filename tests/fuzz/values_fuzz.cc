@@ -132,7 +132,9 @@ void CheckWords(const std::string& text) {
     const std::string line = OneLine("status", text);
     Check(line.find('\n') == line.npos, "a line is one", line);
   });
-  (void)Try([&] { CheckAuthorizedKeys(text); });
+  if (Try([&] { CheckAuthorizedKeys(text); })) {
+    Check(text.find('\0') == text.npos, "keys are text", text);
+  }
   (void)ImportPublicKey(text);
 }
 

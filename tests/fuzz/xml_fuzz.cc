@@ -100,9 +100,11 @@ void CheckDefinition(const std::string& xml, const Metadata& metadata) {
   }
   const std::string ours = OurDomain();
   const std::string kept = KeepForeign(ours, xml);
-  if (valid) DomainSchema().MustPass(kept);
+  if (valid) {
+    DomainSchema().MustPass(kept);
+    CheckSame(KeepForeign(ours, kept), kept, "what is kept stays so");
+  }
   CheckSame(ParseDomain(kept).uuid, kUuid, "what is kept changes no uuid");
-  CheckSame(KeepForeign(ours, kept), kept, "what is kept stays so");
   Check(ChangedSince(NoteDefinition(xml), xml).empty(),
         "a definition is as its note says", xml);
   (void)RenewNote(NoteDefinition(ours), xml, {"cpus", "memory", "disk"});

@@ -65,6 +65,7 @@ INSTANTIATE_TEST_SUITE_P(
         UriRow{"qemu://hv/system", "tls", false, false},
         UriRow{"qemu://[fe80::1]:16514/system?pkipath=/pki", "tls", false,
                false},
+        UriRow{"qemu://[fe80::1%25eth0]/system", "tls", false, false},
         UriRow{"qemu://[::1]/system", "tls", true, false}));
 
 TEST(LibvirtUri, WhatEachSpellingMeansIsWrittenTheShortWay) {

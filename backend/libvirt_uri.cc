@@ -82,7 +82,10 @@ LibvirtUri LibvirtUri::Parse(std::string_view text) {
   if (uri.host.starts_with('[') && uri.host.ends_with(']')) {
     uri.host = uri.host.substr(1, uri.host.size() - 2);
   }
-  if (!IsHost(uri.host)) throw fail("no such host");
+  if (!IsHost(uri.host) || (uri.host.empty() && parsed->server != nullptr &&
+                            *parsed->server != '\0')) {
+    throw fail("no such host");
+  }
   if (plus != std::string::npos) {
     uri.transport = scheme.substr(plus + 1);
     if (std::find(std::begin(kTransports), std::end(kTransports),

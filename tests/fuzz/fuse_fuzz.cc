@@ -37,7 +37,8 @@ constexpr uid_t kOwner = 1000;
 constexpr uint32_t kMostRead = 256 << 10;
 constexpr size_t kMostRequests = 64;
 // An answer that takes longer waits for something that has to happen first.
-constexpr std::chrono::milliseconds kSoon{5};
+constexpr std::chrono::microseconds kSoon{5000};
+constexpr int kMostLate = 3;
 
 template <typename T>
 T As(std::string_view data) {
@@ -75,8 +76,9 @@ class Kernel {
     answers_[header.unique] = {-header.error, packet.substr(sizeof header)};
     changed_.NotifyAll();
   }
-  std::optional<Answer> Await(uint64_t unique) EXCLUDES(mutex_) {
-    const auto deadline = steady_clock::now() + kSoon;
+  std::optional<Answer> Await(uint64_t unique, std::chrono::microseconds limit)
+      EXCLUDES(mutex_) {
+    const auto deadline = steady_clock::now() + limit;
     MutexLock lock(mutex_);
     while (!answers_.contains(unique)) {
       if (steady_clock::now() >= deadline) return std::nullopt;
@@ -351,7 +353,11 @@ class Mount {
   // One that the kernel waits for.
   std::optional<Kernel::Answer> Call(uint32_t opcode, uint64_t node,
                                      const std::string& payload) {
-    return kernel_.Await(Send(opcode, node, payload));
+    // Where much waits already, little more is waited for.
+    auto answer = kernel_.Await(Send(opcode, node, payload),
+                                late_ < kMostLate ? kSoon : kSoon / 10);
+    if (!answer) ++late_;
+    return answer;
   }
   uint64_t Send(uint32_t opcode, uint64_t node, const std::string& payload,
                 uint64_t interrupted = 0) {
@@ -409,6 +415,7 @@ class Mount {
   std::unique_ptr<Server> server_;
   uint64_t last_ = 0;
   size_t interrupts_ = 0;
+  int late_ = 0;
   uid_t caller_ = kOwner;
   std::vector<uint64_t> nodes_ = {FUSE_ROOT_ID};
   std::vector<uint64_t> handles_;

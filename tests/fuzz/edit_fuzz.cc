@@ -31,14 +31,16 @@ void CheckSet(Set set, const std::string& text, const std::string& name,
   if (!Try([&] { changed = set(text, name, value); }, plain)) return;
   try {
     (void)ReadYaml("config.yaml", *changed);
-    // One of two rules for the same ports goes at a time.
-    if (!value.empty()) {
-      CheckSame(set(*changed, name, value), *changed, "a change, again");
-    }
   } catch (const Error& error) {
     Fail("what was edited can be read",
          error.Sentence() + "\n" + text + "\n---\n" + *changed);
   }
+  // One of two rules for the same ports goes at a time; and what a path's
+  // templates are is looked at where the whole text is.
+  (void)Try([&] {
+    if (value.empty()) return;
+    CheckSame(set(*changed, name, value), *changed, "a change, again");
+  });
   // Taking away may be refused, where the layout does not allow it.
   (void)Try([&] { (void)ReadYaml("config.yaml", set(*changed, name, "")); },
             plain);

@@ -27,8 +27,17 @@ constexpr int kAgentSeconds = 5;
 
 // The guest answers: whatever it says is checked, never trusted.
 json Ask(virDomainPtr domain, const json& command) {
-  const std::string reply = TakeString(virDomainQemuAgentCommand(
-      domain, command.dump().c_str(), kAgentSeconds, 0));
+  std::string text;
+  try {
+    text = command.dump();
+  } catch (const json::type_error&) {
+    // Words of a user's may be any bytes, JSON's may not.
+    throw Error(EILSEQ, fmt::format("{}: it is not UTF-8, and its agent takes "
+                                    "nothing else",
+                                    kCannotRun));
+  }
+  const std::string reply = TakeString(
+      virDomainQemuAgentCommand(domain, text.c_str(), kAgentSeconds, 0));
   if (reply.empty()) ThrowLibvirt(kCannotRun);
   json parsed = json::parse(reply, nullptr, /*allow_exceptions=*/false);
   if (!parsed.is_object() || !parsed.contains("return") ||

@@ -4,6 +4,7 @@
 #include <libxml/uri.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstdlib>
 #include <memory>
@@ -33,7 +34,26 @@ std::string Escaped(const std::string& text, const char* plain) {
   const std::unique_ptr<xmlChar, XmlFree> escaped(
       xmlURIEscapeStr(reinterpret_cast<const xmlChar*>(text.c_str()),
                       reinterpret_cast<const xmlChar*>(plain)));
-  return Or(reinterpret_cast<const char*>(escaped.get()));
+  std::string out = Or(reinterpret_cast<const char*>(escaped.get()));
+  // libxml2 leaves it as it is, but it ends a user.
+  if (std::string_view(plain).find('@') != std::string_view::npos) return out;
+  for (size_t at = 0; (at = out.find('@', at)) != std::string::npos;) {
+    out.replace(at, 1, "%40");
+  }
+  return out;
+}
+
+// In escapes a host may be anything, which would be another place when the URI
+// is put together again, or an option to ssh. A percent sign is for the zone of
+// an IPv6 address.
+bool IsHost(std::string_view host) {
+  constexpr std::string_view kOthers = "-._~:%";
+  return !host.starts_with('-') &&
+         (host.find('%') == host.npos || host.find(':') != host.npos) &&
+         std::all_of(host.begin(), host.end(), [&](unsigned char c) {
+           return c < 0x80 &&
+                  (std::isalnum(c) != 0 || kOthers.find(c) != kOthers.npos);
+         });
 }
 
 constexpr std::string_view kTransports[] = {"unix", "ssh", "libssh", "libssh2",
@@ -61,6 +81,10 @@ LibvirtUri LibvirtUri::Parse(std::string_view text) {
   uri.host = Or(parsed->server);
   if (uri.host.starts_with('[') && uri.host.ends_with(']')) {
     uri.host = uri.host.substr(1, uri.host.size() - 2);
+  }
+  if (!IsHost(uri.host) || (uri.host.empty() && parsed->server != nullptr &&
+                            *parsed->server != '\0')) {
+    throw fail("no such host");
   }
   if (plus != std::string::npos) {
     uri.transport = scheme.substr(plus + 1);
@@ -95,12 +119,13 @@ std::string LibvirtUri::Text() const {
   if (transport != (host.empty() ? "unix" : "tls")) text += "+" + transport;
   text += "://";
   if (!user.empty()) text += Escaped(user, "") + "@";
-  text += host.find(':') == std::string::npos ? host : "[" + host + "]";
+  text += host.find(':') == std::string::npos ? host
+                                              : "[" + Escaped(host, ":") + "]";
   if (port != 0) text += fmt::format(":{}", port);
-  text += Escaped(path, "/");
+  text += Escaped(path, "/@");
   char before = '?';
   for (const auto& [name, value] : parameters) {
-    text += before + name + "=" + Escaped(value, "/:,");
+    text += before + Escaped(name, "") + "=" + Escaped(value, "/:,@");
     before = '&';
   }
   return text;

@@ -121,6 +121,9 @@ class Splitter {
     if (split_.size == 0 || split_.size % kGuestPage != 0) {
       Refuse("it has no main memory");
     }
+    // Each page takes some bytes of the stream, if all in it are zeros.
+    if (split_.size / kGuestPage > stream_.size())
+      Refuse("its sizes are wrong");
     split_.pages.resize(split_.size / kGuestPage);
   }
 

@@ -99,6 +99,7 @@ void CheckAddresses(const YamlNode& document, const NetworkPlan& plan) {
 
 uint32_t Ipv4Number(const std::string& address) {
   in_addr parsed{};
+  if (address.find('\0') != std::string::npos) return 0;
   if (inet_pton(AF_INET, address.c_str(), &parsed) != 1) return 0;
   return ntohl(parsed.s_addr);
 }

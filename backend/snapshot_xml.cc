@@ -87,7 +87,12 @@ SnapshotFacts ParseSnapshot(std::string_view xml) {
   facts.description = XmlContent(XmlChild(root, "description"));
   const auto seconds =
       ParseNumber(Trim(XmlContent(XmlChild(root, "creationTime"))));
-  facts.created = Time(std::chrono::seconds(seconds.value_or(0)));
+  // A moment that no clock comes to is none.
+  constexpr auto kLast = std::chrono::duration_cast<std::chrono::seconds>(
+      Time::max().time_since_epoch());
+  if (seconds && *seconds <= static_cast<uint64_t>(kLast.count())) {
+    facts.created = Time(std::chrono::seconds(*seconds));
+  }
   const std::string memory = XmlAttribute(XmlChild(root, "memory"), "snapshot");
   facts.memory = memory == "internal" || memory == "external";
   facts.internal = memory == "internal";

@@ -106,7 +106,11 @@ void PutInNamespace(xmlNode* node, xmlNode* declaring, const char* uri,
     ns = xmlNewNs(declaring, reinterpret_cast<const xmlChar*>(uri),
                   reinterpret_cast<const xmlChar*>(prefix));
   }
-  if (ns == nullptr) throw std::bad_alloc();
+  if (ns == nullptr) {
+    throw Error(EIO, fmt::format("Cannot change a domain's XML: its prefix "
+                                 "'{}' stands for another namespace than '{}'",
+                                 prefix, uri));
+  }
   SetNamespace(node, ns);
 }
 

@@ -152,6 +152,12 @@ void SetText(Parser& parser, std::string_view word, std::string& setting) {
   if (setting.empty()) Fail(parser, word, "its value is empty");
 }
 
+// As it is from everywhere: the daemon goes to another directory.
+void SetPath(Parser& parser, std::string_view word, std::string& setting) {
+  SetText(parser, word, setting);
+  if (!setting.empty()) setting = std::filesystem::absolute(setting);
+}
+
 void SetGroup(Parser& parser, std::string_view word) {
   parser.group = word;
   const std::string name(Value(word));
@@ -218,15 +224,13 @@ void Take(Parser& parser, int key, std::string_view word) {
       SetGroup(parser, word);
       break;
     case kSshConfig:
-      SetText(parser, word, options.ssh_config);
-      options.ssh_config = std::filesystem::absolute(options.ssh_config);
+      SetPath(parser, word, options.ssh_config);
       break;
     case kInsecureTcp:
       options.insecure_tcp = true;
       break;
     case kHosts:
-      SetText(parser, word, options.hosts);
-      options.hosts = std::filesystem::absolute(options.hosts);
+      SetPath(parser, word, options.hosts);
       break;
     case kAllowOther:
       options.allow_other = true;

@@ -38,7 +38,10 @@ Request::~Request() {
 }
 
 bool Request::Take() {
-  if (answered_.exchange(true) || !requests_.Take(id_)) return false;
+  // The registry decides: a thread that is to answer and has not come to it yet
+  // is none that Close could wait for.
+  if (answered_ || !requests_.Take(id_)) return false;
+  answered_ = true;
   held_.reset();
   return true;
 }
@@ -136,10 +139,9 @@ void Requests::Close() {
           Error(EINTR, "Stopped waiting: the mount ends; the action goes on"));
     }
   }
+  // One that is gone but not answered is being destroyed, which answers it.
   MutexLock lock(mutex_);
-  closed_ = true;
-  live_.clear();
-  while (sending_ > 0) idle_.Wait(mutex_);
+  while (sending_ > 0 || !live_.empty()) idle_.Wait(mutex_);
 }
 
 }  // namespace sbxfs

@@ -91,7 +91,6 @@ class Requests : public std::enable_shared_from_this<Requests> {
   Timer& timer_;
   Mutex mutex_;
   CondVar idle_;
-  bool closed_ GUARDED_BY(mutex_) = false;
   int sending_ GUARDED_BY(mutex_) = 0;
   uint64_t last_ GUARDED_BY(mutex_) = 0;
   std::unordered_map<uint64_t, Entry> live_ GUARDED_BY(mutex_);

@@ -144,9 +144,11 @@ std::optional<KeyPair> HostKeyOf(std::string_view seed) {
     std::string_view text = seed.substr(name + kName.size());
     text = text.substr(0, text.find('}') + 1);
     const Json keys = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!keys.is_object() || !keys.contains("ed25519_private")) continue;
-    KeyPair key{keys.value("ed25519_private", ""),
-                keys.value("ed25519_public", "")};
+    if (!keys.is_object()) continue;
+    const Json secret = keys.value("ed25519_private", Json());
+    const Json shown = keys.value("ed25519_public", Json(""));
+    if (!secret.is_string() || !shown.is_string()) continue;
+    KeyPair key{secret, shown};
     if (key.public_key.ends_with('\n')) key.public_key.pop_back();
     return key;
   }

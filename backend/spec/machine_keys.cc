@@ -4,6 +4,7 @@
 
 #include "backend/spec/readers.h"
 #include "backend/spec/value.h"
+#include "backend/util/text.h"
 #include "backend/util/utf8.h"
 
 namespace sbxfs {
@@ -15,6 +16,25 @@ constexpr std::array<std::string_view, 4> kArchs = {"x86_64", "aarch64",
                                                     "armv7l", "riscv64"};
 // Lima's lists of images have these too; they are never chosen here.
 constexpr std::array<std::string_view, 2> kOtherArchs = {"ppc64le", "s390x"};
+
+// A model, and what is added to it or taken from it; or nothing.
+bool IsCpuType(std::string_view text) {
+  if (text.empty()) return true;
+  if (text.size() > 200 || !Consists(text.substr(0, 1), "")) return false;
+  bool model = true;
+  for (std::string_view part : Split(text, ',')) {
+    if (!model && (part.starts_with('+') || part.starts_with('-'))) {
+      part.remove_prefix(1);
+    }
+    const auto equals = model ? part.npos : part.find('=');
+    if (!Consists(part.substr(0, equals), "._-") ||
+        (equals != part.npos && !Consists(part.substr(equals + 1), "._-"))) {
+      return false;
+    }
+    model = false;
+  }
+  return true;
+}
 
 bool IsImageLocation(const std::string& location) {
   if (location.empty() || !IsPlainLine(location)) return false;
@@ -193,10 +213,7 @@ void ReadCpuType(const Value& value, Spec& spec) {
     constexpr char kType[] =
         "a CPU type as QEMU names it, as in 'max' or 'Nehalem,+aes'";
     const std::string type = one.Text(kType);
-    if (!Consists(type, "._+=,-") || type.size() > 200 ||
-        (!type.empty() && !Consists(type.substr(0, 1), ""))) {
-      throw one.Wrong(kType);
-    }
+    if (!IsCpuType(type)) throw one.Wrong(kType);
     spec.cpu_types[entry.key.value] = type;
   }
 }

@@ -15,7 +15,7 @@ bool IsPlainScalar(std::string_view value, bool flow) {
       value.find(": ") != value.npos || value.find(" #") != value.npos) {
     return false;
   }
-  if (flow && value.find_first_of(",[]{}:") != value.npos) return false;
+  if (flow && value.find_first_of(",[]{}:?") != value.npos) return false;
   if (value == "..." || value.starts_with("---")) return false;
   // A number below zero is no list.
   if (value.size() > 1 && value.front() == '-' && value[1] >= '0' &&

@@ -122,6 +122,8 @@ std::string ShellQuote(std::string_view text) {
 bool IsAddress(std::string_view text) {
   std::array<unsigned char, sizeof(in6_addr)> address{};
   const std::string word(text);
+  // It would be looked at up to a NUL alone, and used as a whole.
+  if (word.find('\0') != std::string::npos) return false;
   return inet_pton(AF_INET, word.c_str(), address.data()) == 1 ||
          inet_pton(AF_INET6, word.c_str(), address.data()) == 1;
 }

@@ -82,6 +82,16 @@ void Apply(Sandbox& sandbox, Setting setting, const std::string& value) {
   }
 }
 
+Error Gone() { return {ENOENT, "Cannot go on: the sandbox is gone"}; }
+
+Snapshot& SnapshotOf(Sandbox& sandbox, const std::string& tag) {
+  const auto found = sandbox.snapshots.find(tag);
+  if (found == sandbox.snapshots.end()) {
+    throw Error(ENOENT, fmt::format("Cannot find snapshot '{}'", tag));
+  }
+  return found->second;
+}
+
 class FakeImageReader : public ImageReader {
  public:
   explicit FakeImageReader(std::string bytes) : bytes_(std::move(bytes)) {}
@@ -202,10 +212,14 @@ std::vector<std::string> FakeBackend::Calls() const {
   return calls_;
 }
 
+SandboxPtr FakeBackend::Known(const std::string& uuid) const {
+  auto sandbox = Get(uuid);
+  if (!sandbox) throw Gone();
+  return sandbox;
+}
+
 std::string FakeBackend::NameOf(const std::string& uuid) const {
-  const auto sandbox = Get(uuid);
-  if (!sandbox) throw Error(ENOENT, "Cannot go on: the sandbox is gone");
-  return sandbox->name;
+  return Known(uuid)->name;
 }
 
 std::string FakeBackend::Add(const std::string& name) {
@@ -241,14 +255,16 @@ void FakeBackend::Update(const std::string& uuid,
   std::vector<Reply<Done>> arrived;
   {
     MutexLock lock(mutex_);
-    auto copy = std::make_shared<Sandbox>(*sandboxes_.at(uuid));
+    const auto found = sandboxes_.find(uuid);
+    if (found == sandboxes_.end()) throw Gone();
+    auto copy = std::make_shared<Sandbox>(*found->second);
     f(*copy);
     std::erase_if(waiters_, [&](const Waiter& waiter) {
       if (waiter.uuid != uuid || waiter.state != copy->state) return false;
       arrived.push_back(waiter.reply);
       return true;
     });
-    sandboxes_[uuid] = std::move(copy);
+    found->second = std::move(copy);
   }
   Changed(uuid);
   for (const auto& reply : arrived) reply.Ok();
@@ -401,11 +417,11 @@ void FakeBackend::Remove(const Caller&, const std::string& uuid,
                          Reply<Done> reply) {
   Log("remove " + NameOf(uuid));
   Do("remove", reply, [=, this] {
-    if (Get(uuid)->state != State::kStopped) {
+    if (Known(uuid)->state != State::kStopped) {
       throw Error(EBUSY,
                   fmt::format("Cannot remove '{}': it is {}; stop it "
                               "first",
-                              NameOf(uuid), StateName(Get(uuid)->state)));
+                              NameOf(uuid), StateName(Known(uuid)->state)));
     }
     Update(uuid, [](Sandbox& sandbox) { sandbox.trashed = Now(); });
     reply.Ok();
@@ -506,7 +522,7 @@ void FakeBackend::Act(const Caller&, const std::string& uuid, Verb verb,
 void FakeBackend::WaitFor(const std::string& uuid, State state,
                           Reply<Done> reply) {
   Log(fmt::format("wait {} {}", NameOf(uuid), StateName(state)));
-  if (Get(uuid)->state == state) {
+  if (Known(uuid)->state == state) {
     reply.Ok();
     return;
   }
@@ -599,6 +615,7 @@ void FakeBackend::RenameSnapshot(const Caller&, const std::string& uuid,
   Log(fmt::format("retag {} {} {}", NameOf(uuid), tag, new_tag));
   Do("retag", reply, [=, this] {
     Update(uuid, [&](Sandbox& sandbox) {
+      (void)SnapshotOf(sandbox, tag);
       auto node = sandbox.snapshots.extract(tag);
       node.key() = node.mapped().tag = new_tag;
       sandbox.snapshots.insert(std::move(node));
@@ -613,7 +630,7 @@ void FakeBackend::DescribeSnapshot(const Caller&, const std::string& uuid,
   Log(fmt::format("describe {} {} {}", NameOf(uuid), tag, text));
   Do("describe", reply, [=, this] {
     Update(uuid, [&](Sandbox& sandbox) {
-      sandbox.snapshots.at(tag).description = text;
+      SnapshotOf(sandbox, tag).description = text;
     });
     reply.Ok();
   });
@@ -624,12 +641,13 @@ void FakeBackend::Clone(const Caller&, const std::string& uuid,
                         Reply<SandboxPtr> reply) {
   Log(fmt::format("clone {} {} {}", NameOf(uuid), tag, name));
   Do("clone", reply, [=, this] {
+    Sandbox source = *Known(uuid);
+    const std::string layer =
+        tag.empty() ? uuid + ".disk" : SnapshotOf(source, tag).layer;
     const std::string made = Add(name);
-    const auto source = Get(uuid);
     Update(made, [&](Sandbox& sandbox) {
       sandbox.origin = uuid;
-      sandbox.origin_layer =
-          tag.empty() ? uuid + ".disk" : source->snapshots.at(tag).layer;
+      sandbox.origin_layer = layer;
     });
     reply.Ok(Get(made));
   });

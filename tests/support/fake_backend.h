@@ -131,6 +131,8 @@ class FakeBackend : public Backend {
   };
 
   void Log(const std::string& call) EXCLUDES(mutex_);
+  // Throws Error(ENOENT) for one that is gone.
+  SandboxPtr Known(const std::string& uuid) const EXCLUDES(mutex_);
   std::string NameOf(const std::string& uuid) const EXCLUDES(mutex_);
   // Runs `work` now, later, or not at all.
   template <typename T>

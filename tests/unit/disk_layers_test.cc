@@ -140,6 +140,10 @@ TEST(SnapshotXmlTest, ReadsWhatWasFrozen) {
   EXPECT_TRUE(inside.internal);
   EXPECT_TRUE(inside.memory);
   EXPECT_EQ(inside.layer, "");
+  const SnapshotFacts never = ParseSnapshot(
+      "<domainsnapshot><creationTime>18446744073709551615</creationTime>"
+      "</domainsnapshot>");
+  EXPECT_EQ(never.created, Time());
 }
 
 TEST(SnapshotXmlTest, EditsNothingElse) {

@@ -24,6 +24,9 @@ TEST(LibvirtUri, IsTakenApart) {
   EXPECT_EQ(uri.Parameter("no_verify"), "1");
   EXPECT_EQ(uri.Parameter("socket"), "/run/x");
   EXPECT_EQ(uri.Parameter("known_hosts"), "");
+  EXPECT_EQ(uri.Text(),
+            "qemu+ssh://me%40x@hv.example:2222/system?keyfile=/a%20b&"
+            "no_verify=1&socket=/run/x");
 }
 
 struct UriRow {
@@ -62,6 +65,7 @@ INSTANTIATE_TEST_SUITE_P(
         UriRow{"qemu://hv/system", "tls", false, false},
         UriRow{"qemu://[fe80::1]:16514/system?pkipath=/pki", "tls", false,
                false},
+        UriRow{"qemu://[fe80::1%25eth0]/system", "tls", false, false},
         UriRow{"qemu://[::1]/system", "tls", true, false}));
 
 TEST(LibvirtUri, WhatEachSpellingMeansIsWrittenTheShortWay) {
@@ -78,6 +82,12 @@ TEST(LibvirtUri, ParametersAreReplacedAndTakenAway) {
   EXPECT_EQ(LibvirtUri::Parse(uri.Text()).Parameter("a"), "/x y?&");
 }
 
+TEST(LibvirtUri, ANameOfAParameterMayBeOdd) {
+  const LibvirtUri uri = LibvirtUri::Parse("qemu:///system?%26a%3D=1");
+  EXPECT_EQ(uri.Parameter("&a="), "1");
+  EXPECT_EQ(uri.Text(), "qemu:///system?%26a%3D=1");
+}
+
 TEST(LibvirtUri, WhatIsNoneIsRefusedInWords) {
   for (const auto& [text, words] :
        {std::pair("nonsense", "it has no driver before '://'"),
@@ -86,6 +96,8 @@ TEST(LibvirtUri, WhatIsNoneIsRefusedInWords) {
         {"qemu+ssh:///system", "ssh needs a host"},
         {"qemu+tcp://hv:99999/system", "no such port"},
         {"qemu+ssh://h v/system", "it is no URI"},
+        {"qemu+ssh://a%2Fb/system", "no such host"},
+        {"qemu+ssh://-oProxyCommand=x/system", "no such host"},
         {"", "it has no driver"}}) {
     try {
       (void)LibvirtUri::Parse(text);

@@ -103,9 +103,16 @@ TEST(MemoryStream, WhatIsCutOrUnknownIsRefused) {
   packed.pages = BigEndian(0x100, 8) + NameOf("pc.ram");
   Stream other;
   other.memory = "mach-virt.ram";
-  for (const Stream& stream : {beyond, packed, other}) {
+  // More memory than there is anywhere, in a stream of a few bytes.
+  std::string huge = Stream().Text();
+  huge.replace(huge.find(BigEndian(0x5000 | 4, 8)), 8,
+               BigEndian((uint64_t{1} << 60) + 0x1000 + 4, 8));
+  huge.replace(huge.find(BlockOf("pc.ram", 0x4000)), 15,
+               BlockOf("pc.ram", uint64_t{1} << 60));
+  for (const std::string& text :
+       {beyond.Text(), packed.Text(), other.Text(), huge}) {
     try {
-      (void)SplitStream(stream.Text());
+      (void)SplitStream(text);
       ADD_FAILURE() << "it was taken";
     } catch (const Error& error) {
       EXPECT_EQ(error.Errno(), EIO);

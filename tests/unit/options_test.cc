@@ -141,6 +141,8 @@ TEST(Options, Errors) {
        "Cannot use option 'loglevel=loud': no such level; the levels are "
        "trace, debug, info, warning, error, critical, off"},
       {{"/m", "-o", "pool="}, "Cannot use option 'pool=': its value is empty"},
+      {{"/m", "-o", "hosts="},
+       "Cannot use option 'hosts=': its value is empty"},
       {{"/m", "-o", "group=nosuchgroup,allow_other"},
        "Cannot use option 'group=nosuchgroup': no such group"},
       {{"/m", "-o", "group=root"},

@@ -182,6 +182,9 @@ TEST(Seed, HostKeyIsFoundInASeed) {
   input.boot = {{"a", "#cloud-config\n{\n  \"ssh_keys\": {}\n}\n"}};
   EXPECT_FALSE(HostKeyOf(MakeSeed(input)).has_value());
   EXPECT_FALSE(HostKeyOf("").has_value());
+  EXPECT_FALSE(HostKeyOf("#cloud-config\n{\n  \"ssh_keys\": "
+                         "{\"ed25519_private\": 1}\n}\n")
+                   .has_value());
   input.boot.clear();
   input.host_key = MakeKeyPair();
   const auto found = HostKeyOf(MakeSeed(input));

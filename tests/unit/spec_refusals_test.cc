@@ -259,6 +259,8 @@ TEST(SpecRefusals, Values) {
        "architecture"},
       {"cpuType: {x86_64: 'a b'}",
        "line 1, column 19: cpuType.x86_64 is the text \"a b\"" + cpu_type},
+      {"cpuType: {x86_64: 'host,a+b'}",
+       "line 1, column 19: cpuType.x86_64 is the text \"host,a+b\"" + cpu_type},
       {"cpuType: {x86_64: -host}",
        "line 1, column 19: cpuType.x86_64 is '-host'" + cpu_type},
   });

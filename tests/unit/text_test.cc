@@ -144,5 +144,12 @@ TEST(Text, Base64) {
   }
 }
 
+TEST(IsAddressTest, TakesTheWholeText) {
+  EXPECT_TRUE(IsAddress("127.0.0.1"));
+  EXPECT_TRUE(IsAddress("2001:db8::1"));
+  EXPECT_FALSE(IsAddress("[::1]"));
+  EXPECT_FALSE(IsAddress(std::string_view("127.0.0.1\0x", 11)));
+}
+
 }  // namespace
 }  // namespace sbxfs

@@ -15,6 +15,7 @@
 #include "backend/guest/boot.h"
 #include "backend/tunnel_process.h"
 #include "backend/util/error.h"
+#include "backend/util/socket.h"
 #include "backend/util/spawn.h"
 
 namespace sbxfs {
@@ -28,9 +29,7 @@ constexpr int kTries = 3;  // a port may be taken over there
 // One that nobody listens on here just now.
 uint16_t FreePort() {
   const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  sockaddr_in address = Ipv4Address(kLoopback, 0).value();
   socklen_t size = sizeof address;
   if (bind(fd.Get(), reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
       getsockname(fd.Get(), reinterpret_cast<sockaddr*>(&address), &size) !=

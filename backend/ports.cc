@@ -1,8 +1,6 @@
 #include "backend/ports.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +12,7 @@
 #include <sstream>
 #include <thread>
 
+#include "backend/util/socket.h"
 #include "backend/util/unique_fd.h"
 
 namespace sbxfs {
@@ -98,20 +97,16 @@ UniqueFd BindTo(const Forward& wanted, int& error) {
   UniqueFd fd(socket(AF_INET, type | SOCK_CLOEXEC, 0));
   error = 0;
   if (!fd.Valid()) return fd;
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(wanted.host_port));
-  if (inet_pton(AF_INET, wanted.host_ip.c_str(), &address.sin_addr) != 1) {
-    return fd;
-  }
+  const auto address = Ipv4Address(wanted.host_ip, wanted.host_port);
+  if (!address) return fd;
   // As QEMU does: connections in TIME_WAIT hold nothing up. For UDP it would
   // let two listen on one port.
   const int on = 1;
   if (!wanted.udp) {
     setsockopt(fd.Get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   }
-  if (bind(fd.Get(), reinterpret_cast<const sockaddr*>(&address),
-           sizeof(address)) != 0) {
+  if (bind(fd.Get(), reinterpret_cast<const sockaddr*>(&*address),
+           sizeof(*address)) != 0) {
     error = errno;
   }
   return fd;

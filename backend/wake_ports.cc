@@ -1,9 +1,7 @@
 #include "backend/wake_ports.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -19,6 +17,7 @@
 #include "backend/ports.h"
 #include "backend/util/carry.h"
 #include "backend/util/log.h"
+#include "backend/util/socket.h"
 #include "backend/util/spawn.h"
 
 namespace sbxfs {
@@ -60,13 +59,11 @@ void CarryOn(int client, const Forward& forward) {
 
 UniqueFd ConnectTo(const Forward& forward) {
   UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(forward.host_port));
   // 0.0.0.0 leads to this machine.
-  if (inet_pton(AF_INET, forward.host_ip.c_str(), &address.sin_addr) != 1 ||
-      connect(fd.Get(), reinterpret_cast<const sockaddr*>(&address),
-              sizeof(address)) != 0) {
+  const auto address = Ipv4Address(forward.host_ip, forward.host_port);
+  if (!address ||
+      connect(fd.Get(), reinterpret_cast<const sockaddr*>(&*address),
+              sizeof(*address)) != 0) {
     fd.Reset();
   }
   return fd;

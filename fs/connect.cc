@@ -1,9 +1,7 @@
 #include "fs/connect.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -16,6 +14,7 @@
 #include <string_view>
 
 #include "backend/util/error.h"
+#include "backend/util/socket.h"
 #include "backend/util/text.h"
 #include "backend/util/unique_fd.h"
 
@@ -78,10 +77,7 @@ uint16_t Port(const std::string& dir) {
 
 UniqueFd Dial(const std::string& dir, uint16_t port) {
   UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const sockaddr_in address = Ipv4Address(kLoopback, port).value();
   if (!fd.Valid() ||
       connect(fd.Get(), reinterpret_cast<const sockaddr*>(&address),
               sizeof(address)) != 0) {

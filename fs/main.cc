@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <malloc.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -119,6 +120,9 @@ std::unique_ptr<Backend> OpenBackend(const Options& options) {
 void Serve(const Options& options, const std::string& dir, StartUp& start_up) {
   // libvirt writes to its socket without a care for who still reads.
   std::signal(SIGPIPE, SIG_IGN);
+  // It has keys and secrets, which are to be in no core dump, nor seen by what
+  // attaches to it with its user's rights. With -d somebody wants to see.
+  if (!options.debug) prctl(PR_SET_DUMPABLE, 0);
   // Workers come and go, and each would get an arena, which keeps what it had
   // at its busiest.
   mallopt(M_ARENA_MAX, 2);

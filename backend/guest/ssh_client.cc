@@ -1,9 +1,7 @@
 #include "backend/guest/ssh_client.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -16,6 +14,7 @@
 
 #include "backend/guest/ssh_handle.h"
 #include "backend/util/error.h"
+#include "backend/util/socket.h"
 #include "backend/util/unique_fd.h"
 
 namespace sbxfs {
@@ -43,12 +42,10 @@ bool WaitFor(int fd, short events, int timeout) {
 // A non-blocking connection to 127.0.0.1:`port`; errno in `error` otherwise.
 UniqueFd Connect(int port, Clock::time_point deadline, int& error) {
   UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (fd.Valid() && connect(fd.Get(), reinterpret_cast<sockaddr*>(&address),
-                            sizeof address) == 0) {
+  const sockaddr_in address = Ipv4Address(kLoopback, port).value();
+  if (fd.Valid() &&
+      connect(fd.Get(), reinterpret_cast<const sockaddr*>(&address),
+              sizeof address) == 0) {
     return fd;
   }
   error = errno;

@@ -1,8 +1,10 @@
 #ifndef SBXFS_BACKEND_UTIL_SOCKET_H_
 #define SBXFS_BACKEND_UTIL_SOCKET_H_
 
+#include <netinet/in.h>
 #include <sys/un.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,6 +17,11 @@ namespace sbxfs {
 // The address of a socket in the file system. A path of more bytes than it
 // holds is cut: who makes one looks before.
 [[nodiscard]] sockaddr_un UnixAddress(const std::string& path);
+
+inline constexpr char kLoopback[] = "127.0.0.1";
+// That of a port; none where `ip` is not four numbers.
+[[nodiscard]] std::optional<sockaddr_in> Ipv4Address(const std::string& ip,
+                                                     int port);
 
 }  // namespace sbxfs
 

@@ -4,11 +4,14 @@
 #include <libvirt/libvirt-qemu.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "backend/libvirt_error.h"
+#include "backend/mount/server.h"
+#include "backend/run_dir.h"
 #include "backend/user_network.h"
 #include "backend/util/log.h"
 #include "backend/util/text.h"
@@ -31,12 +34,15 @@ bool IsWatched(const Sandbox* sandbox) {
          sandbox->idle > 0s;
 }
 
-// The connections to it that are of our making.
-int OwnConnections(Core& core, const Sandbox& sandbox) {
-  const Spec spec = core.SpecFor(sandbox);
-  const auto tunnels = static_cast<int>(TunnelsOf(spec).size());
-  const bool by_ssh = sandbox.mount_way.starts_with("reverse-sshfs");
-  return tunnels + (by_ssh ? static_cast<int>(sandbox.mounts.size()) : 0);
+// The connections to it that are of our making: one of each process that serves
+// its mounts and sockets, and lives.
+int OwnConnections(const std::string& uuid) {
+  const std::filesystem::path dir = RunDirectory(uuid);
+  int count = 0;
+  for (const std::string& name : SlipsIn(dir, "")) {
+    if (ReadSlip(dir / name)) ++count;
+  }
+  return count;
 }
 
 }  // namespace
@@ -162,7 +168,7 @@ bool Idle::IsUsed(const Sandbox& sandbox, Watched& watched) {
     ThrowLibvirt(kWhat);
   }
   return CountConnections(TakeString(answer), kNetdev) >
-         OwnConnections(core_, sandbox);
+         OwnConnections(sandbox.uuid);
 }
 
 void Idle::Save(const Sandbox& sandbox) {

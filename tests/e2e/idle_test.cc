@@ -26,7 +26,7 @@ class IdleGuestTest : public DebianGuests {
     // Its port is open a moment after it is seen to be saved.
     const std::string port = ReadLine(Dir() / "box/ssh_port");
     return Eventually([&] { return Status() == "saved" && Listens(port); },
-                      180s);
+                      600s);
   }
   // What a shell says that has an ssh to the guest's port as $ssh: the way of
   // ssh_config would write `start` itself.
@@ -37,7 +37,7 @@ class IdleGuestTest : public DebianGuests {
                      "-o HostName=127.0.0.1 -p {} sbx-box'; {}",
                      (Host() / "ssh_config").string(),
                      ReadLine(Dir() / "box/ssh_port"), script)},
-        180s);
+        600s);
     EXPECT_EQ(ended.status, 0) << ended.err;
     return std::string(Trim(ended.out));
   }

@@ -159,6 +159,11 @@ int64_t BeginByAgent(Core& core, const std::string& uuid,
                input);
 }
 
+int64_t BeginPlainly(Core& core, const std::string& uuid,
+                     const std::string& script, const std::string& input) {
+  return Begin(core.Domain(uuid, kCannotRun).get(), script, input);
+}
+
 std::optional<ShellResult> EndedByAgent(Core& core, const std::string& uuid,
                                         int64_t pid) {
   return Ended(core.Domain(uuid, kCannotRun).get(), pid);

@@ -44,6 +44,11 @@ struct ShellResult {
 [[nodiscard]] int64_t BeginByAgent(Core& core, const std::string& uuid,
                                    const std::string& script,
                                    const std::string& input);
+// The same for one that everybody in the guest may see, with the agent's own
+// environment.
+[[nodiscard]] int64_t BeginPlainly(Core& core, const std::string& uuid,
+                                   const std::string& script,
+                                   const std::string& input);
 // What became of it; nothing while it goes on. To be told once, and not by an
 // agent that was started anew: throws Error.
 [[nodiscard]] std::optional<ShellResult> EndedByAgent(Core& core,

@@ -129,7 +129,7 @@ std::string Warm::Attend(const std::string& uuid, const std::string& script,
     const auto until = begin + (pid ? kBecomes : kAgentPatience);
     try {
       if (!pid) {
-        pid = BeginByAgent(core_, uuid, TimeNow() + script, input);
+        pid = BeginPlainly(core_, uuid, TimeNow() + script, input);
         pause = kAgentPause;
       }
       std::this_thread::sleep_for(pause);

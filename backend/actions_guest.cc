@@ -6,6 +6,7 @@
 
 #include "backend/actions.h"
 #include "backend/libvirt_error.h"
+#include "backend/limits.h"
 #include "backend/util/log.h"
 
 // The verbs that a guest boots and ends by.
@@ -124,6 +125,7 @@ void Actions::Boot(Action& action) {
     const Spec spec = core_.SpecOf(meta);
     const auto forwards = ForwardsOf(spec, meta.ssh_port);
     provision_.ports().CheckAddresses(spec, what);
+    CheckMemory(core_, *sandbox, spec.memory, what);
     try {
       provision_.ports().CheckStart(uuid, forwards, what);
     } catch (const Error& error) {

@@ -490,6 +490,16 @@ class Backend {
                              Reply<Done> reply) = 0;
 };
 
+// What the sandboxes of one user may take together; 0: there is no limit.
+struct UserLimits {
+  uint64_t sandboxes = 0;  // those in the trash too
+  uint64_t memory = 0;     // bytes, of guests that run
+  uint64_t disk = 0;       // bytes, `disk` once for itself and each snapshot
+  uint64_t ports = 0;      // forwards, those of ssh too
+  uint64_t jobs = 0;
+  bool operator==(const UserLimits&) const = default;
+};
+
 struct BackendOptions {
   std::string hypervisor;  // its name, among several
   std::string uri;         // empty: libvirt's own default, else qemu:///session
@@ -507,6 +517,7 @@ struct BackendOptions {
   // How often it is looked for chains that can be shorter.
   std::chrono::seconds pull_pause{60};
   bool no_warm = false;  // no memory template is made or gone on from
+  UserLimits limits;
 };
 
 }  // namespace sbxfs

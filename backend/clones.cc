@@ -8,7 +8,6 @@
 #include "backend/foreign_disk.h"
 #include "backend/libvirt_error.h"
 #include "backend/util/log.h"
-#include "backend/util/process_mark.h"
 #include "backend/util/text.h"
 #include "backend/util/undo.h"
 #include "backend/warm_xml.h"
@@ -219,8 +218,7 @@ Clones::Frozen Clones::FreezeNow(const std::string& uuid,
           uuid, [](Catalog::Overlay& overlay) { overlay.progress.clear(); });
     });
   }
-  snapshots_.TakeNow(uuid, record, ThisProcessMark(), what, /*quiesced=*/false,
-                     memory);
+  snapshots_.TakeOwn(uuid, record, what, /*quiesced=*/false, memory);
   const auto all = core_.SnapshotsOf(uuid);
   const auto found = std::find_if(
       all.begin(), all.end(),

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <random>
 
+#include "backend/limits.h"
 #include "backend/util/log.h"
 #include "backend/util/text.h"
 
@@ -66,11 +67,26 @@ JobPtr Exec::Get(const std::string& id) const {
   return found == entries_.end() ? nullptr : found->second.job;
 }
 
+size_t Exec::JobsOf(uid_t uid) const {
+  std::vector<std::string> uuids;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [id, entry] : entries_) uuids.push_back(entry.job->uuid);
+  }
+  return static_cast<size_t>(
+      std::count_if(uuids.begin(), uuids.end(), [&](const std::string& uuid) {
+        const SandboxPtr sandbox = core_.catalog.Get(uuid);
+        return sandbox != nullptr && sandbox->uid == uid;
+      }));
+}
+
 JobPtr Exec::Make(const std::string& uuid, const std::string& name) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   if (sandbox == nullptr) {
     throw Error(ENOENT, "Cannot make a job: the sandbox is gone");
   }
+  CheckJobs(core_, *sandbox, JobsOf(sandbox->uid),
+            fmt::format("Cannot make job '{}'", name));
   auto job = std::make_shared<Job>();
   job->uuid = uuid;
   job->name = name;

@@ -28,6 +28,8 @@ class Exec : public Jobs {
   JobPtr Find(const std::string& uuid, const std::string& name) const override
       EXCLUDES(mutex_);
   JobPtr Get(const std::string& id) const override EXCLUDES(mutex_);
+  // How many the sandboxes of that user have.
+  [[nodiscard]] size_t JobsOf(uid_t uid) const EXCLUDES(mutex_);
   JobPtr Make(const std::string& uuid, const std::string& name) override
       EXCLUDES(mutex_);
   void Prepare(const std::string& id,

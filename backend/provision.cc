@@ -10,6 +10,7 @@
 
 #include "backend/guest/keys.h"
 #include "backend/libvirt_error.h"
+#include "backend/limits.h"
 #include "backend/util/log.h"
 #include "backend/util/text.h"
 #include "backend/virsh_changes.h"
@@ -136,6 +137,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
   mounts_.Check(caller, {caller.uid, name}, Spec(), spec, what);
   disks_.Check(caller.uid, spec, what);
   Networks::Check(spec, what);
+  CheckSettings(core_, caller.uid, "", spec, 1, what);
   meta.user = spec.user;
   meta.applied = core_.StackOf(meta);
   meta.uid = caller.uid;

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "backend/guest/keys.h"
+#include "backend/limits.h"
 #include "backend/provision.h"
 #include "backend/util/log.h"
 #include "backend/util/text.h"
@@ -207,6 +208,7 @@ void Provision::CheckChange(const Caller& caller, const std::string& uuid,
                             const Metadata& meta, const Spec& spec,
                             std::string_view what) {
   CheckHostSide(caller, uuid, meta, spec, what);
+  CheckSettings(core_, meta.uid, uuid, spec, SshPortOf(spec, meta), what);
   if (spec.ssh_port != 0 && spec.ssh_port != meta.ssh_port) {
     ports_.Release(ports_.Reserve(uuid, spec.ssh_port, what));
   }

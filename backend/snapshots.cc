@@ -8,6 +8,7 @@
 
 #include "backend/chain_pull.h"
 #include "backend/libvirt_error.h"
+#include "backend/limits.h"
 #include "backend/snapshot_records.h"
 #include "backend/util/log.h"
 #include "backend/util/process_mark.h"
@@ -118,6 +119,7 @@ void Snapshots::TakeChecked(const std::string& uuid, const std::string& tag,
   if (sandbox->snapshots.contains(tag)) {
     throw Error(EEXIST, fmt::format("{}: there is one of that name", what));
   }
+  CheckSnapshot(core_, *sandbox, what);
   std::string description;
   if (!IsOff(sandbox->state) && core_.SpecOf(meta).snapshot_memory) {
     description = WithoutMemory(*sandbox);
@@ -292,8 +294,21 @@ std::string Snapshots::KeepUndo(const std::string& uuid, bool quiesced,
   const std::string name = fmt::format("~undo.{}", last + 1);
   // Until the disk has left it, whoever finds it with the mark of a process
   // that ended knows that it was not gone on from.
-  TakeNow(uuid, name, ThisProcessMark(), what, quiesced);
+  TakeOwn(uuid, name, what, quiesced, /*memory=*/false);
   return name;
+}
+
+void Snapshots::TakeOwn(const std::string& uuid, const std::string& name,
+                        const std::string& what, bool quiesced, bool memory) {
+  try {
+    TakeNow(uuid, name, ThisProcessMark(), what, quiesced, memory);
+  } catch (...) {
+    MutexLock lock(mutex_);
+    left_.insert(uuid + name);
+    throw;
+  }
+  MutexLock lock(mutex_);
+  left_.erase(uuid + name);
 }
 
 void Snapshots::TakeBack(const std::string& uuid, const std::string& name,

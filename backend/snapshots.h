@@ -40,8 +40,12 @@ class Snapshots {
   // Forgets it; its layer goes, soon, unless it is needed.
   void DropNow(const std::string& uuid, const std::string& name,
                const std::string& what);
-  // The same of what an operation took for itself: where libvirt cannot be
-  // reached Repair does it later.
+  // The same two of what an operation takes for itself, which Repair drops when
+  // it was left behind, as libvirt could not be reached any more or the daemon
+  // was killed.
+  void TakeOwn(const std::string& uuid, const std::string& name,
+               const std::string& what, bool quiesced, bool memory)
+      EXCLUDES(mutex_);
   void TakeBack(const std::string& uuid, const std::string& name,
                 const std::string& what) EXCLUDES(mutex_);
   // Keeps the disk of a stopped sandbox as the undo; its name with libvirt. An

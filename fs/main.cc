@@ -84,6 +84,7 @@ BackendOptions BackendOptionsOf(const Options& options) {
   backend.start = options.start;
   backend.all = options.all;
   backend.no_warm = options.cold;
+  backend.limits = options.limits;
   return backend;
 }
 

@@ -30,6 +30,11 @@ enum Key : int {
   kAll,
   kCold,
   kPool,
+  kUserSandboxes,
+  kUserMemory,
+  kUserDisk,
+  kUserPorts,
+  kUserJobs,
   kGroup,
   kSshConfig,
   kInsecureTcp,
@@ -58,7 +63,12 @@ constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("start_timeout=", kStartTimeout),
     FUSE_OPT_KEY("start", kStart), FUSE_OPT_KEY("all", kAll),
     FUSE_OPT_KEY("cold", kCold), FUSE_OPT_KEY("pool=", kPool),
-    FUSE_OPT_KEY("group=", kGroup), FUSE_OPT_KEY("ssh_config=", kSshConfig),
+    FUSE_OPT_KEY("user_sandboxes=", kUserSandboxes),
+    FUSE_OPT_KEY("user_memory=", kUserMemory),
+    FUSE_OPT_KEY("user_disk=", kUserDisk),
+    FUSE_OPT_KEY("user_ports=", kUserPorts),
+    FUSE_OPT_KEY("user_jobs=", kUserJobs), FUSE_OPT_KEY("group=", kGroup),
+    FUSE_OPT_KEY("ssh_config=", kSshConfig),
     FUSE_OPT_KEY("insecure_tcp", kInsecureTcp), FUSE_OPT_KEY("hosts=", kHosts),
     FUSE_OPT_KEY("allow_other", kAllowOther), FUSE_OPT_KEY("ro", kReadOnly),
     FUSE_OPT_KEY("rw", kReadWrite), FUSE_OPT_KEY("sloppy", kSloppy),
@@ -134,6 +144,18 @@ void SetDuration(Parser& parser, std::string_view word, bool zero,
     return;
   }
   setting = *duration;
+}
+
+// How much one user may have.
+void SetLimit(Parser& parser, std::string_view word, bool bytes,
+              uint64_t& setting) {
+  const auto number = bytes ? ParseSize(Value(word)) : ParseNumber(Value(word));
+  if (!number || *number == 0) {
+    Fail(parser, word,
+         bytes ? "not a size above 0, as in 8GiB" : "not a number above 0");
+    return;
+  }
+  setting = *number;
 }
 
 void SetLogLevel(Parser& parser, std::string_view word) {
@@ -219,6 +241,21 @@ void Take(Parser& parser, int key, std::string_view word) {
       break;
     case kPool:
       SetText(parser, word, options.pool);
+      break;
+    case kUserSandboxes:
+      SetLimit(parser, word, false, options.limits.sandboxes);
+      break;
+    case kUserMemory:
+      SetLimit(parser, word, true, options.limits.memory);
+      break;
+    case kUserDisk:
+      SetLimit(parser, word, true, options.limits.disk);
+      break;
+    case kUserPorts:
+      SetLimit(parser, word, false, options.limits.ports);
+      break;
+    case kUserJobs:
+      SetLimit(parser, word, false, options.limits.jobs);
       break;
     case kGroup:
       SetGroup(parser, word);
@@ -428,6 +465,8 @@ Options after -o:
   start_timeout=TIME    how long a start may take (600)
   stop_timeout=TIME     how long a guest may take to shut down (60)
   allow_other           let other users in; each sees what is theirs
+  user_sandboxes=NUMBER, user_memory=SIZE, user_disk=SIZE, user_ports=NUMBER,
+  user_jobs=NUMBER      with allow_other: what each other user may have
   group=GROUP           with allow_other: let only this group make sandboxes
   ro                    read-only
   log=TARGET            stderr, syslog or a file (syslog; with -f stderr)

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/backend.h"
+
 namespace sbxfs {
 
 // The command line of sbxfs as values. ParseOptions fills it and looks at
@@ -36,6 +38,7 @@ struct Options {
   bool start = false;  // boot at mkdir
   bool all = false;    // show domains made by others
   std::string pool = "sbxfs";
+  UserLimits limits;
 
   // The way to the hypervisor.
   std::string ssh_config;     // an absolute path, or empty

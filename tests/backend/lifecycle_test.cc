@@ -1,5 +1,6 @@
 // The libvirt backend on libvirt's in-process test driver.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -371,6 +372,55 @@ TEST_F(BackendTest, NobodyThereIsASentence) {
               std::string::npos)
         << error.Sentence();
   }
+}
+
+// Of a user who is neither root nor the mount's owner.
+TEST_F(BackendTest, AUserHasNoMoreThanTheMountLets) {
+  constexpr Caller kUser{54321, 54321, 1};
+  constexpr char kConfig[] = "memory: 512MiB\ndisk: 10GiB\n";
+  BackendOptions options;
+  options.limits = {.sandboxes = 2,
+                    .memory = 768ULL << 20,
+                    .disk = 25ULL << 30,
+                    .ports = 0,
+                    .jobs = 1};
+  Open(options);
+  const auto make = [&](const char* name, const char* config) {
+    Answer<SandboxPtr> answer;
+    backend_->Create(kUser, name, config, 0700, answer.Asker());
+    return answer.Get();
+  };
+  const auto one = std::get<SandboxPtr>(make("one", kConfig));
+  EXPECT_EQ(
+      SentenceOf(make("two", "disk: 20GiB\n")),
+      "Cannot create 'two': the mount's user_disk=25GiB is for all that a "
+      "user has, which is 10GiB already, and this would make it 30GiB; "
+      "say a smaller disk, or rmdir sandboxes or snapshots");
+  const auto two = std::get<SandboxPtr>(make("two", kConfig));
+  const auto three = make("three", "disk: 1GiB\n");
+  EXPECT_EQ(ErrnoOf(three), EDQUOT);
+  EXPECT_NE(SentenceOf(three).find("user_sandboxes=2"), std::string::npos)
+      << SentenceOf(three);
+  EXPECT_EQ(ErrnoOf(Set(two, Setting::kDisk, "16GiB")), EDQUOT);
+  EXPECT_EQ(ErrnoOf(Set(two, Setting::kDisk, "15GiB")), 0);
+  // Memory is taken by guests that run.
+  EXPECT_EQ(ErrnoOf(Act(one, Verb::kStart)), 0);
+  const auto start = Act(two, Verb::kStart);
+  EXPECT_EQ(ErrnoOf(start), EDQUOT);
+  EXPECT_NE(SentenceOf(start).find("user_memory=768MiB"), std::string::npos)
+      << SentenceOf(start);
+  EXPECT_EQ(ErrnoOf(Set(two, Setting::kMemory, "256MiB")), 0);
+  EXPECT_EQ(ErrnoOf(Act(two, Verb::kStart)), 0);
+  Jobs& jobs = backend_->GetJobs();
+  (void)jobs.Make(one->uuid, "1");
+  EXPECT_THROW((void)jobs.Make(two->uuid, "1"), Error);
+  // The mount's owner has no limits.
+  Answer<SandboxPtr> answer;
+  backend_->Create({getuid(), getgid(), 1}, "own", "disk: 100GiB\n", 0700,
+                   answer.Asker());
+  const auto own = answer.Get();
+  EXPECT_EQ(SentenceOf(own), "");
+  (void)jobs.Make(std::get<SandboxPtr>(own)->uuid, "1");
 }
 
 }  // namespace

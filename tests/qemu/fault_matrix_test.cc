@@ -430,6 +430,12 @@ TEST_F(FaultMatrixTest, EachOperationIsDoneOrUndone) {
     if (only != nullptr && operation.name != std::string_view(only)) continue;
     std::vector<Fault> faults(kFaults.begin(), kFaults.end());
     if (!LongRun() && kind == nullptr) {
+      // Connections that break are HealingTest's, killed daemons
+      // LayersFaultTest's.
+      std::erase_if(faults, [](const Fault& fault) {
+        const std::string_view what = fault.kind;
+        return what == "lost" || what == "late" || what == "kill";
+      });
       std::shuffle(faults.begin(), faults.end(), random_);
       faults.resize(1);
     }

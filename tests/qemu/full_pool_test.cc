@@ -175,9 +175,7 @@ TEST_F(FullPoolTest, AnImageIsMeasuredBeforeItIsFetched) {
   const Verdict verdict = Write("box/status", "start\n");
   EXPECT_EQ(verdict.error, ENOSPC);
   const std::string reason = Lack(9216 * kKiB, 8192 * kKiB);
-  EXPECT_TRUE(verdict.sentence.starts_with("Cannot write image '"))
-      << verdict.sentence;
-  EXPECT_TRUE(verdict.sentence.ends_with("': " + reason)) << verdict.sentence;
+  EXPECT_EQ(verdict.sentence, "Cannot start 'box': " + reason);
   EXPECT_EQ(Status("box"), "stopped");
 }
 
@@ -206,7 +204,7 @@ TEST_F(FullPoolTest, AConfigYamlThatNeedsALargerSeed) {
             ENOSPC);
   const std::string error = ReadLine(Dir() / "box/error");
   EXPECT_TRUE(error.starts_with(
-      "Cannot make the seed of 'box': the pool 'small' is full: of "))
+      "Cannot change config.yaml of 'box': the pool 'small' is full: of "))
       << error;
   EXPECT_EQ(ReadText(Dir() / "box/config.yaml"), before);
   EXPECT_EQ(Status("box"), "stopped");

@@ -50,7 +50,8 @@ TEST(Options, EverythingSet) {
       Parse({"-f", "qemu:///system", "/mnt", "-o",
              "trash=2h,stop_timeout=5,start_timeout=20m,start,all,pool=p,"
              "group=root,allow_other,ro,log=/var/log/x,loglevel=info,noatime,"
-             "max_read=4096"});
+             "max_read=4096,user_sandboxes=3,user_memory=2GiB,user_disk=1TiB,"
+             "user_ports=9,user_jobs=7"});
   EXPECT_THAT(options.errors, IsEmpty());
   EXPECT_EQ(options.uri, "qemu:///system");
   EXPECT_EQ(options.dir, "/mnt");
@@ -67,6 +68,7 @@ TEST(Options, EverythingSet) {
   EXPECT_TRUE(options.allow_other);
   EXPECT_TRUE(options.read_only);
   EXPECT_THAT(options.to_fuse, ElementsAre("noatime", "max_read=4096"));
+  EXPECT_EQ(options.limits, (UserLimits{3, 2ULL << 30, 1ULL << 40, 9, 7}));
 }
 
 TEST(Options, DebugImpliesForegroundAndLevel) {
@@ -131,6 +133,10 @@ TEST(Options, Errors) {
       {{"/m", "-o", "trash=1w"},
        "Cannot use option 'trash=1w': not a time; say seconds, or a number "
        "with s, m, h or d after it, as in trash=1d"},
+      {{"/m", "-o", "user_memory=lots"},
+       "Cannot use option 'user_memory=lots': not a size above 0, as in 8GiB"},
+      {{"/m", "-o", "user_jobs=0"},
+       "Cannot use option 'user_jobs=0': not a number above 0"},
       {{"/m", "-o", "stop_timeout=0"},
        "Cannot use option 'stop_timeout=0': not a time above 0; say seconds, "
        "or a number with s, m, h or d after it, as in stop_timeout=1m"},
@@ -230,7 +236,7 @@ TEST(Options, AllAreDocumented) {
   for (const std::string name :
        {"all", "allow_other", "cold", "group", "insecure_tcp", "log",
         "loglevel", "pool", "ro", "sloppy", "ssh_config", "start",
-        "start_timeout", "stop_timeout", "trash"}) {
+        "start_timeout", "stop_timeout", "trash", "user_sandboxes"}) {
     EXPECT_THAT(manual, testing::ContainsRegex("\n.It Cm " + name + "[ \n]"));
     EXPECT_THAT(usage, testing::ContainsRegex("\n  " + name + "[ =]"));
     for (const char* value : {"", "=1"}) {

@@ -75,11 +75,21 @@ void Housekeeping::Stop() {
   }
 }
 
+void Housekeeping::WriteLease() {
+  try {
+    core_.storage.WriteNew(kLease, ThisProcessMark());
+  } catch (const Error& error) {
+    // A full pool needs its housekeeping most.
+    if (error.Errno() != ENOSPC) throw;
+    core_.storage.WriteNew(kLease, "");
+  }
+}
+
 bool Housekeeping::TakeLease() {
   Storage& storage = core_.storage;
   for (int tries = 0; tries < kLeaseTries; ++tries) {
     try {
-      storage.WriteNew(kLease, ThisProcessMark());
+      WriteLease();
       return true;
     } catch (const Error& error) {
       if (error.Errno() != EEXIST) throw;

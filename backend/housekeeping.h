@@ -64,6 +64,7 @@ class Housekeeping {
   // Runs `work` with the time on the hypervisor while no other mount does the
   // like; false when one does.
   [[nodiscard]] bool WithLease(const std::function<void(Time)>& work);
+  void WriteLease();
   [[nodiscard]] bool TakeLease() EXCLUDES(mutex_);
   [[nodiscard]] bool IsSpare(const std::string& volume,
                              const std::string& uuid);

@@ -103,17 +103,28 @@ void ForgetSnapshot(virDomainPtr domain, const std::string& name,
 std::vector<std::string> SnapshotTexts(virDomainPtr domain) {
   std::vector<std::string> texts;
   for (const auto& snapshot : ListSnapshots(domain)) {
-    // It may have gone since.
     std::string text =
         TakeString(virDomainSnapshotGetXMLDesc(snapshot.get(), 0));
-    if (!text.empty()) texts.push_back(std::move(text));
+    if (text.empty()) {
+      // It may have gone since. One that is left out for another reason would
+      // have what stands on it stand on another.
+      if (LastLibvirtErrorIs(VIR_ERR_NO_DOMAIN_SNAPSHOT)) continue;
+      ThrowLibvirt("Cannot read a snapshot");
+    }
+    texts.push_back(std::move(text));
   }
   return texts;
 }
 
 std::string CurrentSnapshot(virDomainPtr domain) {
   const SnapshotPtr current(virDomainSnapshotCurrent(domain, 0));
-  if (current == nullptr) return "";
+  if (current == nullptr) {
+    if (!LastLibvirtErrorIs(VIR_ERR_NO_DOMAIN_SNAPSHOT) &&
+        !LastLibvirtErrorIs(VIR_ERR_NO_SUPPORT)) {
+      ThrowLibvirt("Cannot read a snapshot");
+    }
+    return "";
+  }
   return virDomainSnapshotGetName(current.get());
 }
 

@@ -50,8 +50,8 @@ void Snapshots::Rename(const std::string& uuid, const std::string& tag,
   const std::string what =
       fmt::format("Cannot rename snapshot '{}' of '{}' to '{}'", tag,
                   core_.NameOf(uuid), new_tag);
-  core_.Work(uuid, what, reply, [this, uuid, tag, new_tag, what] {
-    RenameChecked(uuid, tag, new_tag, what);
+  core_.Work(uuid, what, reply, [this, uuid, tag, new_tag, what, reply] {
+    RenameChecked(uuid, tag, new_tag, what, reply);
   });
 }
 
@@ -252,7 +252,8 @@ void Snapshots::RemoveChecked(const std::string& uuid, const std::string& tag,
 
 void Snapshots::RenameChecked(const std::string& uuid, const std::string& tag,
                               const std::string& new_tag,
-                              const std::string& what) {
+                              const std::string& what,
+                              const Reply<Done>& reply) {
   const SnapshotFacts found = Find(uuid, tag, what);
   const auto all = core_.SnapshotsOf(uuid);
   if (FindTag(all, new_tag) != nullptr) {
@@ -281,6 +282,8 @@ void Snapshots::RenameChecked(const std::string& uuid, const std::string& tag,
       EditSnapshot(SnapshotText(domain.get(), found.name, what), edit), current,
       what);
   Supersede(uuid, found.name, new_tag, what);
+  // Who does not wait any more was told that it is undone.
+  if (reply.Answered()) return;
   undo.Keep();
   core_.ReadDone(uuid);
 }

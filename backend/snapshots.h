@@ -103,7 +103,8 @@ class Snapshots {
   void RemoveChecked(const std::string& uuid, const std::string& tag,
                      const std::string& what);
   void RenameChecked(const std::string& uuid, const std::string& tag,
-                     const std::string& new_tag, const std::string& what);
+                     const std::string& new_tag, const std::string& what,
+                     const Reply<Done>& reply);
   // Moves the children of one record to another of the same layer, and drops
   // the first.
   void Supersede(const std::string& uuid, const std::string& old_name,

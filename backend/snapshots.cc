@@ -41,8 +41,9 @@ void Snapshots::Remove(const std::string& uuid, const std::string& tag,
                        Reply<Done> reply) {
   const std::string what = fmt::format("Cannot remove snapshot '{}' of '{}'",
                                        tag, core_.NameOf(uuid));
-  core_.Work(uuid, what, reply,
-             [this, uuid, tag, what] { RemoveChecked(uuid, tag, what); });
+  core_.Work(uuid, what, reply, [this, uuid, tag, what, reply] {
+    RemoveChecked(uuid, tag, what, reply);
+  });
 }
 
 void Snapshots::Rename(const std::string& uuid, const std::string& tag,
@@ -230,7 +231,8 @@ void Snapshots::DropNow(const std::string& uuid, const std::string& name,
 }
 
 void Snapshots::RemoveChecked(const std::string& uuid, const std::string& tag,
-                              const std::string& what) {
+                              const std::string& what,
+                              const Reply<Done>& reply) {
   const SnapshotFacts found = Find(uuid, tag, what);
   const DomainPtr domain = core_.Domain(uuid, what);
   if (found.internal) {
@@ -247,6 +249,8 @@ void Snapshots::RemoveChecked(const std::string& uuid, const std::string& tag,
                             what, other->name,
                             other->trashed ? " in .host/trash" : ""));
   }
+  // There is no way back from here.
+  if (reply.Answered()) return;
   DropNow(uuid, found.name, what);
 }
 

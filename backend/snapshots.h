@@ -101,7 +101,7 @@ class Snapshots {
                                             const std::string& what,
                                             Undo& undo);
   void RemoveChecked(const std::string& uuid, const std::string& tag,
-                     const std::string& what);
+                     const std::string& what, const Reply<Done>& reply);
   void RenameChecked(const std::string& uuid, const std::string& tag,
                      const std::string& new_tag, const std::string& what,
                      const Reply<Done>& reply);

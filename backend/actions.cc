@@ -16,11 +16,6 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-bool IsOn(State state) {
-  return state == State::kRunning || state == State::kPaused ||
-         state == State::kStopping || state == State::kStarting;
-}
-
 }  // namespace
 
 bool Actions::Holds(Verb verb, const Sandbox& sandbox) {

@@ -61,6 +61,11 @@ std::string_view StateName(State state) { return NameOf(kStates, state); }
 std::optional<State> ParseState(std::string_view name) {
   return ValueOf<State>(kStates, name);
 }
+bool IsOn(State state) {
+  return state == State::kRunning || state == State::kPaused ||
+         state == State::kStopping || state == State::kStarting;
+}
+
 bool IsOff(State state) {
   return state == State::kStopped || state == State::kCrashed;
 }

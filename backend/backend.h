@@ -43,6 +43,8 @@ enum class State {
 [[nodiscard]] std::optional<State> ParseState(std::string_view name);
 // Whether nothing of it runs or is saved: it may be redefined and removed.
 [[nodiscard]] bool IsOff(State state);
+// Whether there is a guest, which has its memory.
+[[nodiscard]] bool IsOn(State state);
 
 // What can be written to NAME/status.
 enum class Verb {

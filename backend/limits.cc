@@ -24,14 +24,9 @@ uint64_t DiskOf(const Sandbox& sandbox, uint64_t disk) {
   return disk * (sandbox.snapshots.size() + 1);
 }
 
-bool HasMemory(const Sandbox& sandbox) {
-  return sandbox.state == State::kRunning || sandbox.state == State::kPaused ||
-         sandbox.state == State::kStarting || sandbox.state == State::kStopping;
-}
-
 Taken TakenBy(Core& core, const Sandbox& sandbox) {
   Taken taken{1, DiskOf(sandbox, sandbox.disk), 0,
-              HasMemory(sandbox) ? sandbox.memory : 0};
+              IsOn(sandbox.state) ? sandbox.memory : 0};
   if (const auto facts = core.Facts(sandbox.uuid)) {
     taken.ports = facts->forwards.size();
   }
@@ -85,7 +80,7 @@ void CheckSettings(Core& core, uid_t uid, const std::string& uuid,
         "say a smaller disk, or rmdir sandboxes or snapshots", what);
   Check("user_ports", limits.ports, others.ports, before.ports,
         ForwardsOf(spec, ssh_port).size(), false, "rm some of ports/", what);
-  if (sandbox != nullptr && HasMemory(*sandbox)) {
+  if (sandbox != nullptr && IsOn(sandbox->state)) {
     CheckMemory(core, *sandbox, spec.memory, what);
   }
 }

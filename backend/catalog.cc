@@ -154,7 +154,8 @@ void Catalog::Tell(const SandboxPtr& before, const SandboxPtr& after) {
   observer->SandboxChanged(one.uuid);
 }
 
-void Catalog::Put(Sandbox base) {
+SandboxPtr Catalog::Put(Sandbox base) {
+  SandboxPtr put;
   SandboxPtr before;
   SandboxPtr after;
   {
@@ -168,7 +169,7 @@ void Catalog::Put(Sandbox base) {
         !sbxfs::IsOff(base.state)) {
       entry.overlay.provision_log.reset();
     }
-    entry.base = std::make_shared<const Sandbox>(std::move(base));
+    entry.base = put = std::make_shared<const Sandbox>(std::move(base));
     if (sbxfs::IsOff(entry.base->state)) {
       entry.overlay.addresses.clear();
       entry.overlay.ready_for.clear();
@@ -182,6 +183,7 @@ void Catalog::Put(Sandbox base) {
   }
   changed_.NotifyAll();
   if (after != nullptr) Tell(before, after);
+  return put;
 }
 
 std::string Catalog::NumberedInTrash(const std::string& name) const {

@@ -53,8 +53,8 @@ class Catalog {
   // Everyone, in the trash or not: for names and ports taken.
   [[nodiscard]] std::vector<SandboxPtr> All() const EXCLUDES(mutex_);
 
-  // A sandbox as libvirt has it now; new or changed.
-  void Put(Sandbox base) EXCLUDES(mutex_);
+  // A sandbox as libvirt has it now, new or changed; returns it as it was put.
+  SandboxPtr Put(Sandbox base) EXCLUDES(mutex_);
   void Erase(const std::string& uuid) EXCLUDES(mutex_);
   // Forgets all that are not among `uuids`: after a new connection's listing.
   void Keep(const std::set<std::string>& uuids) EXCLUDES(mutex_);

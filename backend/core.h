@@ -189,7 +189,7 @@ class Core {
   // Told after each Read of a domain.
   std::function<void(const std::string& uuid)> on_read;
 
-  // Told what libvirt says of a domain, on the way into the catalog.
+  // Told what libvirt says of a domain, once the catalog has it.
   std::function<void(const Sandbox& sandbox)> on_take;
 
   const BackendOptions options;

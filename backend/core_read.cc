@@ -197,8 +197,8 @@ void Core::Take(const DomainTexts& texts) {
   }
   // The tree has no place for names it could not make itself.
   if (!sandbox.ours && (!options.all || sandbox.name.starts_with("."))) return;
-  if (on_take) on_take(sandbox);
-  catalog.Put(std::move(sandbox));
+  const SandboxPtr put = catalog.Put(std::move(sandbox));
+  if (on_take) on_take(*put);
 }
 
 void Core::AddSnapshots(Sandbox& sandbox, const DomainTexts& texts,

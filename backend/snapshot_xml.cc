@@ -76,6 +76,23 @@ void SetVolume(const xmlNode* domain, std::string_view target,
   AddXml(disk, "source", {{"pool", pool}, {"volume", volume}});
 }
 
+void Unlink(const xmlNode* snapshot) {
+  for (const xmlNode* disk : XmlChildren(XmlChild(snapshot, "disks"))) {
+    xmlNode* source = XmlChild(disk, "source");
+    if (XmlAttribute(source, "file").empty()) continue;
+    xmlSetProp(source, Raw("file"), Raw(kNoOverlay));
+  }
+  xmlNode* domain = XmlChild(snapshot, "domain");
+  if (domain == nullptr) return;
+  const DomainFacts facts = ParseDomain(FormatXml(domain));
+  if (!facts.metadata) return;
+  // A guest's that runs has its definition, too, on the same layer.
+  for (const char* copy : {"domain", "inactiveDomain"}) {
+    SetVolume(XmlChild(snapshot, copy), kRootDisk, facts.metadata->pool,
+              facts.disk);
+  }
+}
+
 }  // namespace
 
 SnapshotFacts ParseSnapshot(std::string_view xml) {
@@ -153,13 +170,7 @@ std::string EditSnapshot(std::string_view xml, const SnapshotEdit& edit) {
     xmlNode* domain = XmlChild(root, "domain");
     if (domain != nullptr) AddNote(domain);
   }
-  if (edit.unlinked) {
-    for (const xmlNode* disk : XmlChildren(XmlChild(root, "disks"))) {
-      xmlNode* source = XmlChild(disk, "source");
-      if (XmlAttribute(source, "file").empty()) continue;
-      xmlSetProp(source, Raw("file"), Raw(kNoOverlay));
-    }
-  }
+  if (edit.unlinked) Unlink(root);
   return FormatXml(root);
 }
 

@@ -47,7 +47,9 @@ struct SnapshotEdit {
   std::optional<std::string> parent;  // empty: none
   std::optional<std::string> description;
   bool quiesced = false;  // true: marks it as such
-  bool unlinked = false;  // true: the overlays that it names are none there is
+  // True: names its overlays by what is none, and our root disk by its volume,
+  // never its path.
+  bool unlinked = false;
 };
 [[nodiscard]] std::string EditSnapshot(std::string_view xml,
                                        const SnapshotEdit& edit);

@@ -179,12 +179,15 @@ void Snapshots::TakeNow(const std::string& uuid, const std::string& name,
     if (made == nullptr) ThrowLibvirt(what);
   }
   undo.Keep();
-  if (quiesced) {
-    const std::string text = SnapshotText(domain.get(), name, what);
-    SnapshotEdit edit;
-    edit.quiesced = true;
-    RecordSnapshot(domain.get(), EditSnapshot(text, edit), false, what);
-  }
+  const std::string text = SnapshotText(domain.get(), name, what);
+  SnapshotEdit edit;
+  edit.quiesced = quiesced;
+  // Since 9.9 libvirt deletes one by writing its overlay into the layer that it
+  // stands on, which clones and later snapshots may do as well; or by deleting
+  // that. What it cannot find in the guest's chain it leaves alone
+  // (qemuSnapshotDeleteExternalPrepareData), and says so.
+  edit.unlinked = true;
+  RecordSnapshot(domain.get(), EditSnapshot(text, edit), false, what);
   core_.ChangeMeta(uuid, what,
                    [&](Metadata& changed) { changed.disk_volume = layer; });
   core_.ReadDone(uuid);

@@ -13,8 +13,9 @@ namespace sbxfs {
 struct SshDeleter {
   void operator()(ssh_key key) const { ssh_key_free(key); }
   void operator()(ssh_session session) const {
-    // No goodbye: it could block on a guest that reads nothing.
-    ssh_silent_disconnect(session);
+    // No goodbye: it could block on a guest that reads nothing. And no
+    // ssh_silent_disconnect: since libssh 0.11 it forgets a socket that was
+    // given to it without closing it, which ssh_free does.
     ssh_free(session);
   }
   void operator()(ssh_channel channel) const { ssh_channel_free(channel); }

@@ -230,7 +230,8 @@ void CheckCharacters(std::string_view name, std::string_view text) {
 
 // yaml-cpp's own words, made to say what to look for.
 std::string Explain(const std::string& message) {
-  if (message == YAML::ErrorMsg::UNKNOWN_ANCHOR) return kNoAnchors;
+  // Since yaml-cpp 0.8 the anchor's name follows.
+  if (message.starts_with(YAML::ErrorMsg::UNKNOWN_ANCHOR)) return kNoAnchors;
   return fmt::format(
       "this is no YAML ({}); check the indentation, colons and quotes",
       message);

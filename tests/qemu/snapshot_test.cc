@@ -98,6 +98,42 @@ TEST_P(SnapshotInState, KeepsTheDiskAndGoesBackToIt) {
   EXPECT_TRUE(Becomes("box", GetParam())) << Status("box");
 }
 
+// libvirt's own ways would write to layers that others stand on.
+TEST_P(SnapshotInState, VirshTakesNoneOfThemApart) {
+  Mkdir("box");
+  Fill("box", 20, 1);
+  Enter(GetParam());
+  ASSERT_EQ(Take("one"), Verdict{}) << Error();
+  Fill("box", 20, 2);
+  ASSERT_EQ(Take("two"), Verdict{}) << Error();
+  ASSERT_EQ(
+      Call([&] { return mkdir((Tags() / "two/clones/copy").c_str(), 0700); }),
+      Verdict{})
+      << ReadText(Host() / "error");
+  Fill("box", 20, 3);
+  ASSERT_EQ(Take("three"), Verdict{}) << Error();
+  Fill("box", 20, 4);
+  const std::string volumes = Volumes();
+  for (const char* verb : {"snapshot-delete", "snapshot-revert"}) {
+    for (const char* tag : {"one", "two", "three"}) {
+      EXPECT_NE(RunProgram({"virsh", verb, "box", tag}).status, 0)
+          << verb << ' ' << tag;
+    }
+  }
+  EXPECT_EQ(Status("box"), GetParam());
+  EXPECT_EQ(Volumes(), volumes);
+  EXPECT_TRUE(Holds("copy", 20, 2));
+  EXPECT_TRUE(Holds("box", 20, 4));
+
+  Virsh({"snapshot-delete", "box", "two", "--metadata"});
+  ASSERT_EQ(Revert("three"), Verdict{}) << Error();
+  EXPECT_TRUE(Holds("box", 20, 3));
+  ASSERT_EQ(Revert("one"), Verdict{}) << Error();
+  EXPECT_TRUE(Holds("box", 20, 1));
+  EXPECT_TRUE(Holds("copy", 20, 2));
+  EXPECT_FALSE(stdfs::exists(Tags() / "two"));
+}
+
 TEST_P(SnapshotInState, RmdirGivesBackTheSpaceThatNobodyNeeds) {
   Mkdir("box");
   Enter(GetParam());

@@ -166,6 +166,34 @@ TEST(SnapshotXmlTest, EditsNothingElse) {
   EXPECT_TRUE(ParseSnapshot(again).quiesced);
 }
 
+TEST(SnapshotXmlTest, AnUnlinkedOneNamesNoFileOfItsChain) {
+  Metadata meta;
+  meta.pool = "sbxfs";
+  meta.disk_volume = Disk(kA, 1);
+  const std::string domain = DomainOnFile(
+      DomainOnLayer("<domain><name>box</name><uuid>" + std::string(kA) +
+                        "</uuid><devices><disk type='file'>"
+                        "<source file='/p/x'/><target dev='vda'/>"
+                        "</disk></devices></domain>",
+                    meta),
+      "/pool/" + Disk(kA, 1));
+  std::string copy = domain.substr(domain.find("<domain"));
+  std::string inactive = copy;
+  for (size_t at = 0; (at = inactive.find("domain>", at)) != std::string::npos;
+       at += 14) {
+    inactive.replace(at, 7, "inactiveDomain>");
+  }
+  SnapshotEdit edit;
+  edit.unlinked = true;
+  const std::string text = EditSnapshot(
+      "<domainsnapshot><name>one</name><disks><disk name='vda' "
+      "snapshot='external'><source file='/pool/next'/></disk></disks>" +
+          copy + inactive + "</domainsnapshot>",
+      edit);
+  EXPECT_EQ(text.find("/pool/"), std::string::npos) << text;
+  EXPECT_EQ(ParseSnapshot(text).layer, Disk(kA, 1));
+}
+
 TEST(SnapshotXmlTest, ANewLayerReplacesWhatTheOldTextSaysOfTheChain) {
   Metadata meta;
   meta.pool = "sbxfs";

@@ -20,7 +20,7 @@ using namespace std::chrono_literals;
 namespace stdfs = std::filesystem;
 
 constexpr char kSandbox[] = SBXFS_SOURCE_DIR "/mount-helper/sandbox";
-constexpr auto kLong = 600s;
+constexpr auto kLong = 300s;
 
 class SandboxCommandTest : public DebianGuests {
  protected:
@@ -167,33 +167,34 @@ TEST_F(SandboxCommandTest, InATerminal) {
   // The key: the command has it, and there is no trace of it elsewhere.
   terminal.Type(
       command +
-      " box sh -c 'printf %s \"$ANTHROPIC_API_KEY\" | sha256sum >sum; "
-      "echo ha\"\"ve; read line'; echo \"five $?\"");
+      " box . sh -c 'printf %s \"$ANTHROPIC_API_KEY\" | sha256sum >sum; "
+      "sync; echo ha\"\"ve; read line; "
+      "echo \"$ANTHROPIC_API_KEY\" >~/kept; sync'; echo \"five $?\"");
   ASSERT_TRUE(terminal.Shows("have"));
+  EXPECT_EQ(
+      ReadText(root_ / "the src/sum"),
+      RunProgram({"sh", "-c", "printf %s \"$ANTHROPIC_API_KEY\" | sha256sum"})
+          .out);
   // It was a job's until it was taken.
   EXPECT_TRUE(Eventually([&] {
     return RunProgram({"ls", box / "exec"}).out == "new\n";
   }));
   EXPECT_EQ(Traces(), "");
-  EXPECT_EQ(Job("box",
-                "sudo cat /proc/[0-9]*/cmdline; sudo find /run /dev/shm "
-                "-type f -exec cat {} +")
-                .find(mark_),
-            std::string::npos);
-  terminal.Press("Enter");
-  ASSERT_TRUE(terminal.Shows("five 0"));
-  EXPECT_EQ(In("box", "cat sum"),
-            Trim(RunProgram({"sh", "-c",
-                             "printf %s \"$ANTHROPIC_API_KEY\" | sha256sum"})
-                     .out));
-  EXPECT_EQ(Job("box", "ls -A /dev/shm; sync"), "");
-  EXPECT_EQ(Traces(), "");
   EXPECT_EQ(Virsh({"dumpxml", "--security-info", "box"}).find(mark_),
             std::string::npos);
-  // Such a trace would be found.
-  (void)RunProgram(
-      {kSandbox, "box", "sh", "-c", "echo \"$ANTHROPIC_API_KEY\" >kept; sync"});
-  EXPECT_NE(Traces().find(".disk"), std::string::npos);
+  // A job that reads its own output has no end.
+  EXPECT_EQ(Job("box",
+                "sudo cat /proc/[0-9]*/cmdline; sudo find /run /dev/shm "
+                "-type f ! -name out -exec cat {} +")
+                .find(mark_),
+            std::string::npos);
+  EXPECT_EQ(Job("box", "ls -A /dev/shm"), "");
+  // What the command itself then writes is found, and there alone.
+  terminal.Press("Enter");
+  ASSERT_TRUE(terminal.Shows("five 0"));
+  const std::string disk = Traces();
+  EXPECT_NE(disk.find(".disk"), std::string::npos) << disk;
+  EXPECT_EQ(disk.find('\n'), disk.size() - 1) << disk;
 }
 
 TEST_F(SandboxCommandTest, TwoAtOnce) {

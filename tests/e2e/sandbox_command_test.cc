@@ -8,6 +8,7 @@
 #include <fstream>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "backend/util/text.h"
@@ -88,7 +89,13 @@ class SandboxCommandTest : public DebianGuests {
       return Screen().find(text) != std::string::npos;
     }
     [[nodiscard]] bool Shows(const std::string& text) const {
-      const bool shown = Eventually([&] { return Has(text); }, kLong);
+      // Each look is a process.
+      const bool shown = Eventually(
+          [&] {
+            std::this_thread::sleep_for(100ms);
+            return Has(text);
+          },
+          kLong);
       EXPECT_TRUE(shown) << text << " is not on\n" << Screen();
       return shown;
     }

@@ -124,14 +124,23 @@ TEST_F(SandboxScript, SaysWhatIsWrong) {
               StartsWith("sandbox: Cannot start 'box': config.yaml.rejected"));
 }
 
-TEST_F(SandboxScript, FindsTheMountAlone) {
-  // The first of this user's, whichever that is here.
-  const std::string first =
-      Do("awk '$3 == \"fuse.sbxfs\" && $4 ~ /(^|,)user_id='$(id -u)'(,|$)/ "
-         "{print $2; exit}' /proc/self/mounts");
-  EXPECT_EQ(
-      Run("unset SANDBOXES; HOME=/no sandbox -l | cut -c 1-40").out,
-      Do("cut -c 1-40 " + first.substr(0, first.size() - 1) + "/.host/list"));
+TEST_F(SandboxScript, FindsTheMountItself) {
+  Do("mkdir box");
+  // With no other mount of this user's to be seen, and a blank in its name.
+  const Ended ended = Run(
+      "mkdir 'a place'; unshare -m bash -c '"
+      "mount --bind \"$SANDBOXES\" \"a place\" && "
+      "grep -o \" /[^ ]* fuse.sbxfs\" /proc/self/mounts | "
+      "cut -d \" \" -f 2 | grep -v 040 | xargs -r umount -l; unset SANDBOXES; "
+      "HOME=/no " SBXFS_SOURCE_DIR "/mount-helper/sandbox -l'");
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_THAT(ended.out, HasSubstr("\nbox   stopped "));
+  EXPECT_THAT(Refusal("unset SANDBOXES; HOME=/no unshare -m bash -c '"
+                      "grep -o \" /[^ ]* fuse.sbxfs\" /proc/self/mounts | "
+                      "cut -d \" \" -f 2 | xargs umount -l; " SBXFS_SOURCE_DIR
+                      "/mount-helper/sandbox -l'"),
+              StartsWith("sandbox: Cannot find sandboxes in '/no/sandboxes': "
+                         "no sbxfs is mounted there that answers; run: sbxfs"));
 }
 
 TEST_F(SandboxScript, ManyAtOnceMakeOne) {

@@ -103,6 +103,13 @@ class SandboxCommandTest : public DebianGuests {
    private:
     const std::string name_;
   };
+  // Whether the command has come to that sleep: between its echo and that a
+  // Ctrl-C was once seen to be lost on it.
+  [[nodiscard]] bool Sleeps(const std::string& seconds) {
+    return Eventually(
+        [&] { return Job("box", "pgrep -fc '^sleep " + seconds + "'") == "1"; },
+        kLong);
+  }
   // Files, the tree's too, and command lines that have the key, be it as it is
   // or in what is a guest agent's.
   [[nodiscard]] std::string Traces() const {
@@ -161,12 +168,13 @@ TEST_F(SandboxCommandTest, InATerminal) {
   terminal.Type(command +
                 " box sh -c 'echo be\"\"gun; sleep 11111'; echo \"three $?\"");
   ASSERT_TRUE(terminal.Shows("begun"));
+  ASSERT_TRUE(Sleeps("11111"));
   terminal.Press("C-c");
   ASSERT_TRUE(terminal.Shows("three 130"));
   terminal.Type(command +
                 " box sh -c 'echo on; sleep 22222' >out; echo \"four $?\"");
-  ASSERT_TRUE(Eventually(
-      [&] { return ReadText(root_ / "the src/out") == "on\n"; }, kLong));
+  ASSERT_TRUE(Sleeps("22222"));
+  EXPECT_EQ(ReadText(root_ / "the src/out"), "on\n");
   terminal.Press("C-c");
   ASSERT_TRUE(terminal.Shows("four 130"));
   EXPECT_EQ(Job("box", "pgrep -fc '^sleep [12]'"), "0");

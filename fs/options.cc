@@ -68,7 +68,7 @@ constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("user_disk=", kUserDisk),
     FUSE_OPT_KEY("user_ports=", kUserPorts),
     FUSE_OPT_KEY("user_jobs=", kUserJobs), FUSE_OPT_KEY("group=", kGroup),
-    FUSE_OPT_KEY("ssh_config=", kSshConfig),
+    FUSE_OPT_KEY("gid=", kGroup), FUSE_OPT_KEY("ssh_config=", kSshConfig),
     FUSE_OPT_KEY("insecure_tcp", kInsecureTcp), FUSE_OPT_KEY("hosts=", kHosts),
     FUSE_OPT_KEY("allow_other", kAllowOther), FUSE_OPT_KEY("ro", kReadOnly),
     FUSE_OPT_KEY("rw", kReadWrite), FUSE_OPT_KEY("sloppy", kSloppy),
@@ -467,7 +467,8 @@ Options after -o:
   allow_other           let other users in; each sees what is theirs
   user_sandboxes=NUMBER, user_memory=SIZE, user_disk=SIZE, user_ports=NUMBER,
   user_jobs=NUMBER      with allow_other: what each other user may have
-  group=GROUP           with allow_other: let only this group make sandboxes
+  group=GROUP           with allow_other: let only this group make sandboxes;
+                        for mount(8) and fstab: gid=GROUP
   ro                    read-only
   log=TARGET            stderr, syslog or a file (syslog; with -f stderr)
   loglevel=LEVEL        trace, debug, info, warning, error, critical, off

@@ -437,6 +437,22 @@ std::vector<std::string> FuseArguments(const Options& options,
   return {"sbxfs", "-o", joined};
 }
 
+std::vector<std::string_view> OptionNames() {
+  std::vector<std::string_view> names;
+  for (const fuse_opt* option = kTable; option->templ != nullptr; ++option) {
+    switch (option->value) {
+      case kReadWrite:
+      case kRemount:
+      case kOurs:
+      case kIgnore:
+        break;
+      default:
+        names.emplace_back(option->templ);
+    }
+  }
+  return names;
+}
+
 std::string CommandUsage() {
   return R"(Usage: sbxfs [-f] [-d] [-o OPTION,...] [URI] DIR
 Shows the sandboxes of a libvirt hypervisor as directories below DIR.

@@ -2,7 +2,7 @@
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME sbxfs)
 set(CPACK_PACKAGE_VERSION ${PROJECT_VERSION})
-set(CPACK_PACKAGE_CONTACT "The sbxfs authors <sbxfs@users.noreply.github.com>"
+set(CPACK_PACKAGE_CONTACT "The sbxfs authors <sbxfs@sbxfs.invalid>"
   CACHE STRING "The maintainer of packages")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "virtual machines as directories")
 set(CPACK_DEBIAN_PACKAGE_DESCRIPTION

@@ -8,7 +8,7 @@ string(REGEX MATCH "Copyright \\(c\\) ([^\n]*)" holder "${text}")
 set(holder ${CMAKE_MATCH_1})
 string(REGEX REPLACE "^.*Copyright [^\n]*\n\n" "" text "${text}")
 string(REGEX REPLACE "\n\n" "\n.\n" text "${text}")
-string(REGEX REPLACE "\n*$" "" text "${text}")
+string(STRIP "${text}" text)
 string(REPLACE "\n" "\n " text "${text}")
 file(WRITE ${doc}/copyright
 "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

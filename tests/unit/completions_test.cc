@@ -50,17 +50,23 @@ OptionSet WordsOf(const std::string& text) {
   return words;
 }
 
-// With what is in brackets or behind a colon, descriptions and values, left
-// out.
-std::string WithoutDescriptions(const std::string& text) {
+// The names in what _values of zsh is told, as NAME[TEXT]:VALUE:ACTION.
+OptionSet ValuesOf(const std::string& text) {
   std::string rest;
-  bool skip = false;
+  char until = '\0';
   for (const char c : text) {
-    if (c == '[' || c == ':') skip = true;
-    if (!skip) rest += c;
-    if (c == ']' || c == '\'') skip = false;
+    if (until != '\0') {
+      if (c == until) until = '\0';
+    } else if (c == '[') {
+      until = ']';
+    } else if (c == ':') {
+      rest += "= ";
+      until = '\'';
+    } else {
+      rest += c;
+    }
   }
-  return rest;
+  return WordsOf(rest);
 }
 
 OptionSet AfterO() {
@@ -87,8 +93,7 @@ TEST(Completions, OfBashHaveTheProgramsOptions) {
 
 TEST(Completions, OfZshHaveTheProgramsOptions) {
   const std::string text = Completion("_sbxfs");
-  EXPECT_EQ(WordsOf(WithoutDescriptions(
-                TextBetween(text, "_values -s , option", "\n}"))),
+  EXPECT_EQ(ValuesOf(TextBetween(text, "_values -s , option", "\n}")),
             AfterO());
   const std::string arguments = TextBetween(text, "_arguments", "'*:URI");
   for (const std::string& name : Switches()) {

@@ -129,7 +129,9 @@ void Serve(const Options& options, const std::string& dir, StartUp& start_up) {
   // at its busiest.
   mallopt(M_ARENA_MAX, 2);
   const ServiceManager manager;
-  StartLog({options.LogTarget(), options.log_level});
+  StartLog({options.LogTarget(),
+            options.log_level,
+            {{"SBXFS_DIR", dir}, {"SBXFS_URI", options.uri}}});
   const auto backend = OpenBackend(options);
   const std::string source = !options.hosts.empty() ? options.hosts
                              : options.uri.empty()  ? backend->GetHost()->uri

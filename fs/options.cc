@@ -486,7 +486,7 @@ Options after -o:
   group=GROUP           with allow_other: let only this group make sandboxes;
                         for mount(8) and fstab: gid=GROUP
   ro                    read-only
-  log=TARGET            stderr, syslog or a file (syslog; with -f stderr)
+  log=TARGET            stderr, syslog, journal or a file (syslog; -f: stderr)
   loglevel=LEVEL        trace, debug, info, warning, error, critical, off
                         (warning; with -d debug)
   sloppy                warn about unknown options instead of refusing them

@@ -37,7 +37,7 @@ _sbxfs() {
       -o) compgen -W "$options" -- "$last" ;;
       loglevel)
         compgen -W 'trace debug info warning error critical off' -- "$last" ;;
-      log) compgen -W 'stderr syslog' -- "$last"; compgen -f -- "$last" ;;
+      log) compgen -W 'stderr syslog journal' -- "$last"; compgen -f -- "$last" ;;
       hosts | ssh_config) compgen -f -- "$last" ;;
       group) compgen -g -- "$last" ;;
       ?*) ;;

@@ -9,7 +9,7 @@ function __sbxfs_options
         case 'loglevel=*'
             printf '%s\n' "$said"loglevel={trace,debug,info,warning,error,critical,off}
         case 'log=*'
-            printf '%s\n' "$said"log={stderr,syslog}
+            printf '%s\n' "$said"log={stderr,syslog,journal}
         case 'group=*'
             printf '%s\n' "$said"group=(__fish_complete_groups | string split -f 1 \t)
         case '*'

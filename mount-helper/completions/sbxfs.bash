@@ -3,7 +3,7 @@
 
 _sbxfs() {
   local options='allow_other allow_root all async atime auto_unmount cold
-    context= debug defcontext= dirsync exec fscontext= group= hosts=
+    context= debug defcontext= dirsync exec fscontext= gid= group= hosts=
     insecure_tcp log= loglevel= max_read= noatime nodev noexec nosuid pool= ro
     rootcontext= sloppy ssh_config= start start_timeout= stop_timeout= sync
     trash= user_disk= user_jobs= user_memory= user_ports= user_sandboxes='
@@ -39,7 +39,7 @@ _sbxfs() {
         compgen -W 'trace debug info warning error critical off' -- "$last" ;;
       log) compgen -W 'stderr syslog journal' -- "$last"; compgen -f -- "$last" ;;
       hosts | ssh_config) compgen -f -- "$last" ;;
-      group) compgen -g -- "$last" ;;
+      gid | group) compgen -g -- "$last" ;;
       ?*) ;;
       *)
         case $word in

@@ -10,12 +10,13 @@ function __sbxfs_options
             printf '%s\n' "$said"loglevel={trace,debug,info,warning,error,critical,off}
         case 'log=*'
             printf '%s\n' "$said"log={stderr,syslog,journal}
-        case 'group=*'
-            printf '%s\n' "$said"group=(__fish_complete_groups | string split -f 1 \t)
+        case 'gid=*' 'group=*'
+            set -l name (string replace -r "=.*" "" -- (string replace -r ".*," "" -- $word))
+            printf '%s\n' "$said$name="(__fish_complete_groups | string split -f 1 \t)
         case '*'
             printf '%s\n' "$said"{allow_other,allow_root,all,async,atime} \
                 "$said"{auto_unmount,cold,context=,debug,defcontext=,dirsync} \
-                "$said"{exec,fscontext=,group=,hosts=,insecure_tcp,log=} \
+                "$said"{exec,fscontext=,gid=,group=,hosts=,insecure_tcp,log=} \
                 "$said"{loglevel=,max_read=,noatime,nodev,noexec,nosuid,pool=} \
                 "$said"{ro,rootcontext=,sloppy,ssh_config=,start} \
                 "$said"{start_timeout=,stop_timeout=,sync,trash=,user_disk=} \

@@ -125,7 +125,7 @@ void Actions::Boot(Action& action) {
     const Spec spec = core_.SpecOf(meta);
     const auto forwards = ForwardsOf(spec, meta.ssh_port);
     provision_.ports().CheckAddresses(spec, what);
-    CheckMemory(core_, *sandbox, spec.memory, what);
+    CheckMemory(core_, *sandbox, 0, spec.memory, what);
     try {
       provision_.ports().CheckStart(uuid, forwards, what);
     } catch (const Error& error) {

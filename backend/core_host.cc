@@ -16,14 +16,7 @@
 namespace sbxfs {
 namespace {
 
-// Debian 12's.
-constexpr unsigned long kOldest = 9000000;
 constexpr unsigned long kVirtiofs = 11000000;
-
-std::string Version(unsigned long number) {
-  return fmt::format("{}.{}.{}", number / 1000000, number / 1000 % 1000,
-                     number % 1000);
-}
 
 struct Accelerator {
   bool kvm = false;
@@ -110,7 +103,7 @@ std::string WhyNoVirtiofs(virConnectPtr conn, const LibvirtUri& uri,
   }
   if (library < kVirtiofs) {
     return fmt::format("libvirt {} has no read-only virtiofs of a user, {} has",
-                       Version(library), Version(kVirtiofs));
+                       LibvirtVersion(library), LibvirtVersion(kVirtiofs));
   }
   const std::string caps = TakeString(virConnectGetDomainCapabilities(
       conn, nullptr, arch.c_str(), nullptr, "qemu", 0));
@@ -177,7 +170,7 @@ void Core::LearnHost() {
   virConnectGetLibVersion(conn, &library);
   learned.hypervisor =
       fmt::format("{} {}, libvirt {}", type == nullptr ? "unknown" : type,
-                  Version(hypervisor), Version(library));
+                  LibvirtVersion(hypervisor), LibvirtVersion(library));
   virNodeInfo node;
   if (virNodeGetInfo(conn, &node) == 0) {
     learned.cpus = node.cpus;
@@ -208,12 +201,7 @@ void Core::LearnHost() {
     pool_uuid = pool.uuid;
     learned.notes += MarkPool(storage, pool_uuid);
     if (!kvm) learned.notes += "note: " + accelerator.text + "\n";
-    if (library < kOldest) {
-      learned.notes += fmt::format(
-          "note: libvirt {} is older than the {} that sbxfs is made for; what "
-          "it lacks fails with its own words\n",
-          Version(library), Version(kOldest));
-    }
+    learned.notes += NoteLibvirtVersion(library);
   }
   if (!route.warning.empty()) learned.notes += route.warning + "\n";
   virResetLastError();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <libvirt/virterror.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -73,6 +74,10 @@ int ErrnoOf(const virError& error) {
              : EIO;
 }
 
+// Debian 12's.
+constexpr unsigned long kOldest = 9000000;
+std::atomic<unsigned long> old_libvirt = 0;
+
 // QEMU ended in the middle of a call: libvirt has no code for it.
 bool GuestEnded(std::string_view message) {
   for (const char* words :
@@ -118,7 +123,28 @@ Error LibvirtError(std::string_view what) {
         "; try again, and where that does not help restart libvirtd, which its "
         "guests survive";
   }
+  if (const unsigned long old = old_libvirt;
+      old != 0 && (error == EOPNOTSUPP || last->code == VIR_ERR_XML_ERROR ||
+                   last->code == VIR_ERR_XML_DETAIL)) {
+    message += fmt::format(
+        "; libvirt {} is older than the {} that sbxfs is made for: upgrade it",
+        LibvirtVersion(old), LibvirtVersion(kOldest));
+  }
   return Error(error, fmt::format("{}: {}", what, message));
+}
+
+std::string LibvirtVersion(unsigned long number) {
+  return fmt::format("{}.{}.{}", number / 1000000, number / 1000 % 1000,
+                     number % 1000);
+}
+
+std::string NoteLibvirtVersion(unsigned long number) {
+  if (number >= kOldest) return "";
+  old_libvirt = number;
+  return fmt::format(
+      "note: libvirt {} is older than the {} that sbxfs is made for; what it "
+      "lacks fails with its own words\n",
+      LibvirtVersion(number), LibvirtVersion(kOldest));
 }
 
 void ThrowLibvirt(std::string_view what) { throw LibvirtError(what); }

@@ -19,6 +19,13 @@ namespace sbxfs {
 // Whether the last error of this thread has this virErrorNumber.
 [[nodiscard]] bool LastLibvirtErrorIs(int code);
 
+// libvirt's version as people write it.
+[[nodiscard]] std::string LibvirtVersion(unsigned long number);
+// The version of a libvirt this process has to do with. One older than what
+// sbxfs is made for is named by all that is not supported from now on. Returns
+// what to note of it; empty for one that is new enough.
+std::string NoteLibvirtVersion(unsigned long number);
+
 // libvirt prints each error to stderr unless told otherwise; once a process.
 void SilenceLibvirt();
 

@@ -81,18 +81,16 @@ void CheckSettings(Core& core, uid_t uid, const std::string& uuid,
   Check("user_ports", limits.ports, others.ports, before.ports,
         ForwardsOf(spec, ssh_port).size(), false, "rm some of ports/", what);
   if (sandbox != nullptr && IsOn(sandbox->state)) {
-    CheckMemory(core, *sandbox, spec.memory, what);
+    CheckMemory(core, *sandbox, before.memory, spec.memory, what);
   }
 }
 
-void CheckMemory(Core& core, const Sandbox& sandbox, uint64_t memory,
-                 std::string_view what) {
+void CheckMemory(Core& core, const Sandbox& sandbox, uint64_t before,
+                 uint64_t memory, std::string_view what) {
   if (!IsLimited(core, sandbox.uid)) return;
-  const bool runs = sandbox.state == State::kRunning;
   Check("user_memory", core.options.limits.memory,
-        TakenByOthers(core, sandbox.uid, sandbox.uuid).memory,
-        runs ? sandbox.memory : 0, memory, true, "stop one, or say less memory",
-        what);
+        TakenByOthers(core, sandbox.uid, sandbox.uuid).memory, before, memory,
+        true, "stop one, or say less memory", what);
 }
 
 void CheckSnapshot(Core& core, const Sandbox& sandbox, std::string_view what) {

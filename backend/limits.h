@@ -16,9 +16,10 @@ namespace sbxfs {
 // A sandbox with those settings: a new one, or `uuid` with others than it has.
 void CheckSettings(Core& core, uid_t uid, const std::string& uuid,
                    const Spec& spec, int ssh_port, std::string_view what);
-// A guest with so much memory (bytes), that starts or runs.
-void CheckMemory(Core& core, const Sandbox& sandbox, uint64_t memory,
-                 std::string_view what);
+// A guest that starts with so much memory, or is to have it instead of
+// `before` (bytes).
+void CheckMemory(Core& core, const Sandbox& sandbox, uint64_t before,
+                 uint64_t memory, std::string_view what);
 // One snapshot more.
 void CheckSnapshot(Core& core, const Sandbox& sandbox, std::string_view what);
 // One job more than the `jobs` that the owner's sandboxes have.

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "backend/guest/keys.h"
+#include "backend/image/download.h"
 #include "backend/libvirt_error.h"
 #include "backend/limits.h"
 #include "backend/util/log.h"
@@ -325,6 +326,7 @@ std::string Provision::KeysDigest(const std::vector<std::string>& keys) {
   std::string all;
   for (const auto& key : keys) all += key + "\n";
   unsigned char digest[20];
+  StartGcrypt();
   gcry_md_hash_buffer(GCRY_MD_RMD160, digest, all.data(), all.size());
   return Base64Encode(
       std::string_view(reinterpret_cast<const char*>(digest), sizeof(digest)));

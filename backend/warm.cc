@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/guest/boot.h"
+#include "backend/image/download.h"
 #include "backend/images_incoming.h"
 #include "backend/libvirt_error.h"
 #include "backend/mounts.h"
@@ -26,15 +27,16 @@ using namespace std::chrono_literals;
 // no more.
 constexpr char kVersion[] = "1";
 
-std::string Digest(std::string_view text) {
+std::string Sha1(std::string_view text) {
   unsigned char digest[20];
+  StartGcrypt();
   gcry_md_hash_buffer(GCRY_MD_SHA1, digest, text.data(), text.size());
   return {reinterpret_cast<const char*>(digest), sizeof digest};
 }
 
 // A UUID of a name (version 5).
 std::string NameUuid(std::string_view name) {
-  const std::string digest = Digest(name);
+  const std::string digest = Sha1(name);
   std::string uuid;
   for (size_t i = 0; i < 16; ++i) {
     if (i == 4 || i == 6 || i == 8 || i == 10) uuid += '-';
@@ -59,7 +61,7 @@ std::string Warm::DocumentsOf(const SeedInput& seed) {
     if (name == "lima.env") continue;  // read by boot.sh alone
     all.append(name).append(1, '\0').append(text).append(1, '\0');
   }
-  return Base64Encode(Digest(all));
+  return Base64Encode(Sha1(all));
 }
 
 std::string Warm::Scripts() {

@@ -26,6 +26,7 @@
 #include "backend/util/error.h"
 #include "backend/util/exit_code.h"
 #include "backend/util/log.h"
+#include "backend/util/service_manager.h"
 #include "backend/wake_ports.h"
 #include "fs/connect.h"
 #include "fs/daemon.h"
@@ -127,7 +128,10 @@ void Serve(const Options& options, const std::string& dir, StartUp& start_up) {
   // Workers come and go, and each would get an arena, which keeps what it had
   // at its busiest.
   mallopt(M_ARENA_MAX, 2);
-  StartLog({options.LogTarget(), options.log_level});
+  const ServiceManager manager;
+  StartLog({options.LogTarget(),
+            options.log_level,
+            {{"SBXFS_DIR", dir}, {"SBXFS_URI", options.uri}}});
   const auto backend = OpenBackend(options);
   const std::string source = !options.hosts.empty() ? options.hosts
                              : options.uri.empty()  ? backend->GetHost()->uri
@@ -137,10 +141,13 @@ void Serve(const Options& options, const std::string& dir, StartUp& start_up) {
   (void)ResolveMountPoint(dir, source);
   Session session(*backend, SessionOptionsOf(options, dir, source));
   std::optional<WritableForMount> writable(dir);
-  session.Run([&] {
-    writable.reset();
-    start_up.Ready();
-  });
+  session.Run(
+      [&] {
+        writable.reset();
+        start_up.Ready();
+        manager.Tell(fmt::format("READY=1\nSTATUS={} on {}", source, dir));
+      },
+      [&] { manager.Tell("STOPPING=1"); });
 }
 
 int Run(const Options& options) {

@@ -68,7 +68,7 @@ constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("user_disk=", kUserDisk),
     FUSE_OPT_KEY("user_ports=", kUserPorts),
     FUSE_OPT_KEY("user_jobs=", kUserJobs), FUSE_OPT_KEY("group=", kGroup),
-    FUSE_OPT_KEY("ssh_config=", kSshConfig),
+    FUSE_OPT_KEY("gid=", kGroup), FUSE_OPT_KEY("ssh_config=", kSshConfig),
     FUSE_OPT_KEY("insecure_tcp", kInsecureTcp), FUSE_OPT_KEY("hosts=", kHosts),
     FUSE_OPT_KEY("allow_other", kAllowOther), FUSE_OPT_KEY("ro", kReadOnly),
     FUSE_OPT_KEY("rw", kReadWrite), FUSE_OPT_KEY("sloppy", kSloppy),
@@ -437,6 +437,22 @@ std::vector<std::string> FuseArguments(const Options& options,
   return {"sbxfs", "-o", joined};
 }
 
+std::vector<std::string_view> OptionNames() {
+  std::vector<std::string_view> names;
+  for (const fuse_opt* option = kTable; option->templ != nullptr; ++option) {
+    switch (option->value) {
+      case kReadWrite:
+      case kRemount:
+      case kOurs:
+      case kIgnore:
+        break;
+      default:
+        names.emplace_back(option->templ);
+    }
+  }
+  return names;
+}
+
 std::string CommandUsage() {
   return R"(Usage: sbxfs [-f] [-d] [-o OPTION,...] [URI] DIR
 Shows the sandboxes of a libvirt hypervisor as directories below DIR.
@@ -467,9 +483,10 @@ Options after -o:
   allow_other           let other users in; each sees what is theirs
   user_sandboxes=NUMBER, user_memory=SIZE, user_disk=SIZE, user_ports=NUMBER,
   user_jobs=NUMBER      with allow_other: what each other user may have
-  group=GROUP           with allow_other: let only this group make sandboxes
+  group=GROUP           with allow_other: let only this group make sandboxes;
+                        for mount(8) and fstab: gid=GROUP
   ro                    read-only
-  log=TARGET            stderr, syslog or a file (syslog; with -f stderr)
+  log=TARGET            stderr, syslog, journal or a file (syslog; -f: stderr)
   loglevel=LEVEL        trace, debug, info, warning, error, critical, off
                         (warning; with -d debug)
   sloppy                warn about unknown options instead of refusing them

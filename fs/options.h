@@ -71,6 +71,10 @@ struct Options {
 [[nodiscard]] std::vector<std::string> FuseArguments(const Options& options,
                                                      std::string_view source);
 
+// What the command line takes, but for what has no meaning here: switches, as
+// "--check", and names after -o, with a '=' where a value follows.
+[[nodiscard]] std::vector<std::string_view> OptionNames();
+
 // What --help prints.
 [[nodiscard]] std::string CommandUsage();
 

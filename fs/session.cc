@@ -117,7 +117,7 @@ class Session::Impl {
   // Replies need the FUSE session, so the server goes first.
   ~Impl() { server_.reset(); }
 
-  void Run(std::function<void()> on_ready) {
+  void Run(std::function<void()> on_ready, std::function<void()> on_stopping) {
     server_->on_ready = [this, on_ready = std::move(on_ready)] {
       try {
         if (on_ready) on_ready();
@@ -133,6 +133,7 @@ class Session::Impl {
     } else {
       Serve();
     }
+    on_stopping();
     // Callers that wait are told before the mount goes.
     server_->tree->Close();
     server_->requests->Close();
@@ -215,8 +216,9 @@ class Session::Impl {
 Session::Session(Backend& backend, const SessionOptions& options)
     : impl_(std::make_unique<Impl>(backend, options)) {}
 Session::~Session() = default;
-void Session::Run(std::function<void()> on_ready) {
-  impl_->Run(std::move(on_ready));
+void Session::Run(std::function<void()> on_ready,
+                  std::function<void()> on_stopping) {
+  impl_->Run(std::move(on_ready), std::move(on_stopping));
 }
 void Session::Stop() { impl_->Stop(); }
 

@@ -43,8 +43,11 @@ class Session {
   // Mounts and serves until unmounted, stopped, or told by SIGTERM, SIGINT or
   // SIGHUP, also while the mount is busy. `on_ready` is called once, when the
   // kernel can be answered; what it throws ends the session and is thrown.
-  // Throws Error when it cannot be mounted.
-  void Run(std::function<void()> on_ready);
+  // `on_stopping` is called once it has ended and before those who wait are
+  // told so. Throws Error when it cannot be mounted.
+  void Run(
+      std::function<void()> on_ready,
+      std::function<void()> on_stopping = [] {});
 
   // Ends Run from another thread.
   void Stop();

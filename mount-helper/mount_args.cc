@@ -18,7 +18,8 @@ bool IsMountsOwn(std::string_view option) {
   const auto equals = option.find('=');
   const std::string_view name = option.substr(0, equals);
   if (name.starts_with("x-") || name.starts_with("X-")) return true;
-  // `group` says who may mount, `group=NAME` is the daemon's.
+  // `group` says who may mount, `group=NAME` is the daemon's, where mount(8)
+  // leaves it that.
   if (name == "group" && equals != std::string_view::npos) return false;
   return std::find(std::begin(kMountsOwn), std::end(kMountsOwn), name) !=
          std::end(kMountsOwn);

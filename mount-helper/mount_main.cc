@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -39,14 +40,19 @@ int Complain(const std::string& sentence, ExitCode status) {
   return static_cast<int>(status);
 }
 
-// The installed daemon, or the one beside this program in a build tree.
+// The daemon that was installed with this program, wherever that was; the one
+// of where it would have been by default; or that beside it in a build tree.
 std::string FindDaemon() {
-  if (access(SBXFS_DAEMON, F_OK) == 0) return SBXFS_DAEMON;
   char self[PATH_MAX];
   const ssize_t length = readlink("/proc/self/exe", self, sizeof self);
-  if (length > 0) {
-    std::string path(self, static_cast<std::size_t>(length));
-    path.replace(path.rfind('/') + 1, std::string::npos, "sbxfs");
+  std::string dir(self, static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
+  dir.erase(std::min(dir.rfind('/'), dir.size()));
+  std::string installed = SBXFS_DAEMON;
+  if (dir.ends_with("/sbin")) {
+    installed = dir.substr(0, dir.size() - 4) + "bin/sbxfs";
+  }
+  for (const std::string& path :
+       {installed, std::string(SBXFS_DAEMON), dir + "/sbxfs"}) {
     if (access(path.c_str(), F_OK) == 0) return path;
   }
   return SBXFS_DAEMON;

@@ -23,17 +23,20 @@ constexpr std::array<Algorithm, 3> kAlgorithms = {
     {"sha384", GCRY_MD_SHA384, 96},
     {"sha512", GCRY_MD_SHA512, 128}};
 
-// As libgcrypt wants it, once; harmless when another user of it was first.
-bool StartGcrypt() {
-  if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P) == 0) {
-    gcry_check_version(nullptr);
-    gcry_control(GCRYCTL_DISABLE_SECMEM, 0);
-    gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
-  }
-  return true;
-}
-
 }  // namespace
+
+void StartGcrypt() {
+  static const bool started = [] {
+    // Harmless when another user of it was first.
+    if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P) == 0) {
+      gcry_check_version(nullptr);
+      gcry_control(GCRYCTL_DISABLE_SECMEM, 0);
+      gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
+    }
+    return true;
+  }();
+  (void)started;
+}
 
 struct Digest::State {
   gcry_md_hd_t handle = nullptr;
@@ -43,8 +46,7 @@ struct Digest::State {
 
 Digest::Digest(const std::string& expected)
     : state_(std::make_unique<State>()) {
-  static const bool started = StartGcrypt();
-  (void)started;
+  StartGcrypt();
   state_->expected = expected;
   std::transform(expected.begin(), expected.end(), state_->expected.begin(),
                  [](unsigned char c) { return std::tolower(c); });

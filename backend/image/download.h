@@ -21,6 +21,9 @@ void Download(const std::string& url,
               const std::function<void(std::string_view)>& sink,
               const std::function<bool(uint64_t, uint64_t)>& progress);
 
+// As libgcrypt wants it, before its first use here; once is enough.
+void StartGcrypt();
+
 // A running digest, "sha256:HEX"; sha384 and sha512 too. Not thread-safe.
 class Digest {
  public:

@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "backend/util/error.h"
+#include "backend/util/journal.h"
 #include "backend/util/unique_fd.h"
 
 namespace sbxfs {
@@ -31,6 +32,9 @@ void StartLog(const LogOptions& options) {
   } else if (options.target == "syslog") {
     logger = spdlog::syslog_logger_mt("sbxfs", "sbxfs", 1 /* LOG_PID */);
     logger->set_pattern("%l: %v");
+  } else if (options.target == "journal") {
+    logger =
+        std::make_shared<spdlog::logger>("sbxfs", JournalSink(options.fields));
   } else {
     // Opened once by hand, since spdlog's exception has no errno.
     UniqueFd probe(open(options.target.c_str(),

@@ -3,6 +3,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <map>
 #include <string>
 
 namespace sbxfs {
@@ -10,14 +11,16 @@ namespace sbxfs {
 // Where the log goes and how much of it. Called once in the process that will
 // serve the mount, before its first thread.
 struct LogOptions {
-  // "stderr", "syslog" or the absolute path of a file to append to.
+  // "stderr", "syslog", "journal" or the path of a file to append to.
   std::string target = "stderr";
   // spdlog's names: trace, debug, info, warning, error, critical, off.
   std::string level = "warning";
+  // What the journal has with each line.
+  std::map<std::string, std::string> fields = {};
 };
 
-// Throws Error(EINVAL) for an unknown level, Error with open's errno for a
-// file that cannot be opened.
+// Throws Error(EINVAL) for an unknown level, Error with the errno of a file or
+// a journal that cannot be opened.
 void StartLog(const LogOptions& options);
 
 // Logging itself is spdlog's: spdlog::debug("…{}", value) and its like, from

@@ -172,7 +172,7 @@ TEST(Options, Errors) {
 }
 
 TEST(Options, GroupByNumber) {
-  const Options options = Parse({"-o", "group=61234,allow_other", "/m"});
+  const Options options = Parse({"-o", "gid=61234,allow_other", "/m"});
   EXPECT_THAT(options.errors, IsEmpty());
   EXPECT_EQ(options.group, 61234);
 }

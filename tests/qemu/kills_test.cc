@@ -1,0 +1,210 @@
+// The daemon is killed at random points under load, again and again.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <new>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/libvirt_backend.h"
+#include "tests/support/guest_mount.h"
+#include "tests/support/whole_tree.h"
+
+namespace sbxfs {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+namespace stdfs = std::filesystem;
+
+constexpr size_t kClients = 6;
+constexpr auto kStuck = 5s;
+
+// What the processes have in common.
+struct Shared {
+  std::atomic<bool> wait = true;  // nobody begins a call
+  std::atomic<bool> end = false;
+  std::atomic<uint64_t> calls = 0;
+  std::array<std::atomic<bool>, kClients> in_call = {};
+};
+
+// One of the processes, with two sandboxes of its own and a clone.
+class Client {
+ public:
+  Client(stdfs::path dir, size_t number, unsigned seed, Shared& shared)
+      : dir_(std::move(dir)), number_(number), random_(seed), shared_(shared) {}
+
+  void Run() {
+    while (!shared_.end) {
+      if (shared_.wait) {
+        std::this_thread::sleep_for(1ms);
+        continue;
+      }
+      shared_.in_call[number_] = true;
+      if (!shared_.wait) {
+        Step();
+        ++shared_.calls;
+      }
+      shared_.in_call[number_] = false;
+    }
+  }
+
+ private:
+  unsigned Random(unsigned below) {
+    return std::uniform_int_distribution<unsigned>(0, below - 1)(random_);
+  }
+
+  void Step() {
+    const std::string name = fmt::format("c{}-{}", number_, Random(3));
+    const stdfs::path box = dir_ / name;
+    const stdfs::path tag = box / "snapshots" / fmt::format("t{}", Random(2));
+    switch (Random(12)) {
+      case 0:
+      case 1:
+        (void)mkdir(box.c_str(), 0700);
+        break;
+      case 2:
+        (void)WriteText(box / "status", "start\n", O_NONBLOCK);
+        break;
+      case 3:
+        (void)WriteText(box / "status", "kill\n");
+        break;
+      case 4:
+      case 5:
+        (void)mkdir(tag.c_str(), 0700);
+        break;
+      case 6:
+        (void)rmdir(tag.c_str());
+        break;
+      case 7:
+        (void)WriteText(box / "snapshot", "t0!\n");
+        break;
+      case 8:
+        (void)WriteText(box / "config.yaml",
+                        fmt::format("cpus: {}\n", 1 + Random(3)));
+        break;
+      case 9:
+        (void)mkdir((box / "clones" / fmt::format("c{}-2", number_)).c_str(),
+                    0700);
+        break;
+      case 10:
+        (void)rename(
+            box.c_str(),
+            (dir_ / fmt::format("c{}-{}", number_, Random(3))).c_str());
+        break;
+      default:
+        (void)rmdir(box.c_str());
+        (void)rmdir((dir_ / ".host/trash" / name).c_str());
+    }
+  }
+
+  const stdfs::path dir_;
+  const size_t number_;
+  std::mt19937 random_;
+  Shared& shared_;
+};
+
+class KillsTest : public BlankGuests {
+ protected:
+  void SetUp() override {
+    BlankGuests::SetUp();
+    if (mount_ == nullptr) return;
+    void* place = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(place, MAP_FAILED);
+    shared_ = new (place) Shared;
+  }
+  void TearDown() override {
+    if (shared_ != nullptr) {
+      shared_->end = true;
+      for (const pid_t pid : clients_) waitpid(pid, nullptr, 0);
+      munmap(shared_, sizeof(Shared));
+    }
+    BlankGuests::TearDown();
+  }
+  void Start(unsigned seed) {
+    for (size_t i = 0; i < kClients; ++i) {
+      const pid_t pid = fork();
+      if (pid == 0) {
+        Client(Dir(), i, seed + static_cast<unsigned>(i), *shared_).Run();
+        _exit(0);
+      }
+      clients_.push_back(pid);
+    }
+  }
+  [[nodiscard]] bool NobodyInACall() const {
+    for (const auto& one : shared_->in_call) {
+      if (one) return false;
+    }
+    return true;
+  }
+
+  Shared* shared_ = nullptr;
+  std::vector<pid_t> clients_;
+};
+
+TEST_F(KillsTest, NothingIsLostStuckOrLeftWhereverTheDaemonDies) {
+  const int rounds = LongRun() ? 1000 : 15;
+  const char* given = std::getenv("SBXFS_SEED");
+  const unsigned seed = given == nullptr
+                            ? std::random_device()()
+                            : static_cast<unsigned>(std::stoul(given));
+  SCOPED_TRACE(fmt::format("SBXFS_SEED={}", seed));
+  std::mt19937 random(seed);
+  std::vector<std::string> ids;
+  for (const char* name : {"steady-0", "steady-1"}) {
+    Mkdir(name);
+    Boot(name);
+    ids.push_back(Virsh({"domid", name}));
+  }
+  Start(seed);
+  auto longest = 0ms;
+  for (int round = 0; round < rounds; ++round) {
+    shared_->wait = false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(
+        std::uniform_int_distribution(0, 500)(random)));
+    const auto killed = Clock::now();
+    kill(mount_->Pid(), SIGKILL);
+    shared_->wait = true;
+    EXPECT_TRUE(Eventually([this] { return NobodyInACall(); }, kStuck))
+        << "round " << round;
+    longest =
+        std::max(longest, std::chrono::duration_cast<std::chrono::milliseconds>(
+                              Clock::now() - killed));
+    mount_->Crash();
+    mount_->Start();
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const std::string name = fmt::format("steady-{}", i);
+      EXPECT_EQ(Virsh({"domid", name}), ids[i]) << "round " << round;
+      EXPECT_EQ(Status(name), "running") << "round " << round;
+    }
+    if (HasFailure()) break;
+  }
+  ExpectAgreement(Dir(), Options());
+  fmt::print("{} kills, {} calls, the longest wait after one {} ms, seed {}\n",
+             rounds, shared_->calls.load(), longest.count(), seed);
+  Clear(Dir());
+  BackendOptions options;
+  options.uri = "qemu:///system";
+  options.orphan_age = 0s;
+  const auto sweeper = OpenLibvirt(options);
+  EXPECT_TRUE(Eventually([this] { return World::Now() == before_; }, 60s))
+      << testing::PrintToString(World::Now());
+}
+
+}  // namespace
+}  // namespace sbxfs

@@ -21,7 +21,7 @@ install(CODE [[
       set(made)
       get_filename_component(above "${place}" ABSOLUTE
         BASE_DIR "${CMAKE_INSTALL_PREFIX}")
-      while(NOT EXISTS "$ENV{DESTDIR}${above}")
+      while(NOT EXISTS "$ENV{DESTDIR}${above}" AND NOT above STREQUAL "/")
         set(made "${above}")
         get_filename_component(above "${above}" DIRECTORY)
       endwhile()

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <set>
 
@@ -15,8 +16,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Made by who works in the background; its time is the hypervisor's.
+// Made by who works in the background, with a mark of its process and a number
+// of its own in there; its time is the hypervisor's.
 constexpr char kLease[] = "lease.background";
+std::string NewHolder() {
+  static std::atomic<unsigned> last = 0;
+  return ThisProcessMark() + fmt::format("{}\n", ++last);
+}
 // It is held for seconds: after this time its holder was killed.
 constexpr auto kForgotten = 10min;
 constexpr auto kLeaseTaken = 5s;
@@ -25,6 +31,14 @@ constexpr auto kStep = 4s;
 constexpr int kLeaseTries = 3;
 
 }  // namespace
+
+Housekeeping::Housekeeping(Core& core, Documents& documents, Images& images,
+                           Provision& provision)
+    : core_(core),
+      documents_(documents),
+      images_(images),
+      provision_(provision),
+      holder_(NewHolder()) {}
 
 void Housekeeping::Plan(Chore chore, std::chrono::milliseconds delay) {
   MutexLock lock(mutex_);
@@ -77,7 +91,7 @@ void Housekeeping::Stop() {
 
 void Housekeeping::WriteLease() {
   try {
-    core_.storage.WriteNew(kLease, ThisProcessMark());
+    core_.storage.WriteNew(kLease, holder_);
   } catch (const Error& error) {
     // A full pool needs its housekeeping most.
     if (error.Errno() != ENOSPC) throw;
@@ -98,7 +112,10 @@ bool Housekeeping::TakeLease() {
     bool dead = false;
     try {
       made = storage.Get(kLease).modified;
-      dead = IsMarkOfTheDead(storage.Read(kLease, 0, 0));
+      const std::string holder = storage.Read(kLease, 0, 0);
+      // Our own could not be given back on a connection that was lost.
+      dead = holder == holder_ ||
+             IsMarkOfTheDead(holder.substr(0, holder.find('\n')));
     } catch (const Error& error) {
       if (error.Errno() != ENOENT) throw;
       // Its holder is done just now, or took it away without telling libvirt,
@@ -119,13 +136,22 @@ bool Housekeeping::TakeLease() {
 }
 
 bool Housekeeping::WithLease(const std::function<void(Time)>& work) {
-  if (!TakeLease()) return false;
+  {
+    MutexLock lock(mutex_);
+    if (holding_) return false;
+    holding_ = true;
+  }
   Undo release;
+  release.Add([this] {
+    MutexLock lock(mutex_);
+    holding_ = false;
+  });
+  if (!TakeLease()) return false;
   release.Add([this] {
     try {
       core_.storage.Delete(kLease);
     } catch (const Error& error) {
-      // Others forget it by and by.
+      // We take it for ours the next time, others forget it by and by.
       if (error.Errno() != EHOSTDOWN) throw;
       spdlog::debug("{}", error.Sentence());
     }

@@ -24,11 +24,7 @@ namespace sbxfs {
 class Housekeeping {
  public:
   Housekeeping(Core& core, Documents& documents, Images& images,
-               Provision& provision)
-      : core_(core),
-        documents_(documents),
-        images_(images),
-        provision_(provision) {}
+               Provision& provision);
 
   // These return at once; the work comes again by itself as long as there is
   // some.
@@ -78,10 +74,12 @@ class Housekeeping {
   Images& images_;
   Provision& provision_;
   Layers layers_{core_};
+  const std::string holder_;  // what our lease has in it
   Mutex mutex_;
   CondVar done_;
   int doing_ GUARDED_BY(mutex_) = 0;  // chores under way
   bool stopping_ GUARDED_BY(mutex_) = false;
+  bool holding_ GUARDED_BY(mutex_) = false;  // one of our chores has the lease
   Timer::Id due_[kChores] GUARDED_BY(mutex_) = {};  // of each chore
   bool pull_planned_ GUARDED_BY(mutex_) = false;
   // Layers that are being pulled out of chains, by sandbox.

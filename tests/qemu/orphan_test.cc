@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -132,6 +133,36 @@ TEST_F(OrphanTest, VolumesWithoutADomainAreRemovedWhenTheyAreOldEnough) {
     EXPECT_TRUE(HasVolume(uuid + part)) << part;
   }
   EXPECT_EQ(ReadText(Host() / "defaults.yaml"), defaults);
+}
+
+// A connection that is lost in the middle cannot give the lease back.
+TEST_F(OrphanTest, OnesOwnLeaseIsNotWaitedFor) {
+  mount_->ExpectLoggedErrors();
+  const stdfs::path lease = "/var/lib/libvirt/sbxfs/lease.background";
+  const std::string orphan = std::string(kNobody) + ".disk";
+  MakeVolume(orphan);
+  std::string holder;
+  std::thread reader([&] {
+    const auto until = std::chrono::steady_clock::now() + 20s;
+    // The mark of the process, and the holder's number in it.
+    while (std::count(holder.begin(), holder.end(), '\n') != 2 &&
+           std::chrono::steady_clock::now() < until) {
+      std::ifstream file(lease);
+      holder.assign(std::istreambuf_iterator<char>(file), {});
+    }
+  });
+  Sweeper sweeper(0s);
+  EXPECT_TRUE(Eventually([&] { return !HasVolume(orphan); }));
+  reader.join();
+  ASSERT_EQ(std::count(holder.begin(), holder.end(), '\n'), 2) << holder;
+  EXPECT_TRUE(Eventually([&] { return !stdfs::exists(lease); }));
+  MakeVolume(orphan);
+  std::ofstream(lease) << holder;
+  KillLibvirtd();
+  StartLibvirtd();
+  EXPECT_TRUE(Eventually([&] { return !HasVolume(orphan); }, 60s));
+  EXPECT_TRUE(Eventually([&] { return !stdfs::exists(lease); }));
+  ExpectConnected();
 }
 
 TEST_F(OrphanTest, WhatAnotherStandsOnStays) {

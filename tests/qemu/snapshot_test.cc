@@ -47,7 +47,18 @@ class SnapshotTest : public BlankGuests {
 };
 
 class SnapshotInState : public SnapshotTest,
-                        public testing::WithParamInterface<const char*> {};
+                        public testing::WithParamInterface<const char*> {
+ protected:
+  // Of a new box in that state: with 1 in block 20, and with 2.
+  void TakeOneAndTwo() {
+    Mkdir("box");
+    Fill("box", 20, 1);
+    Enter(GetParam());
+    ASSERT_EQ(Take("one"), Verdict{}) << Error();
+    Fill("box", 20, 2);
+    ASSERT_EQ(Take("two"), Verdict{}) << Error();
+  }
+};
 
 TEST_P(SnapshotInState, KeepsTheDiskAndGoesBackToIt) {
   Mkdir("box");
@@ -100,12 +111,7 @@ TEST_P(SnapshotInState, KeepsTheDiskAndGoesBackToIt) {
 
 // libvirt's own ways would write to layers that others stand on.
 TEST_P(SnapshotInState, VirshTakesNoneOfThemApart) {
-  Mkdir("box");
-  Fill("box", 20, 1);
-  Enter(GetParam());
-  ASSERT_EQ(Take("one"), Verdict{}) << Error();
-  Fill("box", 20, 2);
-  ASSERT_EQ(Take("two"), Verdict{}) << Error();
+  ASSERT_NO_FATAL_FAILURE(TakeOneAndTwo());
   ASSERT_EQ(
       Call([&] { return mkdir((Tags() / "two/clones/copy").c_str(), 0700); }),
       Verdict{})
@@ -162,12 +168,7 @@ TEST_P(SnapshotInState, RmdirGivesBackTheSpaceThatNobodyNeeds) {
 }
 
 TEST_P(SnapshotInState, RmdirOfOneInTheMiddleLeavesTheOthersAsTheyWere) {
-  Mkdir("box");
-  Fill("box", 20, 1);
-  Enter(GetParam());
-  ASSERT_EQ(Take("one"), Verdict{}) << Error();
-  Fill("box", 20, 2);
-  ASSERT_EQ(Take("two"), Verdict{}) << Error();
+  ASSERT_NO_FATAL_FAILURE(TakeOneAndTwo());
   Fill("box", 21, 3);
   ASSERT_EQ(Take("three"), Verdict{}) << Error();
   Fill("box", 20, 4);

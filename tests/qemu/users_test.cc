@@ -175,9 +175,8 @@ class UsersTest : public BlankGuests {
     }
     if (!operation.owners || info.st_uid == user.uid) return true;
     // In a directory that is not sticky who may write to it may remove.
-    return operation.parent != 0 && parent.st_uid != user.uid
-               ? (parent.st_mode & S_ISVTX) == 0
-               : operation.parent != 0;
+    return operation.parent != 0 &&
+           (parent.st_uid == user.uid || (parent.st_mode & S_ISVTX) == 0);
   }
   [[nodiscard]] std::vector<stdfs::path> AllOf(const char* top) const {
     std::vector<stdfs::path> paths = {Dir() / top};

@@ -176,6 +176,8 @@ UniqueFd AboveStreams(int fd) {
   return UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
 }
 
+}  // namespace
+
 // Streams go to /dev/null: a shell that collects our output waits for its end.
 void LeaveStreams() {
   UniqueFd null = AboveStreams(open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -187,8 +189,6 @@ void LeaveStreams() {
     }
   }
 }
-
-}  // namespace
 
 StartUp StartUp::Fork(bool foreground) {
   StartUp start_up;

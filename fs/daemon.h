@@ -32,12 +32,16 @@ class StartUp {
   // returns main's exit status. After Ready it is logged instead.
   int Fail(ExitCode status, std::string_view sentence);
 
- private:
+  // One that nobody waits for.
   StartUp() = default;
 
+ private:
   UniqueFd to_parent_;  // none in the foreground and after the verdict
   bool ready_ = false;
 };
+
+// Gives up the caller's streams. Throws Error.
+void LeaveStreams();
 
 }  // namespace sbxfs
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -135,6 +136,11 @@ class OpenDocument : public OpenFile,
     return staged_.size();
   }
 
+  std::string HalfWritten() override EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return pristine_ || (stored_ && !dirty_) ? std::string() : file_->name;
+  }
+
  private:
   bool Counts(const Caller& caller) const {
     return ReadProcess(caller.pid).tgid == process_ && !IsKilled(caller.pid);
@@ -145,6 +151,7 @@ class OpenDocument : public OpenFile,
       const auto* error = std::get_if<Error>(&outcome);
       if (error != nullptr) self->Judge(*error);
       if (error == nullptr) {
+        self->Stored();
         self->file_->tree().errors.Succeeded(self->file_->subject);
       }
       reply.Give(std::move(outcome));
@@ -156,6 +163,11 @@ class OpenDocument : public OpenFile,
                                      file_->name)));
     // The opener wrote it, whoever closes it.
     told.Guard([&] { file_->StoreWhole(opener_, text, told); });
+  }
+
+  void Stored() EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    stored_ = true;
   }
 
   // emacs and dd ignore what fsync says: it is said again at each flush.
@@ -172,6 +184,7 @@ class OpenDocument : public OpenFile,
   bool pristine_ GUARDED_BY(mutex_);  // staged_ is what it was at open
   std::string staged_ GUARDED_BY(mutex_);
   bool dirty_ GUARDED_BY(mutex_) = false;
+  bool stored_ GUARDED_BY(mutex_) = false;
   std::optional<Error> verdict_ GUARDED_BY(mutex_);
 };
 
@@ -201,8 +214,9 @@ class OpenScratch : public OpenFile {
 };
 
 std::string NextScratchKey() {
+  // No other daemon of this mount shall have had it.
   static std::atomic<uint64_t> last{0};
-  return fmt::format("scratch:{}", ++last);
+  return fmt::format("scratch:{}:{}", StartOf(getpid()), ++last);
 }
 
 }  // namespace
@@ -215,6 +229,15 @@ void DocumentFile::Open(const Caller& caller, int flags,
   reply.Ok(std::make_shared<OpenDocument>(
       std::static_pointer_cast<DocumentFile>(shared_from_this()), caller,
       flags));
+}
+
+void DocumentFile::Reopen(const Caller& caller, int flags, bool whole,
+                          Reply<OpenFilePtr> reply) {
+  if (whole || (flags & O_ACCMODE) == O_RDONLY) {
+    File::Reopen(caller, flags, whole, std::move(reply));
+  } else {
+    reply.Ok(std::make_shared<LostFile>(name));
+  }
 }
 
 RowDocument::RowDocument(TreePtr tree, const Row& row, const std::string& uuid)

@@ -37,6 +37,8 @@ class DocumentFile : public File {
   virtual void Released() {}
 
   void Open(const Caller& caller, int flags, Reply<OpenFilePtr> reply) override;
+  void Reopen(const Caller& caller, int flags, bool whole,
+              Reply<OpenFilePtr> reply) override;
   // One that is no sandbox's file yet has none to keep.
   void Change(const Caller&, const Changes&, Reply<Done> reply) override {
     reply.Ok();

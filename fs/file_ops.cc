@@ -43,7 +43,7 @@ void Open(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
   });
 }
 
-void Read(fuse_req_t raw, fuse_ino_t, size_t size, off_t offset,
+void Read(fuse_req_t raw, fuse_ino_t number, size_t size, off_t offset,
           fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto reply =
@@ -54,73 +54,98 @@ void Read(fuse_req_t raw, fuse_ino_t, size_t size, off_t offset,
         });
     request->Interruptible(reply.Canceller());
     reply.Guard([&] {
-      OpenAt(server, info)
-          ->Read(request->caller, static_cast<uint64_t>(offset), size, reply);
+      WithOpen(server, request, number, *info, [=](const OpenFilePtr& open) {
+        reply.Guard([&] {
+          open->Read(request->caller, static_cast<uint64_t>(offset), size,
+                     reply);
+        });
+      });
     });
   });
 }
 
-void Write(fuse_req_t raw, fuse_ino_t number, const char* bytes, size_t size,
+// A command: the write is what it does.
+Reply<Done> CommandFor(Server& server, const RequestPtr& request,
+                       const NodePtr& node, OpenFile& open,
+                       const std::string& bytes, const Reply<Done>& written) {
+  if (open.MayRepeat(bytes)) {
+    Channel::MayRepeat();
+  } else if (request->repeated) {
+    throw Error(EIO,
+                fmt::format("Cannot tell whether '{}' was done: the daemon "
+                            "of this mount ended meanwhile; look, and "
+                            "write it again if it was not",
+                            Trim(bytes)));
+  }
+  Audit(server, request,
+        {"write", PathOf(*server.tree, *node), node->subject,
+         node->Hidden() ? "(hidden)" : std::string(Trim(bytes))});
+  return Settled(server, node->subject, written);
+}
+
+void Write(fuse_req_t raw, fuse_ino_t number, const char* data, size_t size,
            off_t offset, fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const NodePtr node = NodeAt(server, number);
     Changing(server, request, node->subject);
-    const auto open = OpenAt(server, info);
-    if (open->Commands()) {
-      Audit(
-          server, request,
-          {"write", PathOf(*server.tree, *node), node->subject,
-           node->Hidden() ? "(hidden)"
-                          : std::string(Trim(std::string_view(bytes, size)))});
-    }
     request->Hold(server.inodes.Waiting(number));
-    auto reply = ReplyFor<Done>(request, [request, size](Done) {
+    const auto written = ReplyFor<Done>(request, [request, size](Done) {
       request->Answer([&](fuse_req_t req) { fuse_reply_write(req, size); });
     });
-    if (open->Commands()) reply = Settled(server, node->subject, reply);
-    request->Interruptible(reply.Canceller());
-    reply.Guard([&] {
-      open->Write(request->caller, static_cast<uint64_t>(offset),
-                  std::string(bytes, size), info->flags, reply);
-    });
+    std::string bytes(data, size);
+    const auto write = [=, &server,
+                        flags = info->flags](const OpenFilePtr& open) {
+      written.Guard([&] {
+        const Reply<Done> reply =
+            open->Commands()
+                ? CommandFor(server, request, node, *open, bytes, written)
+                : written;
+        request->Interruptible(reply.Canceller());
+        reply.Guard([&] {
+          open->Write(request->caller, static_cast<uint64_t>(offset), bytes,
+                      flags, reply);
+        });
+      });
+    };
+    written.Guard([&] { WithOpen(server, request, number, *info, write); });
   });
 }
 
 // What an open file has staged is stored now, if it is.
-OpenFilePtr Storing(Server& server, const RequestPtr& request,
-                    fuse_ino_t number, const fuse_file_info* info) {
-  const NodePtr node = NodeAt(server, number);
-  auto open = OpenAt(server, info);
-  Changing(server, request, node->subject);
-  if (const auto staged = open->Staged(request->caller)) {
-    Audit(server, request,
-          {"store", PathOf(*server.tree, *node), node->subject,
-           fmt::format("{} bytes", *staged)});
-  }
-  return open;
-}
-
-Reply<Done> StoredFor(Server& server, const RequestPtr& request,
-                      const OpenFilePtr& open, fuse_ino_t number) {
-  const auto reply = DoneFor(request);
-  if (!open->Staged(request->caller)) return reply;
-  return Settled(server, NodeAt(server, number)->subject, reply);
+using Store = void (OpenFile::*)(const Caller&, Reply<Done>);
+void Storing(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info,
+             Store store) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const NodePtr node = NodeAt(server, number);
+    Changing(server, request, node->subject);
+    const Reply<Done> done = DoneFor(request);
+    const auto flush = [=, &server](const OpenFilePtr& open) {
+      done.Guard([&] {
+        Reply<Done> reply = done;
+        if (const auto staged = open->Staged(request->caller)) {
+          Audit(server, request,
+                {"store", PathOf(*server.tree, *node), node->subject,
+                 fmt::format("{} bytes", *staged)});
+          reply = Settled(server, node->subject, done);
+        }
+        reply.Guard([&] { ((*open).*store)(request->caller, reply); });
+      });
+    };
+    done.Guard([&] {
+      // FUSE_FLUSH comes without the flags, for what was opened to be written.
+      fuse_file_info opened = *info;
+      opened.flags |= O_WRONLY;
+      WithOpen(server, request, number, opened, flush);
+    });
+  });
 }
 
 void Flush(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
-  Handle(raw, [&](Server& server, const RequestPtr& request) {
-    const auto open = Storing(server, request, number, info);
-    const auto reply = StoredFor(server, request, open, number);
-    reply.Guard([&] { open->Flush(request->caller, reply); });
-  });
+  Storing(raw, number, info, &OpenFile::Flush);
 }
 
 void Fsync(fuse_req_t raw, fuse_ino_t number, int, fuse_file_info* info) {
-  Handle(raw, [&](Server& server, const RequestPtr& request) {
-    const auto open = Storing(server, request, number, info);
-    const auto reply = StoredFor(server, request, open, number);
-    reply.Guard([&] { open->Sync(request->caller, reply); });
-  });
+  Storing(raw, number, info, &OpenFile::Sync);
 }
 
 void Release(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
@@ -135,11 +160,12 @@ void Poll(fuse_req_t raw, fuse_ino_t, fuse_file_info* info,
           fuse_pollhandle* raw_handle) {
   PollHandle handle(raw_handle);
   Handle(raw, [&](Server& server, const RequestPtr& request) {
-    const auto open = OpenAt(server, info);
+    const auto open = server.files.Find(info->fh);
     constexpr unsigned kReadable = POLLIN | POLLRDNORM;
     constexpr unsigned kWritable = POLLOUT | POLLWRNORM;
     unsigned events = kReadable | kWritable;
-    if (open->Pollable()) {
+    // What was opened through another daemon is opened again when it is read.
+    if (open && open->Pollable()) {
       // Armed before it is looked at, so that no change falls between.
       if (handle) {
         server.pollers.Arm(info->fh, open, request->caller, std::move(handle));

@@ -8,6 +8,9 @@ namespace sbxfs {
 
 NodePtr NodeAt(Server& server, fuse_ino_t number) {
   if (auto node = server.inodes.Find(number)) return node;
+  if (server.resumed) {
+    if (auto node = server.Locate(number)) return node;
+  }
   throw Error(ESTALE, "Cannot go on: the file is not known any more");
 }
 
@@ -18,9 +21,24 @@ std::shared_ptr<Dir> DirAt(Server& server, fuse_ino_t number) {
   throw Error(ENOTDIR, "Cannot go on: it is not a directory");
 }
 
-OpenFilePtr OpenAt(Server& server, const fuse_file_info* info) {
-  if (auto open = server.files.Find(info->fh)) return open;
-  throw Error(EBADF, "Cannot go on: the file is not open");
+void WithOpen(Server& server, const RequestPtr& request, uint64_t number,
+              const fuse_file_info& info,
+              std::function<void(const OpenFilePtr&)> then) {
+  if (const auto open = server.files.Find(info.fh)) {
+    then(open);
+    return;
+  }
+  const auto file = std::dynamic_pointer_cast<File>(NodeAt(server, number));
+  if (!server.resumed || !file) {
+    throw Error(EBADF, "Cannot go on: the file is not open");
+  }
+  const auto reply = ReplyFor<OpenFilePtr>(
+      request,
+      [&server, fh = info.fh, then = std::move(then)](const OpenFilePtr& open) {
+        then(server.files.Adopt(fh, open));
+      });
+  reply.Guard(
+      [&] { file->Reopen(request->caller, info.flags, server.whole, reply); });
 }
 
 void Changing(Server& server, const RequestPtr& request,

@@ -3,6 +3,7 @@
 
 #include <fuse_lowlevel.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -30,7 +31,11 @@ void Handle(fuse_req_t raw, F&& work) {
 
 [[nodiscard]] NodePtr NodeAt(Server& server, fuse_ino_t number);
 [[nodiscard]] std::shared_ptr<Dir> DirAt(Server& server, fuse_ino_t number);
-[[nodiscard]] OpenFilePtr OpenAt(Server& server, const fuse_file_info* info);
+// Calls `then` with what is open, which may have to be opened again first when
+// that was through another daemon. At once otherwise.
+void WithOpen(Server& server, const RequestPtr& request, uint64_t number,
+              const fuse_file_info& info,
+              std::function<void(const OpenFilePtr&)> then);
 
 // The request changes something of `subject`: its failure is told in the error
 // file there.

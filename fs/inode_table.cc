@@ -1,13 +1,31 @@
 #include "fs/inode_table.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <algorithm>
 #include <utility>
 
 namespace sbxfs {
+namespace {
 
-InodeTable::InodeTable(const NodePtr& root) {
+constexpr std::size_t kMostAged = 4096;
+// How many numbers of an object Fits tries: more are taken for none, and who
+// has it open is told ESTALE.
+constexpr uint32_t kMostAges = 4;
+// The upper bits are the sandbox's, so that whose a number is can be told
+// without a look at all files of all.
+constexpr int kSubjectShift = 48;
+
+uint64_t SubjectBits(const std::string& subject, uint64_t seed) {
+  return XXH64(subject.data(), subject.size(), seed) << kSubjectShift;
+}
+
+}  // namespace
+
+InodeTable::InodeTable(const NodePtr& root, uint64_t seed)
+    : seed_(seed), root_(root->key) {
   MutexLock lock(mutex_);
-  numbers_[root->key] = kRoot;
   entries_[kRoot] = {root, 1};
 }
 
@@ -17,30 +35,92 @@ NodePtr InodeTable::Find(uint64_t number) {
   return found == entries_.end() ? nullptr : found->second.node;
 }
 
-uint64_t InodeTable::NumberOf(const std::string& key) {
-  const auto [at, added] = numbers_.try_emplace(key, last_ + 1);
-  if (added) ++last_;
-  return at->second;
+uint64_t InodeTable::Hash(const Node& node, uint32_t age) const {
+  if (node.key == root_) return kRoot;
+  const uint64_t own = XXH64(node.key.data(), node.key.size(), seed_ + 1 + age);
+  const uint64_t number =
+      SubjectBits(node.subject, seed_) | own >> (64 - kSubjectShift);
+  return number > kRoot ? number : kRoot + 1;
+}
+
+uint32_t InodeTable::AgeOf(const std::string& key) {
+  if (ages_.empty()) return 0;
+  uint32_t age = 0;
+  const auto add = [&](const std::string& part) REQUIRES(mutex_) {
+    const auto found = ages_.find(part);
+    if (found != ages_.end()) age += found->second;
+  };
+  for (auto at = key.find('/'); at != std::string::npos;
+       at = key.find('/', at + 1)) {
+    add(key.substr(0, at + 1));
+  }
+  if (!key.ends_with('/')) add(key);
+  return age;
+}
+
+void InodeTable::Age(const std::string& key) {
+  if (ages_[key]++ != 0) return;
+  aged_.push_back(key);
+  if (aged_.size() <= kMostAged) return;
+  ages_.erase(aged_.front());
+  aged_.pop_front();
+}
+
+uint64_t InodeTable::NumberOf(const Node& node) {
+  uint64_t number = Hash(node, AgeOf(node.key));
+  // Another's, by chance: this object is as if it had been there before.
+  for (auto found = entries_.find(number);
+       found != entries_.end() && found->second.node->key != node.key;
+       found = entries_.find(number)) {
+    Age(node.key);
+    number = Hash(node, AgeOf(node.key));
+  }
+  return number;
 }
 
 uint64_t InodeTable::Number(const Node& node) {
   MutexLock lock(mutex_);
-  return NumberOf(node.key);
+  return NumberOf(node);
+}
+
+bool InodeTable::FitsSubject(uint64_t number,
+                             const std::string& subject) const {
+  return number >> kSubjectShift ==
+         SubjectBits(subject, seed_) >> kSubjectShift;
+}
+
+bool InodeTable::Fits(uint64_t number, const Node& node) const {
+  for (uint32_t age = 0; age < kMostAges; ++age) {
+    if (Hash(node, age) == number) return true;
+  }
+  return false;
+}
+
+void InodeTable::Add(uint64_t number, const NodePtr& node, NodePtr& freed) {
+  Entry& entry = entries_[number];
+  if (!entry.node && node->Steady()) steady_[node->subject].push_back(number);
+  freed = std::exchange(entry.node, node);
+  ++entry.lookups;
 }
 
 uint64_t InodeTable::Remember(const NodePtr& node) {
   NodePtr freed;  // its destructor may take locks of its own
   MutexLock lock(mutex_);
-  uint64_t number = NumberOf(node->key);
-  if (node->Overtakable() && waiting_.contains(number)) {
-    number = ++last_;
-    numbers_[node->key] = number;
+  uint64_t number = NumberOf(*node);
+  while (node->Overtakable() && waiting_.contains(number)) {
+    Age(node->key);
+    number = NumberOf(*node);
   }
-  Entry& entry = entries_[number];
-  if (!entry.node && node->Steady()) steady_[node->subject].push_back(number);
-  freed = std::exchange(entry.node, node);
-  ++entry.lookups;
+  Add(number, node, freed);
   return number;
+}
+
+// How often the kernel has been told of it is not known. One is forgotten too
+// early then, and found again.
+void InodeTable::Adopt(uint64_t number, const NodePtr& node) {
+  NodePtr freed;
+  MutexLock lock(mutex_);
+  if (!entries_.contains(number)) Add(number, node, freed);
 }
 
 void InodeTable::Forget(uint64_t number, uint64_t count) {
@@ -53,7 +133,6 @@ void InodeTable::Forget(uint64_t number, uint64_t count) {
   if (entry.lookups != 0) return;
   freed = std::move(entry.node);
   entries_.erase(found);
-  if (freed->Transient()) numbers_.erase(freed->key);
   const auto steady = steady_.find(freed->subject);
   if (steady == steady_.end() || std::erase(steady->second, number) == 0) {
     return;
@@ -63,12 +142,7 @@ void InodeTable::Forget(uint64_t number, uint64_t count) {
 
 void InodeTable::Retire(const std::string& key) {
   MutexLock lock(mutex_);
-  if (!key.ends_with('/')) {
-    numbers_.erase(key);
-    return;
-  }
-  std::erase_if(numbers_,
-                [&](const auto& one) { return one.first.starts_with(key); });
+  Age(key);
 }
 
 std::vector<uint64_t> InodeTable::Steady(const std::string& subject) {

@@ -74,6 +74,8 @@ class JobValue : public ValueFile {
     if ((flags & O_ACCMODE) != O_RDONLY) CheckWritable(view, row_);
     ValueFile::Open(caller, flags, std::move(reply));
   }
+  // A job runs once.
+  bool MayRepeat(const std::string&) override { return false; }
   void Command(const Caller& caller, const std::string& bytes, bool wait,
                Reply<Done> reply) override {
     const View view = JobView(*tree_, caller, subject, id_);
@@ -326,6 +328,7 @@ class OpenNewJob : public OpenFile,
   bool Pollable() const override { return true; }
   bool Unread(const Caller&) override { return reader_->Unread(); }
   void Release() override { EndJob(tree_, job_, Reply<Done>()); }
+  std::string HalfWritten() override { return "exec/new"; }
 
  private:
   void Judge(const Error* error) EXCLUDES(mutex_) {
@@ -382,6 +385,14 @@ class NewFile : public File {
     }
     CheckNotTrashed(tree_->ViewFor(caller, subject), "new");
     reply.Ok(std::make_shared<OpenNewJob>(tree_, subject));
+  }
+  void Reopen(const Caller& caller, int flags, bool,
+              Reply<OpenFilePtr> reply) override {
+    if ((flags & O_ACCMODE) == O_RDONLY) {
+      Open(caller, flags, std::move(reply));
+    } else {
+      reply.Ok(std::make_shared<LostFile>("exec/new"));
+    }
   }
 
  private:

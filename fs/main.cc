@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <malloc.h>
+#include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -30,6 +31,7 @@
 #include "backend/wake_ports.h"
 #include "fs/connect.h"
 #include "fs/daemon.h"
+#include "fs/holder.h"
 #include "fs/mount_point.h"
 #include "fs/options.h"
 #include "fs/session.h"
@@ -118,8 +120,9 @@ std::unique_ptr<Backend> OpenBackend(const Options& options) {
   return OpenFleet(HypervisorsOf(options), BackendOptionsOf(options));
 }
 
-// The life of the process that serves the mount.
-void Serve(const Options& options, const std::string& dir, StartUp& start_up) {
+// The life of a process that serves the mount; returns its exit status.
+int Serve(const Options& options, StartUp& start_up, Hold& hold) {
+  const std::string& dir = hold.Dir();
   // libvirt writes to its socket without a care for who still reads.
   std::signal(SIGPIPE, SIG_IGN);
   // It has keys and secrets, which are to be in no core dump, nor seen by what
@@ -132,47 +135,70 @@ void Serve(const Options& options, const std::string& dir, StartUp& start_up) {
   StartLog({options.LogTarget(),
             options.log_level,
             {{"SBXFS_DIR", dir}, {"SBXFS_URI", options.uri}}});
+  if (!hold.Why().empty()) {
+    spdlog::error("The daemon before this one was ended by {}", hold.Why());
+  }
   const auto backend = OpenBackend(options);
   const std::string source = !options.hosts.empty() ? options.hosts
                              : options.uri.empty()  ? backend->GetHost()->uri
                                                     : options.uri;
   // Connecting takes a while, in which another may have mounted; and only now
   // is libvirt's default known.
-  (void)ResolveMountPoint(dir, source);
-  Session session(*backend, SessionOptionsOf(options, dir, source));
-  std::optional<WritableForMount> writable(dir);
-  session.Run(
+  if (!hold.Resumed()) (void)ResolveMountPoint(dir, source);
+  SessionOptions session_options = SessionOptionsOf(options, dir, source);
+  session_options.memory = hold.Memory();
+  session_options.resumed = hold.Resumed();
+  if (hold.Resumed()) session_options.fd = hold.Fuse().Release();
+  session_options.on_mounted = [&](int fuse) { hold.Mounted(fuse); };
+  Session session(*backend, session_options);
+  std::optional<WritableForMount> writable;
+  if (!hold.Resumed()) writable.emplace(dir);
+  const Ending ending = session.Run(
       [&] {
         writable.reset();
         start_up.Ready();
+        hold.Ready();
         manager.Tell(fmt::format("READY=1\nSTATUS={} on {}", source, dir));
       },
       [&] { manager.Tell("STOPPING=1"); });
+  return ending == Ending::kHandedOver ? Hold::kHandedOver : 0;
 }
 
-int Run(const Options& options) {
-  RequireFuse();
-  const std::string dir = ResolveMountPoint(
-      options.dir, options.hosts.empty() ? options.uri : options.hosts);
-  if (options.check) {
-    std::string what = options.uri.empty() ? "libvirt's default" : options.uri;
-    if (!options.hosts.empty()) {
-      (void)HypervisorsOf(options);
-      what = options.hosts;
+// `held`: a mount that this program goes on with.
+int Run(const Options& options, char** argv, std::optional<Hold> held) {
+  const std::string program =
+      std::filesystem::read_symlink("/proc/self/exe").string();
+  StartUp start_up;
+  if (!held) {
+    RequireFuse();
+    const std::string dir = ResolveMountPoint(
+        options.dir, options.hosts.empty() ? options.uri : options.hosts);
+    if (options.check) {
+      std::string what =
+          options.uri.empty() ? "libvirt's default" : options.uri;
+      if (!options.hosts.empty()) {
+        (void)HypervisorsOf(options);
+        what = options.hosts;
+      }
+      fmt::print("sbxfs: would mount '{}' on '{}'\n", what, dir);
+      return 0;
     }
-    fmt::print("sbxfs: would mount '{}' on '{}'\n", what, dir);
-    return 0;
+    start_up = StartUp::Fork(options.foreground);
+    held = Hold::Of(dir);
   }
-  StartUp start_up = StartUp::Fork(options.foreground);
   try {
-    Serve(options, dir, start_up);
-    return 0;
+    held->Begin(argv, program, !options.foreground);
+    if (held->Resumed()) start_up = StartUp();  // nobody waits for this one
+    return Serve(options, start_up, *held);
   } catch (...) {
     return start_up.Fail(CurrentStatus(), CurrentError().Sentence());
   }
 }
 
 int Main(int argc, char** argv) {
+  // libfuse takes options out of what it is given.
+  std::vector<char*> words(argv, argv + argc + 1);
+  std::optional<Hold> held = Hold::OfHolderBefore();
   const Options options = ParseOptions(argc, argv);
   if (options.help) {
     std::fputs(CommandUsage().c_str(), stdout);
@@ -186,7 +212,7 @@ int Main(int argc, char** argv) {
   for (const std::string& error : options.errors) Complain(error);
   if (!options.errors.empty()) return static_cast<int>(ExitCode::kUsage);
   if (options.connect) return Connect(options.dir);
-  return Run(options);
+  return Run(options, words.data(), std::move(held));
 }
 
 }  // namespace

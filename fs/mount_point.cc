@@ -2,9 +2,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <spawn.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -119,6 +123,24 @@ WritableForMount::WritableForMount(const std::string& dir)
 
 WritableForMount::~WritableForMount() {
   if (mode_) fchmod(directory_.Get(), *mode_);
+}
+
+void UnmountBusy(const std::string& dir) {
+  if (geteuid() == 0) {
+    umount2(dir.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
+    return;
+  }
+  std::string program = "fusermount3";
+  std::string flags = "-uzq";
+  std::string end = "--";
+  std::string at = dir;
+  std::array<char*, 5> argv = {program.data(), flags.data(), end.data(),
+                               at.data(), nullptr};
+  pid_t pid = 0;
+  if (posix_spawnp(&pid, program.c_str(), nullptr, nullptr, argv.data(),
+                   environ) == 0) {
+    waitpid(pid, nullptr, 0);
+  }
 }
 
 std::optional<std::string> SbxfsMountedOn(std::string_view mountinfo,

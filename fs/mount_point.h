@@ -38,6 +38,10 @@ class WritableForMount {
   std::optional<mode_t> mode_;  // to be put back
 };
 
+// Takes the mount on `dir` away, though it may be in use. For root by itself,
+// else by fusermount3.
+void UnmountBusy(const std::string& dir);
+
 // The source of the topmost sbxfs mount on `dir` (absolute), out of the text
 // of /proc/self/mountinfo; nullopt when another file system lies on top.
 [[nodiscard]] std::optional<std::string> SbxfsMountedOn(

@@ -24,6 +24,11 @@ void Lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   });
 }
 
+// What the request makes, if the daemon that began it came to its end.
+NodePtr DoneBefore(const RequestPtr& request, Dir& dir, const char* name) {
+  return request->repeated ? dir.Lookup(request->caller, name) : nullptr;
+}
+
 void Mkdir(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
@@ -35,6 +40,10 @@ void Mkdir(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode) {
           AnswerEntry(server, request, node);
         });
     reply = Settled(server, dir->subject, reply);
+    if (const NodePtr made = DoneBefore(request, *dir, name)) {
+      reply.Ok(made);
+      return;
+    }
     if (dir->MakingTakesLong()) {
       request->Interruptible(reply.Canceller());
     } else {
@@ -54,6 +63,10 @@ void Rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
     const NodePtr node = dir->Lookup(request->caller, name);
+    if (request->repeated && !node) {
+      DoneFor(request).Ok();
+      return;
+    }
     const std::string subject = SubjectOf(*dir, node);
     Changing(server, request, subject);
     Audit(server, request,
@@ -75,6 +88,10 @@ void Unlink(fuse_req_t raw, fuse_ino_t parent, const char* name) {
     const auto dir = DirAt(server, parent);
     Changing(server, request, dir->subject);
     const NodePtr node = dir->Lookup(request->caller, name);
+    if (request->repeated && !node) {
+      DoneFor(request).Ok();
+      return;
+    }
     if (node && !node->Transient()) {
       Audit(server, request,
             {"unlink", PathOf(*server.tree, *dir) + name, dir->subject, ""});
@@ -95,6 +112,10 @@ void Rename(fuse_req_t raw, fuse_ino_t parent, const char* name,
     const auto to = DirAt(server, new_parent);
     const Caller& caller = request->caller;
     const NodePtr node = from->Lookup(caller, name);
+    if (!node && DoneBefore(request, *to, new_name)) {
+      DoneFor(request).Ok();
+      return;
+    }
     const std::string subject = SubjectOf(*from, node);
     Changing(server, request, subject);
     if ((flags & ~unsigned{RENAME_NOREPLACE}) != 0) {
@@ -148,19 +169,36 @@ void Create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t,
   });
 }
 
+std::shared_ptr<OpenDir> ListOf(Server& server, const RequestPtr& request,
+                                fuse_ino_t number, Dir& dir) {
+  auto open = std::make_shared<OpenDir>();
+  open->items = {{".", number, S_IFDIR}, {"..", number, S_IFDIR}};
+  for (auto& entry : dir.List(request->caller)) {
+    mode_t type = S_IFREG;
+    if (dynamic_cast<Dir*>(entry.node.get()) != nullptr) type = S_IFDIR;
+    if (dynamic_cast<Link*>(entry.node.get()) != nullptr) type = S_IFLNK;
+    open->items.push_back({std::move(entry.name),
+                           server.inodes.Number(*entry.node), type,
+                           entry.node->Steady() ? entry.node : nullptr});
+  }
+  return open;
+}
+
+// One that was opened through another daemon is listed anew.
+std::shared_ptr<OpenDir> OpenDirAt(Server& server, const RequestPtr& request,
+                                   fuse_ino_t number, uint64_t handle) {
+  if (auto open = server.dirs.Find(handle)) return open;
+  if (!server.resumed) {
+    throw Error(EBADF, "Cannot list: the directory is not open");
+  }
+  return server.dirs.Adopt(
+      handle, ListOf(server, request, number, *DirAt(server, number)));
+}
+
 void Opendir(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, number);
-    auto open = std::make_shared<OpenDir>();
-    open->items = {{".", number, S_IFDIR}, {"..", number, S_IFDIR}};
-    for (auto& entry : dir->List(request->caller)) {
-      mode_t type = S_IFREG;
-      if (dynamic_cast<Dir*>(entry.node.get()) != nullptr) type = S_IFDIR;
-      if (dynamic_cast<Link*>(entry.node.get()) != nullptr) type = S_IFLNK;
-      open->items.push_back({std::move(entry.name),
-                             server.inodes.Number(*entry.node), type,
-                             entry.node->Steady() ? entry.node : nullptr});
-    }
+    auto open = ListOf(server, request, number, *dir);
     request->Answer([&](fuse_req_t req) {
       info->fh = server.dirs.Add(std::move(open));
       if (fuse_reply_open(req, info) != 0) server.dirs.Remove(info->fh);
@@ -183,11 +221,10 @@ bool LookUp(Server& server, const RequestPtr& request, const NodePtr& node,
 // READDIRPLUS is what makes `ls -l` of many sandboxes quick. Of a node that
 // is not steady the kernel would keep nothing: it gets the name alone, and asks
 // for the rest if it is wanted.
-void List(fuse_req_t raw, size_t size, off_t offset, const fuse_file_info* info,
-          bool plus) {
+void List(fuse_req_t raw, fuse_ino_t number, size_t size, off_t offset,
+          const fuse_file_info* info, bool plus) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
-    const auto open = server.dirs.Find(info->fh);
-    if (!open) throw Error(EBADF, "Cannot list: the directory is not open");
+    const auto open = OpenDirAt(server, request, number, info->fh);
     const auto add =
         plus ? fuse_add_direntry_plus
              : [](fuse_req_t req, char* at, size_t left, const char* name,
@@ -219,14 +256,14 @@ void List(fuse_req_t raw, size_t size, off_t offset, const fuse_file_info* info,
   });
 }
 
-void Readdir(fuse_req_t raw, fuse_ino_t, size_t size, off_t offset,
+void Readdir(fuse_req_t raw, fuse_ino_t number, size_t size, off_t offset,
              fuse_file_info* info) {
-  List(raw, size, offset, info, false);
+  List(raw, number, size, offset, info, false);
 }
 
-void Readdirplus(fuse_req_t raw, fuse_ino_t, size_t size, off_t offset,
+void Readdirplus(fuse_req_t raw, fuse_ino_t number, size_t size, off_t offset,
                  fuse_file_info* info) {
-  List(raw, size, offset, info, true);
+  List(raw, number, size, offset, info, true);
 }
 
 void Releasedir(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {

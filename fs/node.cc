@@ -1,5 +1,6 @@
 #include "fs/node.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <cerrno>
@@ -19,6 +20,26 @@ void OpenFile::Sync(const Caller& caller, Reply<Done> reply) {
 
 void Node::FreshStat(const Caller& reader, Reply<struct stat> reply) {
   reply.Ok(Stat(reader));
+}
+
+void File::Reopen(const Caller& caller, int flags, bool,
+                  Reply<OpenFilePtr> reply) {
+  Open(caller, flags & ~(O_TRUNC | O_CREAT | O_EXCL), std::move(reply));
+}
+
+void LostFile::Read(const Caller&, uint64_t, size_t, Reply<std::string>) {
+  Refuse();
+}
+void LostFile::Write(const Caller&, uint64_t, std::string, int, Reply<Done>) {
+  Refuse();
+}
+void LostFile::Truncate(const Caller&, uint64_t, Reply<Done>) { Refuse(); }
+void LostFile::Flush(const Caller&, Reply<Done>) { Refuse(); }
+void LostFile::Refuse() const {
+  throw Error(EIO, fmt::format("Cannot go on with '{}': the daemon of this "
+                               "mount ended while it was open, and what was "
+                               "written to it is lost; write it again",
+                               name_));
 }
 
 void File::StoreWhole(const Caller&, const std::string&, Reply<Done>) {

@@ -46,8 +46,26 @@ class OpenFile {
   // For poll(2): whether there is something this open file has not read.
   [[nodiscard]] virtual bool Unread(const Caller&) { return true; }
   [[nodiscard]] virtual bool Pollable() const { return false; }
+  // Whether a write of `bytes` may be done twice, and says the same then.
+  [[nodiscard]] virtual bool MayRepeat(const std::string&) { return false; }
+  // Its name, if it has taken what another daemon could not know of.
+  [[nodiscard]] virtual std::string HalfWritten() { return {}; }
 };
 using OpenFilePtr = std::shared_ptr<OpenFile>;
+
+// One that was lost with the daemon it was opened through.
+class LostFile : public OpenFile {
+ public:
+  explicit LostFile(std::string name) : name_(std::move(name)) {}
+  void Read(const Caller&, uint64_t, size_t, Reply<std::string>) override;
+  void Write(const Caller&, uint64_t, std::string, int, Reply<Done>) override;
+  void Truncate(const Caller&, uint64_t, Reply<Done>) override;
+  void Flush(const Caller&, Reply<Done>) override;
+
+ private:
+  [[noreturn]] void Refuse() const;
+  const std::string name_;
+};
 
 // What chmod and chown ask for; nothing: touch.
 using Changes = FileRights;
@@ -99,6 +117,10 @@ class File : public Node {
   using Node::Node;
   virtual void Open(const Caller& caller, int flags,
                     Reply<OpenFilePtr> reply) = 0;
+  // Opened, with those flags, through the daemon before this one, which has or
+  // has not ended with nothing half written. What was lost with it answers EIO.
+  virtual void Reopen(const Caller& caller, int flags, bool whole,
+                      Reply<OpenFilePtr> reply);
   // A finished scratch file was renamed onto this one: one write of its text.
   virtual void StoreWhole(const Caller& caller, const std::string& text,
                           Reply<Done> reply);

@@ -14,8 +14,10 @@ namespace {
 // A log: the lines there were at open that the opener may see, and what comes.
 class OpenLog : public OpenFile {
  public:
-  OpenLog(std::shared_ptr<TextFile> file, const Caller& opener)
-      : file_(std::move(file)),
+  OpenLog(std::shared_ptr<TextFile> file, const Caller& opener,
+          bool continued = false)
+      : continued_(continued),
+        file_(std::move(file)),
         log_(LogOf(file_->ViewFor(opener), file_->row())),
         access_(opener) {}
 
@@ -24,6 +26,7 @@ class OpenLog : public OpenFile {
     std::string part;
     {
       MutexLock lock(mutex_);
+      if (continued_ && offset > begin_ + text_.size()) begin_ = offset;
       if (offset == 0 && read_to_ != 0) {  // a new moment
         next_ = begin_ = read_to_ = 0;
         text_.clear();
@@ -37,6 +40,12 @@ class OpenLog : public OpenFile {
     reply.Ok(std::move(part));
   }
   bool Pollable() const override { return true; }
+  // Never less than what was read, which `tail -f` would take for a new file.
+  std::optional<uint64_t> Size() const override EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    if (!continued_) return std::nullopt;
+    return begin_ + text_.size();
+  }
   bool Unread(const Caller&) override EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
     Pull();
@@ -63,9 +72,10 @@ class OpenLog : public OpenFile {
     begin_ += cut;
   }
 
+  const bool continued_;  // another daemon had it up to where it is read
   const std::shared_ptr<TextFile> file_;
   const LineLogPtr log_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   Access access_ GUARDED_BY(mutex_);
   uint64_t next_ GUARDED_BY(mutex_) = 0;   // the line to pull
   uint64_t begin_ GUARDED_BY(mutex_) = 0;  // the offset of text_
@@ -110,6 +120,11 @@ class OpenConsole : public OpenFile {
 };
 
 }  // namespace
+
+OpenFilePtr ContinueLog(const std::shared_ptr<TextFile>& file,
+                        const Caller& caller) {
+  return std::make_shared<OpenLog>(file, caller, true);
+}
 
 OpenFilePtr OpenRow(const std::shared_ptr<TextFile>& file, const Caller& caller,
                     int flags) {

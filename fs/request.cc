@@ -28,7 +28,10 @@ void OnInterrupt(fuse_req_t raw, void* data) {
 }  // namespace
 
 Request::Request(Requests& requests, fuse_req_t raw)
-    : caller(CallerOf(raw)), requests_(requests), raw_(raw) {}
+    : caller(CallerOf(raw)),
+      repeated(Channel::IsRepeated()),
+      requests_(requests),
+      raw_(raw) {}
 
 Request::~Request() {
   if (answered_) return;
@@ -67,6 +70,8 @@ void Request::Fail(const Error& error) {
 void Request::Interruptible(std::function<void()> cancel) {
   requests_.SetCancel(id_, std::move(cancel));
   fuse_req_interrupt_func(raw_, OnInterrupt, reinterpret_cast<void*>(id_));
+  // The kernel may have told the daemon before, and does not tell again.
+  if (repeated) requests_.Interrupted(id_);
 }
 
 RequestPtr Requests::Begin(fuse_req_t raw) {

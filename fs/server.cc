@@ -6,17 +6,55 @@
 
 namespace sbxfs {
 
-Server::Server(Backend& backend, TreeOptions options)
-    : tree(std::make_shared<Tree>(
+namespace {
+
+// Looks at the nodes of a directory first, and then below.
+NodePtr Search(Dir& dir, uint64_t number, InodeTable& inodes) {
+  const Caller all{0, 0, 0};
+  const auto entries = dir.List(all);
+  for (const auto& entry : entries) {
+    if (inodes.Fits(number, *entry.node)) return entry.node;
+  }
+  for (const auto& entry : entries) {
+    auto* const below = dynamic_cast<Dir*>(entry.node.get());
+    if (below == nullptr || !(entry.node->subject.empty() ||
+                              inodes.FitsSubject(number, entry.node->subject)))
+      continue;
+    if (auto found = Search(*below, number, inodes)) return found;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Server::Server(Backend& backend, TreeOptions options, int memory, bool resumed)
+    : resumed(resumed),
+      channel(memory),
+      tree(std::make_shared<Tree>(
           backend, std::move(options), *timer,
           [this](const std::string& uuid) {
             cache.Changed(uuid);
             pollers.Wake();
           },
           [this](const std::string& uuid) { inodes.Retire(uuid + '/'); })),
-      inodes(std::make_shared<RootDir>(tree)),
+      inodes(std::make_shared<RootDir>(tree), channel.Seed()),
       requests(std::make_shared<Requests>(*timer)) {
   backend.SetObserver(tree.get());
+}
+
+NodePtr Server::Locate(uint64_t number) {
+  auto node = Search(static_cast<Dir&>(*inodes.Find(InodeTable::kRoot)), number,
+                     inodes);
+  if (node) inodes.Adopt(number, node);
+  return node;
+}
+
+std::string Server::HalfWritten() {
+  std::string name = tree->passing.Any();
+  files.ForEach([&](OpenFile& open) {
+    if (name.empty()) name = open.HalfWritten();
+  });
+  return name;
 }
 
 Server::~Server() {

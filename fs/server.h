@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/util/timer.h"
+#include "fs/channel.h"
 #include "fs/handle_table.h"
 #include "fs/inode_table.h"
 #include "fs/kernel_cache.h"
@@ -31,14 +32,26 @@ struct OpenDir {
 
 // What the handlers of a session work on.
 struct Server {
-  Server(Backend& backend, TreeOptions options);
+  // `memory`: of the mount's Channel. `resumed`: another daemon served it.
+  Server(Backend& backend, TreeOptions options, int memory, bool resumed);
   // Answers what is unanswered; the FUSE session must still be there.
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  std::function<void()> on_ready;
+  // The node that the kernel knows by that number from the daemon before; null
+  // when there is none such any more.
+  [[nodiscard]] NodePtr Locate(uint64_t number);
+  // Names an open file with something half written, which no other daemon
+  // could go on with; empty: there is none.
+  [[nodiscard]] std::string HalfWritten();
 
+  std::function<void()> on_ready;
+  const bool resumed;
+
+  Channel channel;
+  // With `resumed`: nothing was half written then.
+  const bool whole = channel.WasHandedOver();
   std::unique_ptr<Timer> timer = std::make_unique<Timer>();
   Pollers pollers{*timer};
   const TreePtr tree;

@@ -1,11 +1,12 @@
 #include "fs/session.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <fuse_lowlevel.h>
+#include <poll.h>
 #include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
@@ -13,12 +14,12 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
 #include <exception>
 #include <thread>
 #include <utility>
 
 #include "backend/util/unique_fd.h"
+#include "fs/mount_point.h"
 #include "fs/server.h"
 
 namespace sbxfs {
@@ -27,14 +28,19 @@ namespace {
 // Where the signal handler writes; there is one mount a process.
 std::atomic<int> g_stop_fd{-1};
 
-void Ring(int fd) {
-  const uint64_t one = 1;
-  [[maybe_unused]] const auto written = write(fd, &one, sizeof(one));
+// What is rung, added up in an eventfd.
+constexpr uint64_t kStop = 1;
+constexpr uint64_t kHandOver = uint64_t{1} << 32;
+
+void Ring(int fd, uint64_t what) {
+  [[maybe_unused]] const auto written = write(fd, &what, sizeof(what));
 }
 
-void OnSignal(int) {
+void OnSignal(int signal) {
   const int saved = errno;
-  if (const int fd = g_stop_fd; fd >= 0) Ring(fd);
+  if (const int fd = g_stop_fd; fd >= 0) {
+    Ring(fd, signal == SIGUSR2 ? kHandOver : kStop);
+  }
   errno = saved;
 }
 
@@ -50,6 +56,11 @@ class StopSignals {
     for (std::size_t i = 0; i < kSignals.size(); ++i) {
       sigaction(kSignals[i], &action, &old_[i]);
     }
+    // The holder may have sent it before.
+    sigset_t expected;
+    sigemptyset(&expected);
+    sigaddset(&expected, SIGUSR2);
+    pthread_sigmask(SIG_UNBLOCK, &expected, nullptr);
   }
   ~StopSignals() {
     for (std::size_t i = 0; i < kSignals.size(); ++i) {
@@ -61,8 +72,9 @@ class StopSignals {
   StopSignals& operator=(const StopSignals&) = delete;
 
  private:
-  static constexpr std::array<int, 3> kSignals = {SIGTERM, SIGINT, SIGHUP};
-  std::array<struct sigaction, 3> old_{};
+  static constexpr std::array<int, 4> kSignals = {SIGTERM, SIGINT, SIGHUP,
+                                                  SIGUSR2};
+  std::array<struct sigaction, 4> old_{};
 };
 
 // Wakes a thread that sleeps in a read. Left alone it is ignored, so that one
@@ -86,12 +98,15 @@ TreeOptions TreeOptionsOf(const SessionOptions& options) {
           options.gid,         options.allow_other, options.group};
 }
 
-ssize_t Writev(int fd, iovec* parts, int count, void*) {
-  return writev(fd, parts, count);
+UniqueFd MemoryOf(const SessionOptions& options) {
+  if (options.memory < 0) return Channel::MakeMemory();
+  return UniqueFd(fcntl(options.memory, F_DUPFD_CLOEXEC, 0));
 }
-ssize_t ReadFd(int fd, void* buffer, size_t size, void*) {
-  return read(fd, buffer, size);
-}
+
+// A hand-over waits for what is half written, and lets nothing new begin
+// meanwhile, for so long; and is tried again so much later.
+constexpr std::chrono::seconds kSettle{1};
+constexpr std::chrono::seconds kTryAgain{3};
 
 }  // namespace
 
@@ -100,7 +115,9 @@ class Session::Impl {
   Impl(Backend& backend, const SessionOptions& options)
       : options_(options), stop_(eventfd(0, EFD_CLOEXEC)) {
     if (!stop_.Valid()) throw Error(errno, "Cannot mount: no eventfd");
-    server_ = std::make_unique<Server>(backend, TreeOptionsOf(options));
+    const UniqueFd memory = MemoryOf(options);
+    server_ = std::make_unique<Server>(backend, TreeOptionsOf(options),
+                                       memory.Get(), options.resumed);
     std::vector<char*> argv;
     for (auto& word : options_.fuse_arguments) argv.push_back(word.data());
     fuse_args args = FUSE_ARGS_INIT(static_cast<int>(argv.size()), argv.data());
@@ -117,7 +134,8 @@ class Session::Impl {
   // Replies need the FUSE session, so the server goes first.
   ~Impl() { server_.reset(); }
 
-  void Run(std::function<void()> on_ready, std::function<void()> on_stopping) {
+  Ending Run(std::function<void()> on_ready,
+             std::function<void()> on_stopping) {
     server_->on_ready = [this, on_ready = std::move(on_ready)] {
       try {
         if (on_ready) on_ready();
@@ -127,56 +145,63 @@ class Session::Impl {
       }
     };
     Attach();
-    if (options_.fd < 0) {
-      const StopSignals signals(stop_.Get());
-      Serve();
-    } else {
-      Serve();
-    }
+    std::optional<StopSignals> signals;
+    if (IsMount()) signals.emplace(stop_.Get());
+    if (options_.resumed) server_->channel.Resume();
+    const Ending ending = Serve();
+    if (ending == Ending::kHandedOver) server_->channel.Detach(true);
     on_stopping();
     // Callers that wait are told before the mount goes.
     server_->tree->Close();
     server_->requests->Close();
     server_->timer->Stop();  // what it tells the kernel needs the descriptor
-    if (options_.fd < 0) fuse_session_unmount(session_.get());
+    if (ending == Ending::kUnmounted) Unmount();
     if (failure_) std::rethrow_exception(failure_);
+    return ending;
   }
 
-  void Stop() { Ring(stop_.Get()); }
+  void Stop() { Ring(stop_.Get(), kStop); }
+  void HandOver() { Ring(stop_.Get(), kHandOver); }
 
  private:
+  [[nodiscard]] bool IsMount() const {
+    return options_.fd < 0 || options_.resumed;
+  }
+
   void Attach() {
-    if (options_.fd >= 0) {
-      // Later versions have more members.
-      static const fuse_custom_io kIo = [] {
-        fuse_custom_io io{};
-        io.writev = Writev;
-        io.read = ReadFd;
-        return io;
-      }();
-      if (fuse_session_custom_io(session_.get(), &kIo, options_.fd) != 0) {
-        throw Error(EINVAL, "Cannot serve the descriptor given");
+    int fd = options_.fd;
+    if (fd < 0) {
+      if (fuse_session_mount(session_.get(), options_.mount_point.c_str()) !=
+          0) {
+        throw Error(EPERM, fmt::format("Cannot mount at '{}': the reason is "
+                                       "above",
+                                       options_.mount_point));
       }
-    } else if (fuse_session_mount(session_.get(),
-                                  options_.mount_point.c_str()) != 0) {
-      throw Error(EPERM, fmt::format("Cannot mount at '{}': the reason is "
-                                     "above",
-                                     options_.mount_point));
+      fd = fuse_session_fd(session_.get());
+      options_.on_mounted(fd);
+    }
+    server_->channel.Attach(session_.get(), fd);
+  }
+
+  // libfuse knows the directory of what it has mounted itself.
+  void Unmount() {
+    if (options_.fd < 0) {
+      fuse_session_unmount(session_.get());
+    } else if (options_.resumed && !fuse_session_exited(session_.get())) {
+      UnmountBusy(options_.mount_point);
     }
   }
 
   // Each thread sleeps in its read: in poll(2) they would all be woken for each
   // request, as the queue of /dev/fuse wakes one reader, but all pollers.
-  void Serve() {
+  Ending Serve() {
     CatchWake();
     running_ = options_.threads;
     std::vector<std::thread> threads;
     for (unsigned i = 0; i < options_.threads; ++i) {
       threads.emplace_back([this] { Loop(); });
     }
-    uint64_t rings = 0;
-    while (read(stop_.Get(), &rings, sizeof(rings)) < 0 && errno == EINTR) {
-    }
+    const Ending ending = WaitForEnd();
     stopping_ = true;
     // One that is hit on its way into the read sleeps on, so again.
     while (running_ > 0) {
@@ -184,28 +209,93 @@ class Session::Impl {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     for (auto& one : threads) one.join();
+    return ending;
+  }
+
+  Ending WaitForEnd() {
+    bool wanted = false;
+    while (true) {
+      const uint64_t rung = WaitForRing(wanted ? kTryAgain : kForEver);
+      if ((rung & (kHandOver - 1)) != 0) return Ending::kUnmounted;
+      wanted = wanted || rung != 0;
+      if (wanted && Settle()) return Ending::kHandedOver;
+    }
+  }
+
+  // What was rung; 0: nothing.
+  uint64_t WaitForRing(std::chrono::milliseconds limit) {
+    pollfd event{stop_.Get(), POLLIN, 0};
+    uint64_t rung = 0;
+    if (poll(&event, 1, static_cast<int>(limit.count())) > 0 &&
+        read(stop_.Get(), &rung, sizeof(rung)) < 0) {
+      rung = 0;
+    }
+    return rung;
+  }
+
+  // Lets what has begun come to its end and nothing else begin; then nothing
+  // at all. False when that takes too long, and everything goes on.
+  bool Settle() {
+    const auto deadline = std::chrono::steady_clock::now() + kSettle;
+    std::string half;
+    while (std::chrono::steady_clock::now() < deadline && !stopping_) {
+      kept_ = Kept::kNew;
+      half = server_->HalfWritten();
+      if (half.empty() && !server_->channel.IsChanging()) {
+        kept_ = Kept::kAll;
+        half = server_->HalfWritten();
+        if (half.empty() && !server_->channel.IsChanging()) return true;
+        kept_ = Kept::kNew;
+        server_->channel.ServeDeferred(
+            [this](const void* request) { return IsKept(request); });
+      }
+      poll(nullptr, 0, 2);
+    }
+    kept_ = Kept::kNone;
+    server_->channel.ServeDeferred([](const void*) { return false; });
+    spdlog::warn("Cannot hand the mount over yet: {}; tried again",
+                 half.empty() ? "a change takes its time"
+                              : fmt::format("'{}' is being written", half));
+    return false;
+  }
+
+  [[nodiscard]] bool IsKept(const void* request) {
+    switch (kept_.load()) {
+      case Kept::kNone:
+        return false;
+      case Kept::kNew:
+        return Channel::Begins(request, [this](uint64_t handle) {
+          const auto open = server_->files.Find(handle);
+          return open && open->Commands();
+        });
+      default:
+        return Channel::Begins(request, [](uint64_t) { return true; }) ||
+               Channel::Changes(request);
+    }
   }
 
   // libfuse's own loop ends by pthread_cancel; this one by a signal.
   void Loop() {
-    fuse_session* session = session_.get();
-    fuse_buf buffer{};
-    while (!stopping_ && !fuse_session_exited(session)) {
-      const int got = fuse_session_receive_buf(session, &buffer);
-      if (got == -EINTR || got == -EAGAIN) continue;
-      if (got <= 0) {
-        if (got < 0) spdlog::error("Cannot read from the kernel: {}", -got);
-        break;
+    const auto defer = [this](const void* request) { return IsKept(request); };
+    while (!stopping_ && !fuse_session_exited(session_.get())) {
+      const int error = server_->channel.ServeOne(defer);
+      if (error == 0 || error == EINTR || error == EAGAIN) continue;
+      if (error != ENODEV) {
+        spdlog::error("Cannot read from the kernel: {}", error);
       }
-      fuse_session_process_buf(session, &buffer);
+      break;
     }
-    std::free(buffer.mem);
-    Stop();  // the other threads too
+    if (!stopping_) Stop();  // the other threads too
     --running_;
   }
 
+  static constexpr std::chrono::milliseconds kForEver{-1};
+  // Which requests are kept for the next daemon.
+  enum class Kept { kNone, kNew, kAll };
+
   SessionOptions options_;
   UniqueFd stop_;
+  std::atomic<Kept> kept_ = Kept::kNone;
   std::atomic<bool> stopping_ = false;
   std::atomic<unsigned> running_ = 0;
   std::unique_ptr<Server> server_;
@@ -216,10 +306,11 @@ class Session::Impl {
 Session::Session(Backend& backend, const SessionOptions& options)
     : impl_(std::make_unique<Impl>(backend, options)) {}
 Session::~Session() = default;
-void Session::Run(std::function<void()> on_ready,
-                  std::function<void()> on_stopping) {
-  impl_->Run(std::move(on_ready), std::move(on_stopping));
+Ending Session::Run(std::function<void()> on_ready,
+                    std::function<void()> on_stopping) {
+  return impl_->Run(std::move(on_ready), std::move(on_stopping));
 }
 void Session::Stop() { impl_->Stop(); }
+void Session::HandOver() { impl_->HandOver(); }
 
 }  // namespace sbxfs

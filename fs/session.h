@@ -24,9 +24,20 @@ struct SessionOptions {
   std::optional<gid_t> group;  // with allow_other: who may make sandboxes
   // Handlers never wait, and more threads than processors only wake each other.
   unsigned threads = std::clamp(std::thread::hardware_concurrency(), 2U, 4U);
-  // A descriptor to serve in the place of a mount, for tests; it is taken
-  // over. -1: mount.
+  // A descriptor to serve; it is taken over. -1: mount. Without `resumed` it is
+  // a test's in the place of a mount.
   int fd = -1;
+  // It is a mount that another daemon served.
+  bool resumed = false;
+  // The Channel's memory, by whoever holds the mount; -1: of this session.
+  int memory = -1;
+  // Called with the mount's descriptor before the kernel is answered.
+  std::function<void(int)> on_mounted = [](int) {};
+};
+
+enum class Ending {
+  kUnmounted,
+  kHandedOver,  // still mounted: another daemon is to go on
 };
 
 // A mount: owns the FUSE session, its threads and its signal handlers. One a
@@ -41,16 +52,18 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   // Mounts and serves until unmounted, stopped, or told by SIGTERM, SIGINT or
-  // SIGHUP, also while the mount is busy. `on_ready` is called once, when the
+  // SIGHUP, also while the mount is busy; or until SIGUSR2 or HandOver, as soon
+  // as nothing is half written. `on_ready` is called once, when the
   // kernel can be answered; what it throws ends the session and is thrown.
   // `on_stopping` is called once it has ended and before those who wait are
   // told so. Throws Error when it cannot be mounted.
-  void Run(
+  Ending Run(
       std::function<void()> on_ready,
       std::function<void()> on_stopping = [] {});
 
-  // Ends Run from another thread.
+  // End Run from another thread.
   void Stop();
+  void HandOver();
 
  private:
   class Impl;

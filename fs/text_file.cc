@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "backend/util/text.h"
 #include "fs/attributes.h"
 #include "fs/open_text.h"
 
@@ -87,6 +88,24 @@ void TextFile::Command(const Caller& caller, const std::string& bytes,
   CheckWritable(view, row_);
   row_.store({*tree_, caller, view.sandbox, OneLine(row_.name, bytes), wait},
              std::move(reply));
+}
+
+// A verb whose state already holds succeeds; the others do something each time.
+bool TextFile::MayRepeat(const std::string& bytes) {
+  if (row_.name == "snapshot" || row_.name == "commit") return false;
+  if (row_.name != "status") return true;
+  const auto verb = ParseVerb(Trim(bytes));
+  return !verb || (*verb != Verb::kRestart && *verb != Verb::kReset &&
+                   *verb != Verb::kFactoryReset && *verb != Verb::kDestroy);
+}
+
+void TextFile::Reopen(const Caller& caller, int flags, bool whole,
+                      Reply<OpenFilePtr> reply) {
+  if (row_.form == Form::kLog) {
+    reply.Ok(ContinueLog(Self(), caller));
+  } else {
+    File::Reopen(caller, flags, whole, std::move(reply));
+  }
 }
 
 void TextFile::Open(const Caller& caller, int flags, Reply<OpenFilePtr> reply) {

@@ -34,6 +34,9 @@ class TextFile : public ValueFile {
   [[nodiscard]] bool Polled() const override { return row_.poll; }
   void Command(const Caller& caller, const std::string& bytes, bool wait,
                Reply<Done> reply) override;
+  [[nodiscard]] bool MayRepeat(const std::string& bytes) override;
+  void Reopen(const Caller& caller, int flags, bool whole,
+              Reply<OpenFilePtr> reply) override;
 
   [[nodiscard]] const Row& row() const { return row_; }
 

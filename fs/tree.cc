@@ -78,6 +78,14 @@ std::vector<Dir::Entry> Passing::List(const std::string& dir) {
   return entries;
 }
 
+std::string Passing::Any() {
+  MutexLock lock(mutex_);
+  for (const auto& [dir, files] : files_) {
+    if (!files.empty()) return files.begin()->first;
+  }
+  return {};
+}
+
 void Passing::Add(const std::string& dir, const std::string& name,
                   NodePtr node) {
   NodePtr freed;  // its destructor runs outside the lock

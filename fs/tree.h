@@ -82,6 +82,8 @@ class Passing {
       EXCLUDES(mutex_);
   [[nodiscard]] std::vector<Dir::Entry> List(const std::string& dir)
       EXCLUDES(mutex_);
+  // The name of one of them; empty: there is none.
+  [[nodiscard]] std::string Any() EXCLUDES(mutex_);
   // Throws Error(ENOSPC) when there are too many.
   void Add(const std::string& dir, const std::string& name, NodePtr node)
       EXCLUDES(mutex_);

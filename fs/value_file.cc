@@ -56,6 +56,9 @@ class OpenValue : public OpenFile,
   void Release() override { file_->Released(); }
 
   bool Commands() const override { return true; }
+  bool MayRepeat(const std::string& bytes) override {
+    return file_->MayRepeat(bytes);
+  }
   bool Pollable() const override { return file_->Polled(); }
 
   bool Unread(const Caller& caller) override EXCLUDES(mutex_) {

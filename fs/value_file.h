@@ -26,6 +26,8 @@ class ValueFile : public File {
   // One write of `bytes`.
   virtual void Command(const Caller& caller, const std::string& bytes,
                        bool wait, Reply<Done> reply) = 0;
+  // Whether that command may be done twice, as setting a value may.
+  [[nodiscard]] virtual bool MayRepeat(const std::string&) { return true; }
   // An open file of it has gone.
   virtual void Released() {}
 

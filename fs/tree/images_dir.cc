@@ -201,6 +201,7 @@ class OpenUpload : public OpenFile,
   }
 
   void Release() override { file_->Ended(); }
+  std::string HalfWritten() override { return file_->name(); }
 
   std::optional<uint64_t> Size() const override { return writer_->Written(); }
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -9,6 +10,7 @@
 #include "fs/attributes.h"
 #include "fs/document.h"
 #include "fs/name.h"
+#include "fs/process.h"
 #include "fs/tree/host_dir.h"
 #include "fs/tree/sandbox_dir.h"
 
@@ -18,8 +20,9 @@ namespace {
 constexpr mode_t kSandboxMode = 0700;
 
 std::string NextKey() {
+  // No other daemon of this mount shall have had it.
   static std::atomic<uint64_t> last{0};
-  return fmt::format("new:{}", ++last);
+  return fmt::format("new:{}:{}", StartOf(getpid()), ++last);
 }
 
 // NAME.yaml of a sandbox that is not there yet: makes it, all or nothing.

@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+
+#include "fs/channel.h"
 
 namespace sbxfs {
 namespace {
@@ -36,21 +39,14 @@ constexpr uint64_t kInterruptBit = 1;
 }  // namespace
 
 FakeFuse::FakeFuse(Backend& backend, SessionOptions options)
-    : caller{1000, 1000, getpid()} {
-  int fds[2];
-  EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
-  const int size = 4 << 20;
-  for (const int fd : fds) {
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-  }
-  fd_ = fds[0];
-  options.fd = fds[1];
-  if (options.mount_point.empty()) options.mount_point = "/mnt/sbx";
-  if (options.program.empty()) options.program = "/usr/bin/sbxfs";
-  if (options.uid == 0) options.uid = options.gid = 1000;
-  session_ = std::make_unique<Session>(backend, options);
-  serving_ = std::thread([this] { session_->Run(nullptr); });
-  reading_ = std::thread([this] { ReadAnswers(); });
+    : caller{1000, 1000, getpid()},
+      backend_(backend),
+      options_(std::move(options)),
+      memory_(Channel::MakeMemory()) {
+  if (options_.mount_point.empty()) options_.mount_point = "/mnt/sbx";
+  if (options_.program.empty()) options_.program = "/usr/bin/sbxfs";
+  if (options_.uid == 0) options_.uid = options_.gid = 1000;
+  Serve(false);
   fuse_init_in init{};
   init.major = FUSE_KERNEL_VERSION;
   init.minor = FUSE_KERNEL_MINOR_VERSION;
@@ -61,6 +57,33 @@ FakeFuse::FakeFuse(Backend& backend, SessionOptions options)
 }
 
 FakeFuse::~FakeFuse() {
+  End();
+  close(session_fd_);
+}
+
+void FakeFuse::Serve(bool resumed, int fd) {
+  if (fd < 0) {
+    int fds[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
+    const int size = 4 << 20;
+    for (const int one : fds) {
+      setsockopt(one, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    }
+    fd_ = fds[0];
+    fd = fds[1];
+    reading_ = std::thread([this] { ReadAnswers(); });
+  }
+  session_fd_ = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  options_.fd = fd;
+  options_.memory = memory_.Get();
+  options_.resumed = resumed;
+  handed_over_ = false;
+  session_ = std::make_unique<Session>(backend_, options_);
+  serving_ = std::thread(
+      [this] { handed_over_ = session_->Run(nullptr) == Ending::kHandedOver; });
+}
+
+void FakeFuse::End() {
   session_->Stop();
   serving_.join();
   session_.reset();
@@ -69,11 +92,50 @@ FakeFuse::~FakeFuse() {
   close(fd_);
 }
 
+bool FakeFuse::HandsOver(std::chrono::milliseconds limit) {
+  session_->HandOver();
+  const auto deadline = steady_clock::now() + limit;
+  while (!handed_over_ && steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return handed_over_;
+}
+
+void FakeFuse::GoOn() {
+  serving_.join();
+  session_.reset();
+  Serve(true, session_fd_);
+}
+
+void FakeFuse::Crash() {
+  // What it would have left; what it says from here on reaches nobody.
+  UniqueFd left = Channel::MakeMemory();
+  struct stat status {};
+  fstat(memory_.Get(), &status);
+  off_t at = 0;
+  while ((at = lseek(memory_.Get(), at, SEEK_DATA)) >= 0) {
+    const off_t end = lseek(memory_.Get(), at, SEEK_HOLE);
+    std::string bytes(static_cast<size_t>(end - at), '\0');
+    EXPECT_EQ(pread(memory_.Get(), bytes.data(), bytes.size(), at),
+              static_cast<ssize_t>(bytes.size()));
+    EXPECT_EQ(pwrite(left.Get(), bytes.data(), bytes.size(), at),
+              static_cast<ssize_t>(bytes.size()));
+    at = end;
+  }
+  deaf_ = crashed_ = true;
+  End();
+  deaf_ = false;
+  close(session_fd_);
+  memory_ = std::move(left);
+  Serve(true);
+}
+
 void FakeFuse::ReadAnswers() {
   std::string buffer(2 << 20, '\0');
   while (true) {
     const ssize_t got = recv(fd_, buffer.data(), buffer.size(), 0);
     if (got < static_cast<ssize_t>(sizeof(fuse_out_header))) return;
+    if (deaf_) continue;
     const auto header = As<fuse_out_header>(buffer);
     std::string data = buffer.substr(sizeof(header),
                                      static_cast<size_t>(got) - sizeof(header));
@@ -87,8 +149,11 @@ void FakeFuse::ReadAnswers() {
     if (header.unique == 0) {
       if (header.error == FUSE_NOTIFY_POLL) woken_.insert(As<uint64_t>(data));
     } else {
-      EXPECT_FALSE(answers_.contains(header.unique)) << "answered twice";
-      answers_[header.unique] = {-header.error, std::move(data)};
+      const bool fresh =
+          answers_.try_emplace(header.unique, -header.error, std::move(data))
+              .second;
+      // A daemon may not know what the one before it came to; the kernel does.
+      EXPECT_TRUE(fresh || crashed_) << "answered twice";
     }
     changed_.NotifyAll();
   }

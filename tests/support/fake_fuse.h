@@ -3,6 +3,7 @@
 
 #include <linux/fuse.h>
 
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 
 #include "backend/backend.h"
 #include "backend/util/mutex.h"
+#include "backend/util/unique_fd.h"
 #include "fs/session.h"
 
 namespace sbxfs {
@@ -24,6 +26,8 @@ namespace sbxfs {
 class FakeFuse {
  public:
   struct Answer {
+    Answer() = default;
+    Answer(int error, std::string data) : error(error), data(std::move(data)) {}
     int error = 0;
     std::string data;
   };
@@ -56,6 +60,12 @@ class FakeFuse {
   [[nodiscard]] bool Woken(uint64_t kernel_handle,
                            std::chrono::milliseconds limit);
   void StopSession() { session_->Stop(); }
+  // Asks the session to hand over; whether it does so.
+  [[nodiscard]] bool HandsOver(std::chrono::milliseconds limit);
+  // Another session goes on with what the one before handed over.
+  void GoOn();
+  // The daemon is gone in the middle, and another goes on.
+  void Crash();
 
   // What programs do. Paths are relative to the root.
   Answer Lookup(uint64_t parent, const std::string& name);
@@ -92,7 +102,18 @@ class FakeFuse {
   void SendPacket(fuse_in_header header, const std::string& payload);
   std::string NameIn(const std::string& path, uint64_t& parent);
 
+  // Serves the other end of a new pair of sockets, or of that.
+  void Serve(bool resumed, int fd = -1);
+  void End();
+
+  Backend& backend_;
+  SessionOptions options_;
+  UniqueFd memory_;
   int fd_ = -1;
+  int session_fd_ = -1;  // of the test, to outlive a session's
+  std::atomic<bool> handed_over_ = false;
+  std::atomic<bool> deaf_ = false;  // answers are thrown away
+  std::atomic<bool> crashed_ = false;
   std::unique_ptr<Session> session_;
   std::thread serving_;
   std::thread reading_;

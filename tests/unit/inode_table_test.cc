@@ -25,7 +25,7 @@ NodePtr Make(const std::string& key, bool overtakable = false) {
 
 class Inodes : public testing::Test {
  protected:
-  InodeTable table_{Make("/")};
+  InodeTable table_{Make("/"), 7};
 };
 
 TEST_F(Inodes, TheRootStays) {
@@ -52,7 +52,8 @@ TEST_F(Inodes, NumbersAreNeverReused) {
   table_.Retire("u/");
   EXPECT_NE(table_.Find(number), nullptr);  // the kernel holds it yet
   const auto fresh = table_.Remember(Make("u/a"));
-  EXPECT_GT(fresh, other);
+  EXPECT_NE(fresh, number);
+  EXPECT_NE(fresh, other);
   table_.Forget(number, 1);
   EXPECT_EQ(table_.Find(number), nullptr);
   EXPECT_NE(table_.Find(fresh), nullptr);
@@ -78,6 +79,39 @@ TEST_F(Inodes, AWaitingWriterIsLeftAlone) {
   const auto plain = table_.Remember(Make("config"));
   waiting = table_.Waiting(plain);
   EXPECT_EQ(table_.Remember(Make("config")), plain);
+}
+
+// What a daemon to come goes by.
+TEST_F(Inodes, ANumberFollowsFromKeyAndSeed) {
+  const auto number = table_.Remember(Make("u/a"));
+  InodeTable next(Make("/"), 7);
+  EXPECT_EQ(next.Find(number), nullptr);
+  EXPECT_TRUE(next.Fits(number, *Make("u/a")));
+  EXPECT_FALSE(next.Fits(number, *Make("u/b")));
+  EXPECT_TRUE(next.FitsSubject(number, ""));
+  EXPECT_FALSE(next.FitsSubject(number, "another"));
+  next.Adopt(number, Make("u/a"));
+  EXPECT_EQ(next.Find(number)->key, "u/a");
+  EXPECT_EQ(next.Remember(Make("u/a")), number);
+  InodeTable other(Make("/"), 8);
+  EXPECT_NE(other.Remember(Make("u/a")), number);
+}
+
+TEST_F(Inodes, OneThatWasRetiredFitsYet) {
+  table_.Retire("u/");
+  const auto number = table_.Remember(Make("u/a"));
+  InodeTable next(Make("/"), 7);
+  EXPECT_TRUE(next.Fits(number, *Make("u/a")));
+  EXPECT_NE(next.Remember(Make("u/a")), number);
+}
+
+// Those of long ago are forgotten, so that they do not pile up.
+TEST_F(Inodes, RetiringWithoutEndTakesNoMemory) {
+  const auto number = table_.Remember(Make("u/a"));
+  table_.Retire("u/");
+  EXPECT_NE(table_.Number(*Make("u/a")), number);
+  for (int i = 0; i < 5000; ++i) table_.Retire(std::to_string(i) + "/");
+  EXPECT_EQ(table_.Number(*Make("u/a")), number);
 }
 
 }  // namespace

@@ -349,6 +349,17 @@ void Actions::WaitFor(const std::string& uuid, State state, Reply<Done> reply) {
   });
 }
 
+std::string Actions::UnderWay() const {
+  MutexLock lock(mutex_);
+  for (const auto& [uuid, action] : current_) {
+    if (action->waiting) continue;
+    const SandboxPtr sandbox = core_.catalog.Get(uuid);
+    return fmt::format("{} of '{}'", VerbName(action->verb),
+                       sandbox == nullptr ? uuid : sandbox->name);
+  }
+  return {};
+}
+
 void Actions::Stop() {
   stopping_ = true;
   {

@@ -36,6 +36,9 @@ class Actions {
            const std::string& argument = "") EXCLUDES(mutex_);
   void WaitFor(const std::string& uuid, State state, Reply<Done> reply);
 
+  // See Backend. One that only waits for its guest is none.
+  [[nodiscard]] std::string UnderWay() const EXCLUDES(mutex_);
+
   // Ends all waits; the guests go on.
   void Stop() EXCLUDES(mutex_);
 
@@ -105,7 +108,7 @@ class Actions {
   WakePorts& wake_ports_;
   Snapshots snapshots_;
   std::atomic<bool> stopping_ = false;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::map<std::string, ActionPtr> current_ GUARDED_BY(mutex_);
 };
 

@@ -356,6 +356,10 @@ class Backend {
   [[nodiscard]] virtual SandboxPtr Get(const std::string& uuid) const = 0;
   [[nodiscard]] virtual HostPtr GetHost() const = 0;
 
+  // What goes on in this process alone, though nobody may wait for it, and
+  // would end with it: "start of 'box'", say. Empty: nothing.
+  [[nodiscard]] virtual std::string UnderWay() const = 0;
+
   // The names of several hypervisors behind one backend, in their order. What
   // belongs to no sandbox is the first one's. None: there is but one.
   [[nodiscard]] virtual std::vector<std::string> Members() const { return {}; }

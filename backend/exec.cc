@@ -80,6 +80,16 @@ size_t Exec::JobsOf(uid_t uid) const {
       }));
 }
 
+std::string Exec::UnderWay() const {
+  MutexLock lock(mutex_);
+  for (const auto& [id, entry] : entries_) {
+    const JobState state = entry.job->state;
+    if (state != JobState::kNew && state != JobState::kRunning) continue;
+    return fmt::format("job '{}'", entry.job->name);
+  }
+  return {};
+}
+
 JobPtr Exec::Make(const std::string& uuid, const std::string& name) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   if (sandbox == nullptr) {

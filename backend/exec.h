@@ -30,6 +30,8 @@ class Exec : public Jobs {
   JobPtr Get(const std::string& id) const override EXCLUDES(mutex_);
   // How many the sandboxes of that user have.
   [[nodiscard]] size_t JobsOf(uid_t uid) const EXCLUDES(mutex_);
+  // See Backend: a job that has not run yet, or runs.
+  [[nodiscard]] std::string UnderWay() const EXCLUDES(mutex_);
   JobPtr Make(const std::string& uuid, const std::string& name) override
       EXCLUDES(mutex_);
   void Prepare(const std::string& id,

@@ -162,6 +162,13 @@ class Fleet : public Backend {
            Reply<Done> reply) override {
     reply.Guard([&] { Of(uuid).Act(caller, uuid, verb, wait, reply); });
   }
+  [[nodiscard]] std::string UnderWay() const override {
+    for (const auto& member : members_) {
+      std::string what = member.backend->UnderWay();
+      if (!what.empty()) return what;
+    }
+    return {};
+  }
   void WaitFor(const std::string& uuid, State state,
                Reply<Done> reply) override {
     reply.Guard([&] { Of(uuid).WaitFor(uuid, state, reply); });

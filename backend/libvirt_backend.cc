@@ -199,6 +199,10 @@ class LibvirtBackend : public Backend {
            Reply<Done> reply) override {
     actions_.Act(uuid, verb, wait, std::move(reply));
   }
+  [[nodiscard]] std::string UnderWay() const override {
+    const std::string action = actions_.UnderWay();
+    return action.empty() ? exec_.UnderWay() : action;
+  }
   void WaitFor(const std::string& uuid, State state,
                Reply<Done> reply) override {
     actions_.WaitFor(uuid, state, std::move(reply));

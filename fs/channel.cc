@@ -259,11 +259,14 @@ int Channel::ServeOne(const Defer& defer) {
     return got == 0 ? ENODEV : -got;
   }
   Note(*slot);
-  if (defer(At(*slot))) {
+  {
+    // Under the lock, so that ServeDeferred misses none.
     MutexLock lock(mutex_);
-    busy_[*slot].serving = false;
-    busy_[*slot].deferred = true;
-    return 0;
+    if (defer(At(*slot))) {
+      busy_[*slot].serving = false;
+      busy_[*slot].deferred = true;
+      return 0;
+    }
   }
   Process(*slot, static_cast<std::size_t>(got));
   return 0;

@@ -46,6 +46,7 @@ class Channel {
   // Reads one request and gives it to the session, unless `defer` (of the
   // request as the kernel wrote it) keeps it for the next daemon. 0, or an
   // errno of reading: EINTR, ENODEV when the mount is gone.
+  // Called with a lock held.
   using Defer = std::function<bool(const void* request)>;
   int ServeOne(const Defer& defer);
   // Serves what was kept and would be no more, since this daemon goes on.

@@ -24,7 +24,7 @@ uint64_t SubjectBits(const std::string& subject, uint64_t seed) {
 }  // namespace
 
 InodeTable::InodeTable(const NodePtr& root, uint64_t seed)
-    : seed_(seed), root_(root->key) {
+    : seed_(seed), root_(root->Identity()) {
   MutexLock lock(mutex_);
   entries_[kRoot] = {root, 1};
 }
@@ -36,8 +36,9 @@ NodePtr InodeTable::Find(uint64_t number) {
 }
 
 uint64_t InodeTable::Hash(const Node& node, uint32_t age) const {
-  if (node.key == root_) return kRoot;
-  const uint64_t own = XXH64(node.key.data(), node.key.size(), seed_ + 1 + age);
+  const std::string& identity = node.Identity();
+  if (identity == root_) return kRoot;
+  const uint64_t own = XXH64(identity.data(), identity.size(), seed_ + 1 + age);
   const uint64_t number =
       SubjectBits(node.subject, seed_) | own >> (64 - kSubjectShift);
   return number > kRoot ? number : kRoot + 1;
@@ -67,13 +68,14 @@ void InodeTable::Age(const std::string& key) {
 }
 
 uint64_t InodeTable::NumberOf(const Node& node) {
-  uint64_t number = Hash(node, AgeOf(node.key));
+  const std::string& identity = node.Identity();
+  uint64_t number = Hash(node, AgeOf(identity));
   // Another's, by chance: this object is as if it had been there before.
   for (auto found = entries_.find(number);
-       found != entries_.end() && found->second.node->key != node.key;
+       found != entries_.end() && found->second.node->Identity() != identity;
        found = entries_.find(number)) {
-    Age(node.key);
-    number = Hash(node, AgeOf(node.key));
+    Age(identity);
+    number = Hash(node, AgeOf(identity));
   }
   return number;
 }
@@ -108,7 +110,7 @@ uint64_t InodeTable::Remember(const NodePtr& node) {
   MutexLock lock(mutex_);
   uint64_t number = NumberOf(*node);
   while (node->Overtakable() && waiting_.contains(number)) {
-    Age(node->key);
+    Age(node->Identity());
     number = NumberOf(*node);
   }
   Add(number, node, freed);

@@ -90,6 +90,8 @@ class Node : public std::enable_shared_from_this<Node> {
   // Whether a new lookup gets another inode while a write waits, since the
   // kernel lets one writer into an inode at a time.
   [[nodiscard]] virtual bool Overtakable() const { return false; }
+  // What its number is of: its key, or more. Begins with that.
+  [[nodiscard]] virtual const std::string& Identity() const { return key; }
   // Its key, or one that tells better where it is.
   [[nodiscard]] virtual std::string Place() const { return key; }
   // Whether what is written to it is nobody else's business.

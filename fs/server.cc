@@ -1,5 +1,7 @@
 #include "fs/server.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "fs/tree/root_dir.h"
@@ -49,12 +51,14 @@ NodePtr Server::Locate(uint64_t number) {
   return node;
 }
 
-std::string Server::HalfWritten() {
+std::string Server::Unfinished() {
+  std::string under_way = tree->backend.UnderWay();
+  if (!under_way.empty()) return under_way + " is under way";
   std::string name = tree->passing.Any();
   files.ForEach([&](OpenFile& open) {
     if (name.empty()) name = open.HalfWritten();
   });
-  return name;
+  return name.empty() ? name : fmt::format("'{}' is being written", name);
 }
 
 Server::~Server() {

@@ -42,9 +42,9 @@ struct Server {
   // The node that the kernel knows by that number from the daemon before; null
   // when there is none such any more.
   [[nodiscard]] NodePtr Locate(uint64_t number);
-  // Names an open file with something half written, which no other daemon
-  // could go on with; empty: there is none.
-  [[nodiscard]] std::string HalfWritten();
+  // What no other daemon could go on with: something that is under way, or a
+  // file with something half written. Empty: nothing.
+  [[nodiscard]] std::string Unfinished();
 
   std::function<void()> on_ready;
   const bool resumed;

@@ -237,14 +237,19 @@ class Session::Impl {
   // at all. False when that takes too long, and everything goes on.
   bool Settle() {
     const auto deadline = std::chrono::steady_clock::now() + kSettle;
-    std::string half;
+    std::string why;
+    const auto settled = [&] {
+      why = server_->Unfinished();
+      if (why.empty() && server_->channel.IsChanging()) {
+        why = "a change takes its time";
+      }
+      return why.empty();
+    };
     while (std::chrono::steady_clock::now() < deadline && !stopping_) {
       kept_ = Kept::kNew;
-      half = server_->HalfWritten();
-      if (half.empty() && !server_->channel.IsChanging()) {
+      if (settled()) {
         kept_ = Kept::kAll;
-        half = server_->HalfWritten();
-        if (half.empty() && !server_->channel.IsChanging()) return true;
+        if (settled()) return true;
         kept_ = Kept::kNew;
         server_->channel.ServeDeferred(
             [this](const void* request) { return IsKept(request); });
@@ -253,9 +258,7 @@ class Session::Impl {
     }
     kept_ = Kept::kNone;
     server_->channel.ServeDeferred([](const void*) { return false; });
-    spdlog::warn("Cannot hand the mount over yet: {}; tried again",
-                 half.empty() ? "a change takes its time"
-                              : fmt::format("'{}' is being written", half));
+    spdlog::warn("Cannot hand the mount over yet: {}; tried again", why);
     return false;
   }
 

@@ -8,18 +8,24 @@
 
 namespace sbxfs {
 
-// A sandbox, at the root or in .host/trash: the same node wherever it is and
-// whatever its name.
+// A sandbox, at the root or in .host/trash, whatever its name.
 class SandboxDir : public FurnishedDir {
  public:
-  // `name`: which it was found by at the root, if there.
+  // `name`: which it was found by at the root; none: it is in the trash.
   SandboxDir(TreePtr tree, const std::string& uuid, std::string name = {})
       : FurnishedDir(std::move(tree), DirKind::kSandbox, uuid + '/', uuid),
-        name_(std::move(name)) {}
+        name_(std::move(name)),
+        identity_(name_.empty() ? key + "trashed" : key) {}
 
   // Error(ESTALE) when another sandbox has its name by now.
   [[nodiscard]] struct stat Stat(const Caller& reader) override;
   [[nodiscard]] bool Steady() const override { return true; }
+  // To the kernel what rmdir took is dead, and a directory is in one place: who
+  // finds it in the trash while somebody has it at the root would be told
+  // ESTALE (d_splice_alias).
+  [[nodiscard]] const std::string& Identity() const override {
+    return identity_;
+  }
   void Change(const Caller& caller, const Changes& changes,
               Reply<Done> reply) override;
 
@@ -30,6 +36,7 @@ class SandboxDir : public FurnishedDir {
 
  private:
   const std::string name_;
+  const std::string identity_;
 };
 
 }  // namespace sbxfs

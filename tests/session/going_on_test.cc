@@ -162,9 +162,10 @@ TEST_F(GoingOn, HalfADocumentKeepsItsDaemon) {
   EXPECT_EQ(fuse_.Write(file, "cpus: 4\n"), 0);
   EXPECT_FALSE(fuse_.HandsOver(kStill));
   EXPECT_EQ(fuse_.Write(file, "memory: 1GiB\n", 8), 0);
-  EXPECT_EQ(fuse_.Close(file), 0);
+  EXPECT_EQ(fuse_.Flush(file), 0);
   EXPECT_TRUE(fuse_.HandsOver(milliseconds(8000)));
   fuse_.GoOn();
+  EXPECT_EQ(fuse_.Close(file), 0);
   EXPECT_THAT(fuse_.Cat("box/config.yaml"), HasSubstr("memory: 1GiB"));
 }
 
@@ -172,6 +173,15 @@ TEST_F(GoingOn, AScratchFileKeepsItsDaemon) {
   EXPECT_EQ(fuse_.Copy("text", "box/config.yaml.swp"), 0);
   EXPECT_FALSE(fuse_.HandsOver(kStill));
   EXPECT_EQ(fuse_.Unlink("box/config.yaml.swp"), 0);
+  EXPECT_TRUE(fuse_.HandsOver(milliseconds(8000)));
+  fuse_.GoOn();
+}
+
+// It would end with the daemon, and nobody waits who would have it done again.
+TEST_F(GoingOn, WhatIsUnderWayKeepsItsDaemon) {
+  backend_.SetUnderWay("start of 'box'");
+  EXPECT_FALSE(fuse_.HandsOver(kStill));
+  backend_.SetUnderWay("");
   EXPECT_TRUE(fuse_.HandsOver(milliseconds(8000)));
   fuse_.GoOn();
 }

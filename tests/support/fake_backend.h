@@ -39,6 +39,14 @@ class FakeBackend : public Backend {
   [[nodiscard]] std::size_t Held(const std::string& call) const;
   // What was asked for: "create box", "set box cpus 4", "act box start", …
   [[nodiscard]] std::vector<std::string> Calls() const;
+  void SetUnderWay(const std::string& what) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    under_way_ = what;
+  }
+  [[nodiscard]] std::string UnderWay() const override EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return under_way_;
+  }
   [[nodiscard]] std::string ImageBytes(const std::string& name) const;
   void AddImage(const std::string& name, const std::string& bytes);
 
@@ -144,6 +152,7 @@ class FakeBackend : public Backend {
 
   FakeJobs jobs_{[this](const std::string& uuid) { Changed(uuid); }};
   mutable Mutex mutex_;
+  std::string under_way_ GUARDED_BY(mutex_);
   Observer* observer_ GUARDED_BY(mutex_) = nullptr;
   std::map<std::string, SandboxPtr> sandboxes_ GUARDED_BY(mutex_);
   HostPtr host_ GUARDED_BY(mutex_);

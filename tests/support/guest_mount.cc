@@ -275,6 +275,28 @@ void GuestMount::Crash() {
   EXPECT_EQ(ended.status, 0) << ended.err;
 }
 
+pid_t GuestMount::Server() const {
+  const std::string children =
+      ReadText(fmt::format("/proc/{0}/task/{0}/children", pid_));
+  const auto pid = ParseNumber(children.substr(0, children.find(' ')));
+  return pid ? static_cast<pid_t>(*pid) : -1;
+}
+
+void GuestMount::KillServer() {
+  const pid_t server = Server();
+  ASSERT_GT(server, 0);
+  EXPECT_EQ(kill(server, SIGKILL), 0);
+}
+
+int GuestMount::EndOfItself() {
+  int status = -1;
+  EXPECT_TRUE(
+      Eventually([&] { return waitpid(pid_, &status, WNOHANG) == pid_; }));
+  pid_ = -1;
+  EXPECT_FALSE(IsMounted(dir_));
+  return StatusOf(status);
+}
+
 void GuestMount::Ended() {
   waitpid(pid_, nullptr, 0);
   pid_ = -1;

@@ -95,12 +95,19 @@ class GuestMount {
   GuestMount& operator=(const GuestMount&) = delete;
 
   [[nodiscard]] const std::filesystem::path& Dir() const { return dir_; }
+  // Of the process that holds the mount, and of the one that serves it, which
+  // may be none for a moment.
   [[nodiscard]] pid_t Pid() const { return pid_; }
-  // kill -9, and fusermount3 -uz of what that leaves.
+  [[nodiscard]] pid_t Server() const;
+  // kill -9 of that: another comes.
+  void KillServer();
+  // kill -9 of both, and fusermount3 -uz of what that leaves.
   void Crash();
   void Start();
   // Takes note that the daemon ended by itself.
   void Ended();
+  // Waits for that; its exit status.
+  [[nodiscard]] int EndOfItself();
   // Unmounts and waits; the daemon must end with status 0 and must have
   // logged no error, but for `mayfail`.
   void Stop();

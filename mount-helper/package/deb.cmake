@@ -23,7 +23,7 @@ set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 # The hypervisor can be on another machine, hence a recommendation, which apt
 # follows: all of the sections run and image of mount-helper/packages, that no
 # program here fails without.
-set(depends fuse3 openssh-client)
+set(depends fuse3 openssh-client procps)
 file(STRINGS ${PROJECT_SOURCE_DIR}/mount-helper/packages lines)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS
   ${PROJECT_SOURCE_DIR}/mount-helper/packages)
@@ -39,6 +39,8 @@ foreach(line IN LISTS lines)
 endforeach()
 list(JOIN depends ", " CPACK_DEBIAN_PACKAGE_DEPENDS)
 list(JOIN recommends ", " CPACK_DEBIAN_PACKAGE_RECOMMENDS)
+set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_LIST_DIR}/postinst)
+set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_PRE_BUILD_SCRIPTS ${CMAKE_CURRENT_LIST_DIR}/debian.cmake)
 set(CPACK_SBXFS_SOURCE ${PROJECT_SOURCE_DIR})
 include(CPack)

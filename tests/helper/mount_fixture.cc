@@ -240,6 +240,15 @@ std::vector<pid_t> MountTest::Daemons() {
       daemons.push_back(static_cast<pid_t>(*pid));
     }
   }
+  // Those that serve are children of those that hold.
+  std::erase_if(daemons, [&](pid_t pid) {
+    std::ifstream stat(fmt::format("/proc/{}/stat", pid));
+    std::string name;
+    std::string state;
+    pid_t parent = 0;
+    stat >> pid >> name >> state >> parent;
+    return std::find(daemons.begin(), daemons.end(), parent) != daemons.end();
+  });
   return daemons;
 }
 

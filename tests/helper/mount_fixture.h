@@ -40,7 +40,7 @@ class MountTest : public testing::Test {
   // The lines of the mount table for the directory.
   [[nodiscard]] static std::vector<std::string> MountsOn(
       const std::string& dir);
-  // The daemons of this test that run, by their command line.
+  // The processes that hold the mounts of this test, by their command line.
   [[nodiscard]] static std::vector<pid_t> Daemons();
   // Whether they are all gone, within a few seconds.
   [[nodiscard]] static bool DaemonsEnd();

@@ -241,13 +241,14 @@ std::vector<pid_t> MountTest::Daemons() {
     }
   }
   // Those that serve are children of those that hold.
+  const auto all = daemons;
   std::erase_if(daemons, [&](pid_t pid) {
     std::ifstream stat(fmt::format("/proc/{}/stat", pid));
     std::string name;
     std::string state;
     pid_t parent = 0;
     stat >> pid >> name >> state >> parent;
-    return std::find(daemons.begin(), daemons.end(), parent) != daemons.end();
+    return std::find(all.begin(), all.end(), parent) != all.end();
   });
   return daemons;
 }

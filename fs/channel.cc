@@ -26,16 +26,16 @@ constexpr uint32_t kVersion = 1;
 // Requests that wait at once. More are read all the same, but are lost with
 // the daemon.
 constexpr uint32_t kSlots = 1024;
-// The largest request: what libfuse reads into, a page beyond 1 MiB.
-constexpr std::size_t kSlotSize = (std::size_t{1} << 20) + 4096;
+constexpr std::size_t kPage = 4096;
+constexpr std::size_t kSlotSize = Channel::kMostWritten + kPage;
 constexpr std::size_t kSlotsAt = 16384;
 constexpr std::size_t kSize = kSlotsAt + kSlots * kSlotSize;
-constexpr std::size_t kPage = 4096;
 
 // Read into, or to be; begun; being answered.
 enum State : uint32_t { kFree, kTaken, kBegun, kAnswering };
 
 // What the thread is at.
+thread_local bool t_left_over = false;   // NOLINT(*-avoid-non-const-global*)
 thread_local bool t_repeated = false;    // NOLINT(*-avoid-non-const-global*)
 thread_local bool t_repeatable = false;  // NOLINT(*-avoid-non-const-global*)
 thread_local bool t_swallow = false;     // NOLINT(*-avoid-non-const-global*)
@@ -139,11 +139,16 @@ Channel::Channel(int memory) {
   }
 }
 
-Channel::~Channel() { munmap(memory_, kSize); }
+Channel::~Channel() {
+  ending_ = true;
+  if (waking_.joinable()) waking_.join();
+  munmap(memory_, kSize);
+}
 
 uint64_t Channel::Seed() const { return memory_->seed; }
 bool Channel::WasHandedOver() const { return memory_->handed_over != 0; }
 void Channel::MayRepeat() { t_repeatable = true; }
+bool Channel::IsLeftOver() { return t_left_over; }
 bool Channel::IsRepeated() { return t_repeated; }
 
 char* Channel::At(uint32_t slot) const {
@@ -332,16 +337,28 @@ void Channel::Resume() {
   t_swallow = true;
   fuse_session_process_buf(session_, &buffer);
   t_swallow = false;
-  // Who waits in poll(2) asks again, and tells this daemon of itself.
-  for (uint64_t poller = 1; poller <= memory_->last_poll; ++poller) {
-    fuse_notify_poll_wakeup_out wakeup{poller};
-    fuse_out_header head{};
-    head.len = sizeof(head) + sizeof(wakeup);
-    head.error = FUSE_NOTIFY_POLL;
-    const std::array<iovec, 2> parts = {
-        {{&head, sizeof(head)}, {&wakeup, sizeof(wakeup)}}};
-    (void)writev(fd_, parts.data(), parts.size());
-  }
+  waking_ = std::thread([this, last = memory_->last_poll.load()] {
+    for (uint64_t poller = last; poller > 0 && !ending_; --poller) Wake(poller);
+  });
+  t_left_over = true;
+  ServeLeftOver();
+  t_left_over = t_repeated = false;
+  memory_->handed_over = 0;
+}
+
+// Who waits in poll(2) asks again then, and tells this daemon of itself. One
+// that does not wait any more is nobody to the kernel.
+void Channel::Wake(uint64_t poller) const {
+  fuse_notify_poll_wakeup_out wakeup{poller};
+  fuse_out_header head{};
+  head.len = sizeof(head) + sizeof(wakeup);
+  head.error = FUSE_NOTIFY_POLL;
+  const std::array<iovec, 2> parts = {
+      {{&head, sizeof(head)}, {&wakeup, sizeof(wakeup)}}};
+  (void)writev(fd_, parts.data(), parts.size());
+}
+
+void Channel::ServeLeftOver() {
   std::vector<std::pair<uint64_t, uint32_t>> left;
   for (uint32_t slot = 0; slot < kSlots; ++slot) {
     if (memory_->states[slot] == kFree) continue;
@@ -372,8 +389,6 @@ void Channel::Resume() {
     }
     Process(slot, head.len);
   }
-  t_repeated = false;
-  memory_->handed_over = 0;
 }
 
 bool Channel::IsChanging() {
@@ -391,11 +406,11 @@ bool Channel::IsChanging() {
   return false;
 }
 
-void Channel::Detach(bool handed_over) {
+void Channel::Detach() {
   MutexLock lock(mutex_);
   detached_ = true;
   while (writing_ > 0) quiet_.Wait(mutex_);
-  memory_->handed_over = handed_over ? 1 : 0;
+  memory_->handed_over = 1;
 }
 
 }  // namespace sbxfs

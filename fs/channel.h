@@ -3,9 +3,11 @@
 
 #include <fuse_lowlevel.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -27,6 +29,9 @@ namespace sbxfs {
 // May be used from any thread but where noted.
 class Channel {
  public:
+  // The bytes of a write that there is room for.
+  static constexpr unsigned kMostWritten = 1U << 20;
+
   // A descriptor of memory for a new mount. Throws Error.
   [[nodiscard]] static UniqueFd MakeMemory();
   // Throws Error when it cannot be mapped, or is another version's.
@@ -67,12 +72,15 @@ class Channel {
   // Whether any request is unanswered that changes something and cannot be
   // done twice.
   [[nodiscard]] bool IsChanging() EXCLUDES(mutex_);
-  // No answer is sent any more: what is unanswered is the next daemon's.
-  void Detach(bool handed_over) EXCLUDES(mutex_);
+  // Nothing is half written, and no answer is sent any more: what is unanswered
+  // is the next daemon's.
+  void Detach() EXCLUDES(mutex_);
 
   // The request that this thread is at: may be done twice.
   static void MayRepeat();
-  // Whether a daemon before began the request that this thread is at.
+  // Whether a daemon before had the request that this thread is at; and whether
+  // it had begun it.
+  [[nodiscard]] static bool IsLeftOver();
   [[nodiscard]] static bool IsRepeated();
 
  private:
@@ -94,6 +102,8 @@ class Channel {
   void Process(uint32_t slot, std::size_t size);
   void Free(uint32_t slot) REQUIRES(mutex_);
   void Note(uint32_t slot);
+  void Wake(uint64_t poller) const;
+  void ServeLeftOver();
 
   Memory* memory_ = nullptr;
   fuse_session* session_ = nullptr;
@@ -105,6 +115,8 @@ class Channel {
   std::vector<uint32_t> free_ GUARDED_BY(mutex_);
   std::vector<Busy> busy_ GUARDED_BY(mutex_);
   std::unordered_map<uint64_t, uint32_t> slots_ GUARDED_BY(mutex_);
+  std::atomic<bool> ending_ = false;
+  std::thread waking_;
 };
 
 }  // namespace sbxfs

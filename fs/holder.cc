@@ -132,6 +132,7 @@ class Hold::Holder {
     // Whoever ends the process that was started means the mount.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != holder) _exit(static_cast<int>(ExitCode::kSignal));
+    prctl(PR_SET_DUMPABLE, 1);  // it decides itself
     mine.Reset();
     signals_.Reset();
     hold_.to_holder_ = std::move(its);

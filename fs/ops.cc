@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "backend/util/text.h"
@@ -130,6 +131,9 @@ void Statfs(fuse_req_t raw, fuse_ino_t) {
 void Init(void* data, fuse_conn_info* connection) {
   connection->want &= ~unsigned{FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
                                 FUSE_CAP_SPLICE_MOVE | FUSE_CAP_ASYNC_DIO};
+  // What a request of Channel's holds.
+  connection->max_write =
+      std::min(connection->max_write, Channel::kMostWritten);
   auto& server = *static_cast<Server*>(data);
   if (auto ready = std::exchange(server.on_ready, nullptr)) ready();
 }

@@ -30,6 +30,7 @@ void OnInterrupt(fuse_req_t raw, void* data) {
 Request::Request(Requests& requests, fuse_req_t raw)
     : caller(CallerOf(raw)),
       repeated(Channel::IsRepeated()),
+      left_over(Channel::IsLeftOver()),
       requests_(requests),
       raw_(raw) {}
 
@@ -71,7 +72,7 @@ void Request::Interruptible(std::function<void()> cancel) {
   requests_.SetCancel(id_, std::move(cancel));
   fuse_req_interrupt_func(raw_, OnInterrupt, reinterpret_cast<void*>(id_));
   // The kernel may have told the daemon before, and does not tell again.
-  if (repeated) requests_.Interrupted(id_);
+  if (left_over) requests_.Interrupted(id_);
 }
 
 RequestPtr Requests::Begin(fuse_req_t raw) {

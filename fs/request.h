@@ -31,6 +31,8 @@ class Request : public std::enable_shared_from_this<Request> {
   const Caller caller;
   // A daemon before this one began it, and may have done it.
   const bool repeated;
+  // One had it, in any case.
+  const bool left_over;
 
   // `send` gets the fuse_req_t and calls one of fuse_reply_*, unless the
   // request is answered already.

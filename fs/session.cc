@@ -149,8 +149,11 @@ class Session::Impl {
     if (IsMount()) signals.emplace(stop_.Get());
     if (options_.resumed) server_->channel.Resume();
     const Ending ending = Serve();
-    if (ending == Ending::kHandedOver) server_->channel.Detach(true);
-    on_stopping();
+    if (ending == Ending::kHandedOver) {
+      server_->channel.Detach();
+    } else {
+      on_stopping();
+    }
     // Callers that wait are told before the mount goes.
     server_->tree->Close();
     server_->requests->Close();

@@ -55,8 +55,8 @@ class Session {
   // SIGHUP, also while the mount is busy; or until SIGUSR2 or HandOver, as soon
   // as nothing is half written. `on_ready` is called once, when the
   // kernel can be answered; what it throws ends the session and is thrown.
-  // `on_stopping` is called once it has ended and before those who wait are
-  // told so. Throws Error when it cannot be mounted.
+  // `on_stopping` is called once it is to be unmounted, before those who wait
+  // are told so. Throws Error when it cannot be mounted.
   Ending Run(
       std::function<void()> on_ready,
       std::function<void()> on_stopping = [] {});

@@ -283,8 +283,8 @@ pid_t GuestMount::Server() const {
 }
 
 void GuestMount::KillServer() {
-  const pid_t server = Server();
-  ASSERT_GT(server, 0);
+  pid_t server = -1;
+  ASSERT_TRUE(Eventually([&] { return (server = Server()) > 0; }));
   EXPECT_EQ(kill(server, SIGKILL), 0);
 }
 

@@ -64,8 +64,11 @@ guest() { python3 -B "$tasks/guest.py" "$@"; }
 on() { for name; do start "$name"; done; }
 # A byte in the disk of one that is stopped.
 fill() { qemu-io -f qcow2 -c "write -P $2 1M 64k" "$(disk "$1")" > /dev/null; }
-holds() {
-  qemu-io -r -U -c "read -P $2 1M 64k" "$(disk "$1")" | grep -q '65536/65536'
+holds() { file_holds "$(disk "$1")" "$2"; }
+file_holds() {
+  local said
+  said=$(qemu-io -r -U -f qcow2 -c "read -P $2 1M 64k" "$1" 2>&1)
+  [[ $said == *65536/65536* && $said != *failed* ]]
 }
 backing() { qemu-img info -U "$(disk "$1")" | sed -n 's/^backing file: //p'; }
 # Whether a word is anywhere in the disk.

@@ -55,6 +55,7 @@ class Fragment:
     def _commands(self, end):
         """A list of commands up to `end`, which is that of a substitution."""
         fresh = True  # where a command may begin
+        names = False  # what a loop goes through
         while self._at < len(self._text):
             here = self._next()
             if here == end:
@@ -63,7 +64,7 @@ class Fragment:
             if here == '\n':
                 self._at += 1
                 self._here_documents()
-                fresh = True
+                fresh, names = True, False
             elif here in ' \t':
                 self._at += 1
             elif here == '#':
@@ -75,14 +76,13 @@ class Fragment:
                 pass
             elif here in ';&|()':
                 self._at += 1
-                fresh = True
+                fresh, names = True, False
             else:
                 word = self._word()
-                if not fresh or re.match(r'\w+=', word):
+                if names or not fresh or re.match(r'\w+=', word):
                     continue
                 if word == 'for':
-                    while self._next() not in ';\n':
-                        self._at += 1
+                    names = True
                 elif word not in RESERVED:
                     self.names.append(word)
                     fresh = False

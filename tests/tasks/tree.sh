@@ -11,10 +11,12 @@ serve() {  # DIRECTORY URI [OPTION]
 }
 begin() {
   common_begin
+  other_machine  # before the mount, which its namespace would hold
   ln -s "$SBXFS_BIN/sbxfs" "$SBXFS_INSIDE/bin/sbxfs"
   # The template that another test has left, with its image.
   if [ -e "${SBXFS_TEST_POOL:-/none}" ]; then
-    mkdir -m 711 $pool
+    mkdir -p $pool
+    chmod 711 $pool
     cp -a "$SBXFS_TEST_POOL/." $pool
   fi
   serve "$mount" qemu:///system

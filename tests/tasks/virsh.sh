@@ -14,6 +14,7 @@ network() {
 }
 begin() {
   common_begin
+  other_machine
   mkdir -p $images
   virsh pool-define-as default dir --target $images
   virsh pool-start default

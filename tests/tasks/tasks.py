@@ -155,9 +155,9 @@ class Task:
     sections: dict
 
     def section(self, kind, side):
-        """What all sides have of that, and what this side has."""
+        """What this side has of that, and what all have."""
         return '\n'.join(self.sections.get(key, '')
-                         for key in (kind, f'{kind} {side}'))
+                         for key in (f'{kind} {side}', kind))
 
     def fragment(self, side):
         """None where there is no way."""

@@ -71,6 +71,13 @@ file_holds() {
   [[ $said == *65536/65536* && $said != *failed* ]]
 }
 backing() { qemu-img info -U "$(disk "$1")" | sed -n 's/^backing file: //p'; }
+# Whether all files of its disks are there.
+complete() {
+  local file
+  while read -r file; do
+    [ -e "$file" ] || return
+  done < <(virsh domblklist "$1" | grep -o '/.*')
+}
 # Whether a word is anywhere in the disk.
 disk_has() {
   qemu-img convert -U -O raw "$(disk "$1")" "$SBXFS_INSIDE/raw"

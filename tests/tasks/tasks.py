@@ -8,8 +8,7 @@ of shell, each below a line `## section`:
   check   whether it was truly done, in either case the same
   before  what is to be there first, and after, what is to be taken away
 
-`## check tree` and its like are for one side alone. A fragment that begins with
-`# No way:` is none. Keys: `guest: yes` of those that are about the booted guest
+`## check tree` and its like are for one side alone. Keys: `guest: yes` of those that are about the booted guest
 `box`, and `after: NN-name ...`, for what else must be done by then.
 
 Commands are the simple commands of the shell: each of a pipeline, of a list, of
@@ -160,9 +159,7 @@ class Task:
                          for key in (f'{kind} {side}', kind))
 
     def fragment(self, side):
-        """None where there is no way."""
-        text = self.sections[side]
-        return None if text.startswith('# No way:') else Fragment(text)
+        return Fragment(self.sections[side])
 
 
 def read(path):

@@ -8,8 +8,9 @@ of shell, each below a line `## section`:
   check   whether it was truly done, in either case the same
   before  what is to be there first, and after, what is to be taken away
 
-`## check tree` and its like are for one side alone. Keys: `guest: yes` of those that are about the booted guest
-`box`, and `after: NN-name ...`, for what else must be done by then.
+`## check tree` and its like are for one side alone. Keys: `guest: yes` of those
+that are about the booted guest `box`, `after: NN-name ...` for what else must be
+done by then, and `fails: yes` where the commands are to be refused.
 
 Commands are the simple commands of the shell: each of a pipeline, of a list, of
 a loop's or condition's parts, and of a substitution, but neither assignments nor

@@ -9,6 +9,8 @@ serve() {  # DIRECTORY URI [OPTION]
   sbxfs -o "loglevel=warning,log=$SBXFS_INSIDE/log,allow_other${3:+,$3}" \
     "$2" "$1"
 }
+# Of one that is being made another line tells.
+has_template() { grep -q '^debian-12: cpus 1, memory 512MiB, ' .host/warm; }
 begin() {
   common_begin
   other_machine  # before the mount, which its namespace would hold
@@ -30,13 +32,13 @@ begin() {
   printf '%s\n' 'cpus: 1' 'snapshotMemory: true' 'provision:' '- script: |' \
     '    #!/bin/sh' '    echo hello > /etc/greeting' > ~/agent.yaml
   printf '%s\n' 'cpus: 1' 'memroy: 1GiB' > ~/wrong.yaml
-  grep -q '^debian-12: cpus 1, memory 512MiB' .host/warm && return
+  has_template && return
   echo 'no memory template yet: making one'
   mkdir first
   echo start > first/status
   echo kill > first/status
   for _ in {1..600}; do
-    grep -q '^debian-12: cpus 1, memory 512MiB' .host/warm && break
+    has_template && break
     sleep 1
   done
   rmdir first
@@ -68,6 +70,8 @@ disk() {
 }
 image() { echo "$pool/image.$1"; }
 take() { mkdir "$1/snapshots/$2"; }
+# What virsh changed is seen by an event.
+sees() { eventually grep -qx "$2" "$1/status"; }
 # What another user may do.
 by_other() { runuser -u nobody -- sh -c "echo $1 > $2/status" 2> /dev/null; }
 remove() { rmdir "$1"; }

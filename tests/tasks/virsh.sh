@@ -54,6 +54,7 @@ off() { for name; do virsh destroy "$name" > /dev/null || :; done; }
 disk() { virsh domblklist "$1" | sed -n 's/^ *vda *//p'; }
 image() { echo "$images/$1.qcow2"; }
 take() { virsh snapshot-create-as "$1" "$2" > /dev/null; }
+sees() { state "$@"; }
 # Lets ssh find it.
 address() {  # NAME ADDRESS
   virsh net-update default add ip-dhcp-host "<host mac='$(

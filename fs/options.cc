@@ -335,14 +335,14 @@ std::string UnknownSentence(std::string_view word) {
 }
 
 // What the words that are no options may be, and how a sentence says it.
-struct Form {
+struct Operands {
   const char* verb;
   const char* usage;
   std::size_t least;
   std::size_t most;
 };
 
-Form FormOf(const Options& options) {
+Operands OperandsOf(const Options& options) {
   if (options.connect) return {"connect", "sbxfs --connect DIR/NAME", 1, 1};
   if (options.status) return {"show", "sbxfs --status [DIR]", 0, 1};
   return {"mount", "sbxfs [URI] DIR", 1, 2};
@@ -351,7 +351,7 @@ Form FormOf(const Options& options) {
 void TakeOperands(Parser& parser) {
   Options& options = parser.options;
   auto& operands = parser.operands;
-  const Form form = FormOf(options);
+  const Operands form = OperandsOf(options);
   if (operands.size() < form.least) {
     options.errors.push_back(fmt::format(
         "Cannot {}: no directory is named; say {}", form.verb, form.usage));

@@ -1,6 +1,5 @@
 #include "fs/status.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -29,7 +28,7 @@
 namespace sbxfs {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Instant = std::chrono::steady_clock::time_point;
 
 // A tree answers from memory, in milliseconds.
 constexpr std::chrono::seconds kPatience{5};
@@ -57,12 +56,12 @@ class Question {
   }
 
   // What was said; nothing when not all of it came until then.
-  [[nodiscard]] std::optional<std::string> Answer(Clock::time_point until) {
+  [[nodiscard]] std::optional<std::string> Answer(Instant until) {
     std::string text;
     std::array<char, 4096> buffer;
     while (true) {
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-          until - Clock::now());
+          until - std::chrono::steady_clock::now());
       pollfd ready{answer_.Get(), POLLIN, 0};
       const int polled =
           poll(&ready, 1, std::max(static_cast<int>(left.count()), 0));
@@ -115,10 +114,9 @@ std::string TreeText(const std::string& path, int& error) {
 // Names in a directory, in order; none where it is not there.
 std::vector<std::string> NamesIn(const std::string& path) {
   std::vector<std::string> names;
-  const std::unique_ptr<DIR, decltype(&closedir)> dir(opendir(path.c_str()),
-                                                      &closedir);
-  while (const dirent* entry = dir ? readdir(dir.get()) : nullptr) {
-    if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(path, none)) {
+    names.push_back(entry.path().filename());
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -202,7 +200,7 @@ std::vector<SbxfsMount> MountsToShow(const std::string& dir) {
         realpath(path.c_str(), nullptr), &std::free);
     return std::string(real ? real.get() : "");
   });
-  const auto real = question.Answer(Clock::now() + kPatience);
+  const auto real = question.Answer(std::chrono::steady_clock::now() + kPatience);
   const auto* mount = MountAround(mounts, real.value_or(""));
   if (mount != nullptr) return {*mount};
   throw Error(ENOENT, fmt::format("Cannot show '{0}': no sbxfs is mounted "
@@ -293,12 +291,12 @@ int ShowStatus(const std::string& dir) {
   for (const SbxfsMount& mount : mounts) {
     questions.emplace_back([&mount] { return LookInto(mount.dir); });
   }
-  const auto begin = Clock::now();
+  const auto begin = std::chrono::steady_clock::now();
   int status = kShownConnected;
   for (std::size_t i = 0; i < mounts.size(); ++i) {
     // Those after a silent one have their answers ready.
     const auto until = std::max(begin + kPatience,
-                                Clock::now() + std::chrono::milliseconds(500));
+                                std::chrono::steady_clock::now() + std::chrono::milliseconds(500));
     const auto answer = questions[i].Answer(until);
     const Sight sight = UnpackSight(answer.value_or(""));
     fmt::print("{}", SightText(mounts[i], sight));

@@ -1,0 +1,55 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/mounted.h"
+
+// The templates of mount-helper/examples: sbxfs takes them, and a sandbox made
+// by each has what it says.
+
+namespace sbxfs {
+namespace {
+
+using testing::HasSubstr;
+
+class Examples : public Mounted {
+ protected:
+  void SetUp() override {
+    Mounted::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    Do("cp " SBXFS_SOURCE_DIR
+       "/mount-helper/examples/templates/*.yaml .host/templates/");
+  }
+  // Every setting of a sandbox that is made by it.
+  std::string Made(const std::string& name) const {
+    Do("echo 'base: template:" + name + "' > " + name + ".yaml");
+    EXPECT_EQ(Do("cat " + name + "/error; ls " + name + "/config.yaml*"),
+              name + "/config.yaml\n");
+    EXPECT_EQ(Do("cat " + name + "/status"), "stopped\n");
+    return Do("cat " + name + "/effective.yaml");
+  }
+};
+
+TEST_F(Examples, Minimal) {
+  const std::string effective = Made("minimal");
+  for (const char* line : {"cpus: 1 ", "memory: 512MiB ", "disk: 4GiB ",
+                           "idle: 10m "}) {
+    EXPECT_THAT(effective, HasSubstr(line));
+  }
+}
+
+TEST_F(Examples, Docker) {
+  const std::string effective = Made("docker");
+  EXPECT_THAT(effective, HasSubstr("install --no-install-recommends docker.io"));
+  EXPECT_THAT(effective, HasSubstr("usermod -aG docker \"$LIMA_CIDATA_USER\""));
+  EXPECT_THAT(effective, HasSubstr("guestSocket: /run/docker.sock"));
+}
+
+TEST_F(Examples, Agent) {
+  const std::string effective = Made("agent");
+  EXPECT_THAT(effective, HasSubstr("dockerd-rootless-setuptool.sh install"));
+  EXPECT_THAT(effective, HasSubstr("/run/user/{{.UID}}/docker.sock"));
+  EXPECT_THAT(effective, HasSubstr("idle: 1h "));
+}
+
+}  // namespace
+}  // namespace sbxfs

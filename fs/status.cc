@@ -31,7 +31,7 @@ namespace {
 using Instant = std::chrono::steady_clock::time_point;
 
 // A tree answers from memory, in milliseconds.
-constexpr std::chrono::seconds kPatience{5};
+constexpr std::chrono::seconds kPatience{3};
 
 // Asks in a process of its own: who asks a mount whose daemon hangs may come
 // back by no signal at all. That one is left behind, with no stream of ours.
@@ -200,7 +200,8 @@ std::vector<SbxfsMount> MountsToShow(const std::string& dir) {
         realpath(path.c_str(), nullptr), &std::free);
     return std::string(real ? real.get() : "");
   });
-  const auto real = question.Answer(std::chrono::steady_clock::now() + kPatience);
+  const auto real =
+      question.Answer(std::chrono::steady_clock::now() + kPatience);
   const auto* mount = MountAround(mounts, real.value_or(""));
   if (mount != nullptr) return {*mount};
   throw Error(ENOENT, fmt::format("Cannot show '{0}': no sbxfs is mounted "
@@ -232,8 +233,8 @@ std::string SightText(const SbxfsMount& mount, const Sight& sight) {
   }
   const auto lines = Split(Trim(sight.list), '\n');
   if (lines.size() < 2) {
-    return text + fmt::format("  no sandboxes; mkdir '{}/box' makes one\n",
-                              mount.dir);
+    return text +
+           fmt::format("  no sandboxes; mkdir '{}/box' makes one\n", mount.dir);
   }
   for (const std::string_view line : lines) {
     text += fmt::format("  {}\n", line);
@@ -295,8 +296,9 @@ int ShowStatus(const std::string& dir) {
   int status = kShownConnected;
   for (std::size_t i = 0; i < mounts.size(); ++i) {
     // Those after a silent one have their answers ready.
-    const auto until = std::max(begin + kPatience,
-                                std::chrono::steady_clock::now() + std::chrono::milliseconds(500));
+    const auto until =
+        std::max(begin + kPatience, std::chrono::steady_clock::now() +
+                                        std::chrono::milliseconds(500));
     const auto answer = questions[i].Answer(until);
     const Sight sight = UnpackSight(answer.value_or(""));
     fmt::print("{}", SightText(mounts[i], sight));

@@ -44,7 +44,8 @@ inline constexpr int kShownNoTree = 32;  // none is there, or none that answers
     const std::vector<SbxfsMount>& mounts, std::string_view path);
 
 // All mounts, or the one that `dir` is or lies in. Never waits longer than some
-// seconds. Returns the exit status. Throws Error where there is nothing to show.
+// seconds. Returns the exit status. Throws Error where there is nothing to
+// show.
 [[nodiscard]] int ShowStatus(const std::string& dir);
 
 }  // namespace sbxfs

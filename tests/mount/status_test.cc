@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <csignal>
@@ -48,13 +49,14 @@ TEST_F(StatusTest, NothingIsMounted) {
 }
 
 TEST_F(StatusTest, AMountByAnyOfItsNames) {
-  GuestMount mount("", kTestUri);
+  GuestMount mount("cold", kTestUri);
   const std::string dir = mount.Dir();
   const Ended none = Show();
   EXPECT_EQ(none.status, 0) << none.err;
   EXPECT_THAT(none.out,
-              MatchesRegex(dir + ": test:///default, connected since [^\n]*\n"
-                                 "  no sandboxes; mkdir '" +
+              MatchesRegex(dir +
+                           ": test:///default, connected since [^\n]*\n"
+                           "  no sandboxes; mkdir '" +
                            dir + "/box' makes one\n"));
 
   ASSERT_EQ(mkdir((mount.Dir() / "box").c_str(), 0700), 0);
@@ -77,12 +79,16 @@ TEST_F(StatusTest, AMountByAnyOfItsNames) {
 
 // Both are told, and what answers is shown.
 TEST_F(StatusTest, DeadAndHangingOnesHoldNobodyUp) {
-  GuestMount well("", kTestUri);
-  GuestMount dead("", kTestUri);
-  GuestMount hanging("", kTestUri);
+  GuestMount well("cold", kTestUri);
+  GuestMount dead("cold", kTestUri);
+  GuestMount hanging("cold", kTestUri);
   ASSERT_EQ(kill(dead.Pid(), SIGKILL), 0);
   ASSERT_EQ(kill(hanging.Pid(), SIGSTOP), 0);
-  EXPECT_TRUE(Eventually([&] { return !stdfs::exists(dead.Dir() / "x"); }));
+  EXPECT_TRUE(Eventually([&] {
+    return Call([&] {
+             return access((dead.Dir() / "x").c_str(), F_OK);
+           }).error == ENOTCONN;
+  }));
 
   const Stopwatch watch;
   const Ended all = Show();
@@ -116,7 +122,7 @@ TEST_F(StatusTest, DeadAndHangingOnesHoldNobodyUp) {
 }
 
 TEST_F(StatusTest, AHypervisorThatIsLost) {
-  GuestMount mount("");
+  GuestMount mount("cold");
   EXPECT_EQ(Show({mount.Dir()}).status, 0);
   KillLibvirtd();
   Ended ended;

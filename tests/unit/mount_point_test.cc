@@ -42,11 +42,11 @@ TEST(MountPoint, MountsOfSbxfs) {
   const std::vector<SbxfsMount> mounts = SbxfsMounts(
       std::string(kTable) +
       "37 22 0:47 / /mine rw - fuse.sbxfs u:/// rw,user_id=1000,group_id=7\n");
-  EXPECT_EQ(mounts, (std::vector<SbxfsMount>{
-                        {"/s", "qemu:///system", {}},
-                        {"/a b", "qemu+ssh://h/s?a\\b c", {}},
-                        {"/twice", "qemu:///session", {}},
-                        {"/mine", "u:///", 1000}}));
+  EXPECT_EQ(mounts,
+            (std::vector<SbxfsMount>{{"/s", "qemu:///system", {}},
+                                     {"/a b", "qemu+ssh://h/s?a\\b c", {}},
+                                     {"/twice", "qemu:///session", {}},
+                                     {"/mine", "u:///", 1000}}));
 }
 
 class MountPointDir : public testing::Test {

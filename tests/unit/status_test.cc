@@ -42,8 +42,7 @@ TEST(Status, NoSandboxes) {
 }
 
 TEST(Status, OneOfSeveralIsDisconnected) {
-  const Sight sight{
-      false, 0, {Connected("near"), Disconnected("far")}, kList};
+  const Sight sight{false, 0, {Connected("near"), Disconnected("far")}, kList};
   EXPECT_EQ(SightText({"/all", "/etc/hypervisors", 0}, sight),
             "/all: /etc/hypervisors\n"
             "  near: qemu:///near, connected since "

@@ -3,7 +3,8 @@
 import html
 
 WIDTH, LINE, LEFT, TOP = 8.43, 19, 18, 46
-DIM, BRIGHT, PROMPT, TEXT = '#8b949e', '#f0f6fc', '#7ee787', '#c9d1d9'
+DIM, BRIGHT, PROMPT, TEXT, TIME = ('#8b949e', '#f0f6fc', '#7ee787', '#c9d1d9',
+                                   '#d2a8ff')
 
 
 def line_of(y, parts):
@@ -20,7 +21,7 @@ def draw(title, steps):
         shown = command + (f'  {comment}' if comment else '')
         took = f'  {seconds:.1f} s' if seconds >= .1 else ''
         rows.append([(PROMPT, '$ '), (BRIGHT, command),
-                     (DIM, shown[len(command):] + took)])
+                     (DIM, shown[len(command):]), (TIME, took)])
         rows += [[(TEXT, line)] for line in printed]
         columns = max([columns, 2 + len(shown + took), *map(len, printed)])
     width = round(2 * LEFT + columns * WIDTH)

@@ -133,9 +133,10 @@ std::string LookInto(const std::string& dir) {
   const std::string host = dir + "/.host";
   sight.list = TreeText(host + "/list", sight.error);
   if (sight.error != 0) return PackSight(sight);
-  for (const std::string& name : NamesIn(host + "/hosts")) {
+  const std::string hosts = host + "/hosts";
+  for (const std::string& name : NamesIn(hosts)) {
     sight.hypervisors.push_back(
-        HypervisorAt(host + "/hosts/" + name, name, sight.error));
+        HypervisorAt(fmt::format("{}/{}", hosts, name), name, sight.error));
   }
   if (sight.hypervisors.empty()) {
     sight.hypervisors.push_back(HypervisorAt(host, "", sight.error));
@@ -243,9 +244,17 @@ std::string SightText(const SbxfsMount& mount, const Sight& sight) {
 }
 
 std::string PackSight(const Sight& sight) {
-  std::string text = std::to_string(sight.error) + '\0' + sight.list + '\0';
+  std::string text;
+  const auto put = [&text](const std::string& word) {
+    text += word;
+    text += '\0';
+  };
+  put(std::to_string(sight.error));
+  put(sight.list);
   for (const auto& [name, uri, connection] : sight.hypervisors) {
-    text += name + '\0' + uri + '\0' + connection + '\0';
+    put(name);
+    put(uri);
+    put(connection);
   }
   return text;
 }

@@ -32,6 +32,13 @@ class StatusTest : public testing::Test {
     command.insert(command.end(), words.begin(), words.end());
     return RunProgram(command);
   }
+  // To the daemon, which is the child of who holds the mount.
+  static void Signal(const std::string& name, const GuestMount& mount) {
+    ASSERT_EQ(RunProgram({"pkill", "--signal", name, "-P",
+                          std::to_string(mount.Pid())})
+                  .status,
+              0);
+  }
 };
 
 TEST_F(StatusTest, NothingIsMounted) {
@@ -83,7 +90,7 @@ TEST_F(StatusTest, DeadAndHangingOnesHoldNobodyUp) {
   GuestMount dead("cold", kTestUri);
   GuestMount hanging("cold", kTestUri);
   ASSERT_EQ(kill(dead.Pid(), SIGKILL), 0);
-  ASSERT_EQ(kill(hanging.Pid(), SIGSTOP), 0);
+  Signal("STOP", hanging);
   EXPECT_TRUE(Eventually([&] {
     return Call([&] {
              return access((dead.Dir() / "x").c_str(), F_OK);
@@ -112,7 +119,7 @@ TEST_F(StatusTest, DeadAndHangingOnesHoldNobodyUp) {
   EXPECT_EQ(Show({link / "box"}).status, 32);
   stdfs::remove(link);
 
-  kill(hanging.Pid(), SIGCONT);
+  Signal("CONT", hanging);
   const Ended again = Show({hanging.Dir()});
   EXPECT_EQ(again.status, 0);
   EXPECT_THAT(again.out, Not(HasSubstr("does not answer")));

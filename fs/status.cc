@@ -166,13 +166,13 @@ bool IsOthers(const SbxfsMount& mount, const Sight& sight) {
 std::string Trouble(const SbxfsMount& mount, const Sight& sight) {
   if (sight.silent) {
     return fmt::format(
-        "it does not answer: its daemon hangs or was stopped; see its log, or "
+        "it does not answer: its sbxfs hangs or was stopped; see its log, or "
         "end it by fusermount3 -uz '{}' and mount again; guests run on",
         mount.dir);
   }
   if (sight.error == ENOTCONN || sight.error == ECONNABORTED) {
     return fmt::format(
-        "it is dead: its daemon was killed; fusermount3 -u '{}', then mount "
+        "it is dead: its sbxfs was killed; fusermount3 -u '{}', then mount "
         "again; guests run on",
         mount.dir);
   }

@@ -105,7 +105,7 @@ TEST_F(StatusTest, DeadAndHangingOnesHoldNobodyUp) {
                                  ": test:///default, connected since "));
   EXPECT_THAT(all.out,
               HasSubstr(dead.Dir().string() +
-                        ": test:///default, it is dead: its daemon was killed; "
+                        ": test:///default, it is dead: its sbxfs was killed; "
                         "fusermount3 -u '" +
                         dead.Dir().string() + "', then mount again"));
   EXPECT_THAT(all.out, HasSubstr(hanging.Dir().string() +

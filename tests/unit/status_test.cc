@@ -59,14 +59,14 @@ TEST(Status, WhatIsNoTree) {
   Sight sight;
   sight.silent = true;
   EXPECT_EQ(SightText(kMount, sight),
-            "/m: qemu:///system, it does not answer: its daemon hangs or was "
+            "/m: qemu:///system, it does not answer: its sbxfs hangs or was "
             "stopped; see its log, or end it by fusermount3 -uz '/m' and mount "
             "again; guests run on\n");
   EXPECT_EQ(StatusOfSight(sight), 32);
   sight = {};
   sight.error = ENOTCONN;
   EXPECT_EQ(SightText(kMount, sight),
-            "/m: qemu:///system, it is dead: its daemon was killed; "
+            "/m: qemu:///system, it is dead: its sbxfs was killed; "
             "fusermount3 -u '/m', then mount again; guests run on\n");
   EXPECT_EQ(StatusOfSight(sight), 32);
   sight.error = EACCES;

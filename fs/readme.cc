@@ -63,7 +63,7 @@ std::string HostReadme(const View& view) {
              "  mkdir box                        make one, stopped\n"
              "  echo 4GiB > box/memory           set it up; or edit "
              "box/config.yaml\n"
-             "  cp agent.yaml box.yaml           make one from a file\n"
+             "  cp ~/agent.yaml box.yaml         make one from a file\n"
              "  echo start > box/status          boot it, back when usable\n"
              "  ssh -F .host/ssh_config sbx-box  boot it if need be, go in\n"
              "  exec 3<>box/exec/new; echo make >&3; cat <&3   a command in "

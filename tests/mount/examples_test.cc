@@ -66,7 +66,7 @@ TEST_F(Examples, Docker) {
 
 TEST_F(Examples, Agent) {
   const std::string effective = Made("agent");
-  EXPECT_THAT(effective, HasSubstr("dockerd-rootless-setuptool.sh install"));
+  EXPECT_THAT(effective, HasSubstr("contrib/dockerd-rootless.sh"));
   EXPECT_THAT(effective, HasSubstr("/run/user/{{.UID}}/docker.sock"));
   EXPECT_THAT(effective, HasSubstr("idle: 1h "));
 }

@@ -114,6 +114,11 @@ Words AddressesFromOutside(virDomainPtr domain, const Sandbox& sandbox,
   return addresses;
 }
 
+bool HasIpv4(const Words& addresses) {
+  return std::any_of(addresses.begin(), addresses.end(),
+                     [](const auto& one) { return one.find(':') == one.npos; });
+}
+
 // The guest's agent knows all, but may take its time.
 void ReadAddresses(Core& core, const std::string& uuid) {
   const auto put = [&](const Words& addresses) {
@@ -130,9 +135,16 @@ void ReadAddresses(Core& core, const std::string& uuid) {
     put(AddressesFromOutside(domain.get(), *sandbox, core.test_driver));
   }
   if (!agent) return;
-  const auto addresses =
+  const auto told =
       Addresses(domain.get(), VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT);
-  if (addresses && !addresses->empty()) put(*addresses);
+  if (!told || told->empty()) return;
+  // One that was just woken has no lease of its own again for a second.
+  Words addresses;
+  if (!HasIpv4(*told)) {
+    addresses = AddressesFromOutside(domain.get(), *sandbox, core.test_driver);
+  }
+  addresses.insert(addresses.end(), told->begin(), told->end());
+  put(addresses);
 }
 
 // While scripts run it grows; afterwards what is known is all there is. A guest

@@ -35,6 +35,7 @@
 #include "fs/mount_point.h"
 #include "fs/options.h"
 #include "fs/session.h"
+#include "fs/status.h"
 
 namespace sbxfs {
 namespace {
@@ -212,6 +213,7 @@ int Main(int argc, char** argv) {
   for (const std::string& error : options.errors) Complain(error);
   if (!options.errors.empty()) return static_cast<int>(ExitCode::kUsage);
   if (options.connect) return Connect(options.dir);
+  if (options.status) return ShowStatus(options.dir);
   return Run(options, words.data(), std::move(held));
 }
 

@@ -143,20 +143,36 @@ void UnmountBusy(const std::string& dir) {
   }
 }
 
-std::optional<std::string> SbxfsMountedOn(std::string_view mountinfo,
-                                          std::string_view dir) {
-  std::optional<std::string> top;
+std::vector<SbxfsMount> SbxfsMounts(std::string_view mountinfo) {
+  std::vector<SbxfsMount> mounts;
   for (const std::string_view line : Split(mountinfo, '\n')) {
     // ID PARENT MAJOR:MINOR ROOT DIR OPTIONS [TAG]... - TYPE SOURCE OPTIONS
     const auto fields = Split(line, ' ');
     const auto dash = line.find(" - ");
     if (fields.size() < 5 || dash == std::string_view::npos) continue;
-    if (Unescape(fields[4]) != dir) continue;
+    const std::string dir = Unescape(fields[4]);
+    std::erase_if(mounts, [&](const auto& mount) { return mount.dir == dir; });
     const auto rest = Split(line.substr(dash + 3), ' ');
-    top.reset();
-    if (rest.size() >= 2 && rest[0] == "fuse.sbxfs") top = Unescape(rest[1]);
+    if (rest.size() < 2 || rest[0] != "fuse.sbxfs") continue;
+    mounts.push_back({dir, Unescape(rest[1]), std::nullopt});
+    if (rest.size() < 3) continue;
+    for (const std::string_view option : Split(rest[2], ',')) {
+      constexpr std::string_view kUser = "user_id=";
+      if (!option.starts_with(kUser)) continue;
+      if (const auto uid = ParseNumber(option.substr(kUser.size()))) {
+        mounts.back().uid = static_cast<uid_t>(*uid);
+      }
+    }
   }
-  return top;
+  return mounts;
+}
+
+std::optional<std::string> SbxfsMountedOn(std::string_view mountinfo,
+                                          std::string_view dir) {
+  for (const SbxfsMount& mount : SbxfsMounts(mountinfo)) {
+    if (mount.dir == dir) return mount.source;
+  }
+  return std::nullopt;
 }
 
 }  // namespace sbxfs

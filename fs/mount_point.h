@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "backend/util/unique_fd.h"
 
@@ -41,6 +42,18 @@ class WritableForMount {
 // Takes the mount on `dir` away, though it may be in use. For root by itself,
 // else by fusermount3.
 void UnmountBusy(const std::string& dir);
+
+// A mount of sbxfs, as the mount table has it.
+struct SbxfsMount {
+  std::string dir;
+  std::string source;        // the URI, or the file of several
+  std::optional<uid_t> uid;  // of who mounted it
+  bool operator==(const SbxfsMount&) const = default;
+};
+
+// Those in the text of /proc/self/mountinfo, in its order, but for those that
+// another mount lies on top of.
+[[nodiscard]] std::vector<SbxfsMount> SbxfsMounts(std::string_view mountinfo);
 
 // The source of the topmost sbxfs mount on `dir` (absolute), out of the text
 // of /proc/self/mountinfo; nullopt when another file system lies on top.

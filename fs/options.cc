@@ -19,6 +19,7 @@ enum Key : int {
   kVersion,
   kCheck,
   kConnect,
+  kStatus,
   kForeground,
   kDebug,
   kLogFile,
@@ -55,8 +56,8 @@ constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("-h", kHelp), FUSE_OPT_KEY("--help", kHelp),
     FUSE_OPT_KEY("-V", kVersion), FUSE_OPT_KEY("--version", kVersion),
     FUSE_OPT_KEY("--check", kCheck), FUSE_OPT_KEY("--connect", kConnect),
-    FUSE_OPT_KEY("-f", kForeground), FUSE_OPT_KEY("-d", kDebug),
-    FUSE_OPT_KEY("--debug", kDebug),
+    FUSE_OPT_KEY("--status", kStatus), FUSE_OPT_KEY("-f", kForeground),
+    FUSE_OPT_KEY("-d", kDebug), FUSE_OPT_KEY("--debug", kDebug),
 
     FUSE_OPT_KEY("log=", kLogFile), FUSE_OPT_KEY("loglevel=", kLogLevel),
     FUSE_OPT_KEY("trash=", kTrash), FUSE_OPT_KEY("stop_timeout=", kStopTimeout),
@@ -208,6 +209,9 @@ void Take(Parser& parser, int key, std::string_view word) {
     case kConnect:
       options.connect = true;
       break;
+    case kStatus:
+      options.status = true;
+      break;
     case kForeground:
       options.foreground = true;
       break;
@@ -330,21 +334,32 @@ std::string UnknownSentence(std::string_view word) {
   return fmt::format("Cannot use option '{}': {}", word, reason);
 }
 
+// What the words that are no options may be, and how a sentence says it.
+struct Operands {
+  const char* verb;
+  const char* usage;
+  std::size_t least;
+  std::size_t most;
+};
+
+Operands OperandsOf(const Options& options) {
+  if (options.connect) return {"connect", "sbxfs --connect DIR/NAME", 1, 1};
+  if (options.status) return {"show", "sbxfs --status [DIR]", 0, 1};
+  return {"mount", "sbxfs [URI] DIR", 1, 2};
+}
+
 void TakeOperands(Parser& parser) {
   Options& options = parser.options;
   auto& operands = parser.operands;
-  const std::string_view form =
-      options.connect ? "sbxfs --connect DIR/NAME" : "sbxfs [URI] DIR";
-  const std::size_t most = options.connect ? 1 : 2;
-  if (operands.empty()) {
-    options.errors.push_back(
-        fmt::format("Cannot {}: no directory is named; say {}",
-                    options.connect ? "connect" : "mount", form));
-  } else if (operands.size() > most) {
+  const Operands form = OperandsOf(options);
+  if (operands.size() < form.least) {
     options.errors.push_back(fmt::format(
-        "Cannot {}: '{}' is one argument too many; say {}",
-        options.connect ? "connect" : "mount", operands[most], form));
-  } else {
+        "Cannot {}: no directory is named; say {}", form.verb, form.usage));
+  } else if (operands.size() > form.most) {
+    options.errors.push_back(
+        fmt::format("Cannot {}: '{}' is one argument too many; say {}",
+                    form.verb, operands[form.most], form.usage));
+  } else if (!operands.empty()) {
     options.dir = operands.back();
     if (operands.size() == 2) options.uri = operands.front();
   }
@@ -451,49 +466,6 @@ std::vector<std::string_view> OptionNames() {
     }
   }
   return names;
-}
-
-std::string CommandUsage() {
-  return R"(Usage: sbxfs [-f] [-d] [-o OPTION,...] [URI] DIR
-Shows the sandboxes of a libvirt hypervisor as directories below DIR.
-
-  URI                   libvirt's name of the hypervisor, qemu:///system say;
-                        without it libvirt's own default, else qemu:///session
-  -f                    stay in the foreground, log to stderr
-  -d                    the same, and log all that happens
-      --check           look at the arguments and the directory, mount nothing
-      --connect         with DIR/NAME: start that sandbox and carry ssh to it;
-                        for the ProxyCommand of ssh_config
-  -h, --help            print this and leave
-  -V, --version         print the version and leave
-
-Options after -o:
-  trash=TIME            how long .host/trash keeps what rmdir took (1d; 0 not
-                        at all); seconds, or with s, m, h, d
-  start                 boot a sandbox when mkdir makes it
-  all                   show virtual machines made by others too
-  cold                  boot every guest: make and use no memory templates
-  pool=NAME             storage pool for disks and images (sbxfs)
-  ssh_config=FILE       with qemu+ssh: look up host, port, user and key there
-  hosts=FILE            in the place of URI: several hypervisors, a line NAME
-                        URI for each
-  insecure_tcp          allow qemu+tcp, which has no encryption and no password
-  start_timeout=TIME    how long a start may take (600)
-  stop_timeout=TIME     how long a guest may take to shut down (60)
-  allow_other           let other users in; each sees what is theirs
-  user_sandboxes=NUMBER, user_memory=SIZE, user_disk=SIZE, user_ports=NUMBER,
-  user_jobs=NUMBER      with allow_other: what each other user may have
-  group=GROUP           with allow_other: let only this group make sandboxes;
-                        for mount(8) and fstab: gid=GROUP
-  ro                    read-only
-  log=TARGET            stderr, syslog, journal or a file (syslog; -f: stderr)
-  loglevel=LEVEL        trace, debug, info, warning, error, critical, off
-                        (warning; with -d debug)
-  sloppy                warn about unknown options instead of refusing them
-and FUSE's own: allow_root, auto_unmount, max_read=BYTES, noexec, noatime, ...
-
-To unmount: fusermount3 -u DIR. The manual: sbxfs(8), and sbxfs(5) on the tree.
-)";
 }
 
 }  // namespace sbxfs

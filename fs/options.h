@@ -21,11 +21,12 @@ struct Options {
   bool version = false;     // -V, --version
   bool check = false;       // --check: look at everything, mount nothing
   bool connect = false;     // --connect: carry ssh to the sandbox `dir`
+  bool status = false;      // --status: show what is mounted, or `dir` alone
   bool foreground = false;  // -f, and implied by -d
   bool debug = false;       // -d: all that is logged, libfuse's requests too
 
   std::string uri;  // as given; empty: libvirt's own default
-  std::string dir;  // as given
+  std::string dir;  // as given; empty with --status alone: all
 
   // Logging. No target given means stderr with -f, else syslog.
   std::optional<std::string> log;  // stderr, syslog or a file

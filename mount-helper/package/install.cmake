@@ -10,7 +10,8 @@ if(EXISTS /etc/debian_version)
 endif()
 set(places ${CMAKE_INSTALL_BINDIR} ${CMAKE_INSTALL_SBINDIR}
   ${CMAKE_INSTALL_DATADIR}/sbxfs ${CMAKE_INSTALL_MANDIR}/man1
-  ${CMAKE_INSTALL_MANDIR}/man5 ${CMAKE_INSTALL_MANDIR}/man8
+  ${CMAKE_INSTALL_MANDIR}/man5 ${CMAKE_INSTALL_MANDIR}/man7
+  ${CMAKE_INSTALL_MANDIR}/man8
   ${CMAKE_INSTALL_DOCDIR} lib/systemd/system lib/systemd/user
   share/bash-completion/completions share/fish/vendor_completions.d
   ${zsh_completions})
@@ -44,6 +45,7 @@ install(FILES ${guest_lists} DESTINATION ${CMAKE_INSTALL_DATADIR}/sbxfs/guest)
 install(FILES man/sandbox.1 man/sbxfs-build-image.1
   DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES man/sbxfs.5 DESTINATION ${CMAKE_INSTALL_MANDIR}/man5)
+install(FILES man/sbxfs-agent.7 DESTINATION ${CMAKE_INSTALL_MANDIR}/man7)
 install(FILES man/sbxfs.8 man/mount.sbxfs.8
   DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
 install(DIRECTORY mount-helper/examples/

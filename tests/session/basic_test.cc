@@ -356,8 +356,8 @@ TEST_F(Basic, ListAndSshConfigShowEverySandbox) {
 TEST_F(Basic, ReadmeFitsAScreen) {
   backend_.Add("box");
   const std::string host = fuse_.Cat(".host/README");
-  EXPECT_LE(std::count(host.begin(), host.end(), '\n'), 40);
-  EXPECT_THAT(host, HasSubstr("mkdir /mnt/sbx/box"));
+  EXPECT_LE(std::count(host.begin(), host.end(), '\n'), 48);
+  EXPECT_THAT(host, HasSubstr("\n  cd /mnt/sbx\n  mkdir box "));
   const std::string box = fuse_.Cat("box/README");
   EXPECT_LE(std::count(box.begin(), box.end(), '\n'), 40) << box;
 }

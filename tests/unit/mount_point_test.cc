@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "backend/util/error.h"
 
@@ -35,6 +36,17 @@ TEST(MountPoint, MountTable) {
   }
   EXPECT_EQ(SbxfsMountedOn("", "/s"), std::nullopt);
   EXPECT_EQ(SbxfsMountedOn("rubbish\n1 2 3 4 /s\n - \n", "/s"), std::nullopt);
+}
+
+TEST(MountPoint, MountsOfSbxfs) {
+  const std::vector<SbxfsMount> mounts = SbxfsMounts(
+      std::string(kTable) +
+      "37 22 0:47 / /mine rw - fuse.sbxfs u:/// rw,user_id=1000,group_id=7\n");
+  EXPECT_EQ(mounts,
+            (std::vector<SbxfsMount>{{"/s", "qemu:///system", {}},
+                                     {"/a b", "qemu+ssh://h/s?a\\b c", {}},
+                                     {"/twice", "qemu:///session", {}},
+                                     {"/mine", "u:///", 1000}}));
 }
 
 class MountPointDir : public testing::Test {

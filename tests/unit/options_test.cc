@@ -98,6 +98,17 @@ TEST(Options, Connect) {
   EXPECT_EQ(options.uri, "");
 }
 
+TEST(Options, Status) {
+  const Options all = Parse({"--status"});
+  EXPECT_THAT(all.errors, IsEmpty());
+  EXPECT_TRUE(all.status);
+  EXPECT_EQ(all.dir, "");
+  EXPECT_EQ(Parse({"--status", "/m"}).dir, "/m");
+  EXPECT_THAT(Parse({"--status", "/m", "/n"}).errors,
+              ElementsAre("Cannot show: '/n' is one argument too many; say "
+                          "sbxfs --status [DIR]"));
+}
+
 TEST(Options, LaterOnesWin) {
   EXPECT_EQ(Parse({"-o", "trash=0,trash=5", "/m"}).trash, seconds(5));
   EXPECT_FALSE(Parse({"-o", "ro,rw", "/m"}).read_only);

@@ -115,6 +115,16 @@ install_packages() {  # PACKAGE...
   rm -f "$log.lists"
 }
 
+# The name, in that directory, of an image that is made as of now; what was made
+# otherwise before is removed.
+cached_image() {  # DIRECTORY
+  made=$(find backend/guest/sbxfs-build-image backend/guest/overlay \
+    backend/guest/packages backend/guest/masked-* -type f | sort |
+    xargs cat | sha256sum | cut -c1-12)
+  find "$1" -name 'debian-12*.qcow2' ! -name "debian-12-$made.qcow2" -delete \
+    2> /dev/null || :
+  echo "$1/debian-12-$made.qcow2"
+}
 make_image() {  # FILE
   what='making a Debian guest image (about two minutes)'
   # A user needs a range of ids for it (/etc/subuid), and to be let use them.

@@ -61,22 +61,36 @@ class Mount:
         self.process.wait()
         os.rmdir(self.dir)
 
+    def processes(self):
+        """Those of the mount: the one that holds it, and its daemon."""
+        pid = self.process.pid
+        return [str(pid), *read(f'/proc/{pid}/task/{pid}/children').split()]
+
     def memory(self):
-        """Bytes in use, once they have come to rest."""
+        """Bytes in use, once they have come to rest.
+
+        All that the daemon has, and of the one that holds the mount what is
+        its own: the rest is the same program.
+        """
         before, now = -1, 0
         while before != now:
             time.sleep(1)
-            before, now = now, 1024 * int(re.search(
-                r'VmRSS:\s*(\d+)',
-                read(f'/proc/{self.process.pid}/status'))[1])
+            holder, *daemon = self.processes()
+            own = re.findall(r'\nPrivate_\w+:\s*(\d+)',
+                             read(f'/proc/{holder}/smaps_rollup'))
+            whole = [re.search(r'VmRSS:\s*(\d+)',
+                               read(f'/proc/{pid}/status'))[1]
+                     for pid in daemon]
+            before, now = now, 1024 * sum(map(int, own + whole))
         return now
 
     def wakes(self):
         """How often its threads have gone to sleep so far."""
-        tasks = f'/proc/{self.process.pid}/task'
+        tasks = [f'/proc/{pid}/task/{task}' for pid in self.processes()
+                 for task in os.listdir(f'/proc/{pid}/task')]
         return sum(int(re.search(r'\nvoluntary_ctxt_switches:\s*(\d+)',
-                                 read(f'{tasks}/{task}/status'))[1])
-                   for task in os.listdir(tasks))
+                                 read(f'{task}/status'))[1])
+                   for task in tasks)
 
 
 def tree(name='tree', options='loglevel=error', environment=None, log=None):

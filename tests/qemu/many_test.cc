@@ -36,7 +36,7 @@ class ManyTest : public BlankGuests {
 
   // Entries of a directory in /proc of the daemon's.
   [[nodiscard]] long CountOf(const std::string& what) const {
-    const stdfs::path dir = fmt::format("/proc/{}/{}", mount_->Pid(), what);
+    const stdfs::path dir = fmt::format("/proc/{}/{}", mount_->Server(), what);
     return std::distance(stdfs::directory_iterator(dir),
                          stdfs::directory_iterator());
   }

@@ -257,7 +257,7 @@ class RandomTest : public BlankGuests {
   // What the daemon holds: file descriptors and threads.
   [[nodiscard]] size_t Held(const char* what) const {
     const stdfs::directory_iterator all(
-        fmt::format("/proc/{}/{}", mount_->Pid(), what));
+        fmt::format("/proc/{}/{}", mount_->Server(), what));
     return static_cast<size_t>(std::distance(begin(all), end(all)));
   }
   void RunWalkers(int operations, unsigned seed);

@@ -36,9 +36,13 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr const char* kVariable = "SBXFS_HELD";
-// A daemon that keeps ending so soon will not get any further.
+// A daemon that is ended so often in that time will not get any further. One
+// that ends by itself has a hypervisor that is away, say, and is given the
+// whole of it.
 constexpr std::size_t kMostEnds = 5;
+constexpr std::size_t kMostFailures = 25;
 constexpr std::chrono::minutes kEndsWithin{1};
+constexpr std::chrono::milliseconds kPause{2000};
 
 // One descriptor in a message.
 struct Parcel {
@@ -212,7 +216,7 @@ class Hold::Holder {
     const auto now = steady_clock::now();
     ends_.push_back(now);
     while (ends_.front() < now - kEndsWithin) ends_.pop_front();
-    if (ends_.size() > kMostEnds) {
+    if (ends_.size() > (exited ? kMostFailures : kMostEnds)) {
       GiveUp(
           fmt::format("the daemon ended {} times within a minute, at last "
                       "by {}",
@@ -221,8 +225,7 @@ class Hold::Holder {
     Say(LOG_ERR, fmt::format("The daemon of '{}' was ended by {}; another goes "
                              "on",
                              hold_.dir_, hold_.why_));
-    // A hypervisor that is away takes a while.
-    if (exited) poll(nullptr, 0, 200 << ends_.size());
+    if (exited) poll(nullptr, 0, static_cast<int>(kPause.count()));
   }
 
   // The program as it is now installed. Returns when there is none.

@@ -211,7 +211,11 @@ int Main(int argc, char** argv) {
   }
   for (const std::string& warning : options.warnings) Complain(warning);
   for (const std::string& error : options.errors) Complain(error);
-  if (!options.errors.empty()) return static_cast<int>(ExitCode::kUsage);
+  if (!options.errors.empty()) {
+    // What another version took; a mount that nobody serves would be dead.
+    if (held) UnmountBusy(held->Dir());
+    return static_cast<int>(ExitCode::kUsage);
+  }
   if (options.connect) return Connect(options.dir);
   if (options.status) return ShowStatus(options.dir);
   return Run(options, words.data(), std::move(held));

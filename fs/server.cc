@@ -52,6 +52,8 @@ NodePtr Server::Locate(uint64_t number) {
 }
 
 std::string Server::Unfinished() {
+  // The next daemon could not begin.
+  if (!tree->backend.GetHost()->connected) return "the hypervisor is away";
   std::string under_way = tree->backend.UnderWay();
   if (!under_way.empty()) return under_way + " is under way";
   std::string name = tree->passing.Any();

@@ -217,46 +217,93 @@ TEST_F(GoingOnTest, NobodySeesAnUpgrade) {
   ExpectAgreement(Dir(), Options());
 }
 
+// A mount by a program of its own, which can be replaced.
+class Installed {
+ public:
+  explicit Installed(const stdfs::path& place)
+      : dir(place / "mount"), mark(place / "mark"), program_(place / "sbxfs") {
+    stdfs::create_directories(dir);
+    stdfs::copy_file(SBXFS_BIN_DIR "/sbxfs", program_);
+    const Ended ended =
+        RunProgram({program_.string(), "qemu:///system", dir.string()});
+    EXPECT_EQ(ended.status, 0) << ended.err;
+  }
+  ~Installed() {
+    if (IsMounted()) {
+      EXPECT_EQ(RunProgram({"fusermount3", "-uz", dir.string()}).status, 0);
+    }
+  }
+  Installed(const Installed&) = delete;
+  Installed& operator=(const Installed&) = delete;
+
+  // Another file, since the one of before is being run.
+  void Replace(const std::string& command) const {
+    stdfs::remove(program_);
+    if (command.empty()) return;
+    std::ofstream(program_) << "#!/bin/sh\n: > " << mark.string() << "\nexec "
+                            << SBXFS_BIN_DIR "/sbxfs " << command << '\n';
+    stdfs::permissions(program_, stdfs::perms::owner_all);
+  }
+  void Upgrade() const {
+    EXPECT_EQ(RunProgram({"pkill", "-USR2", "-o", "-f", program_}).status, 0);
+  }
+  [[nodiscard]] bool IsMounted() const {
+    return ReadText("/proc/self/mountinfo").find(dir.string() + ' ') !=
+           std::string::npos;
+  }
+
+  const stdfs::path dir;
+  const stdfs::path mark;
+
+ private:
+  const stdfs::path program_;
+};
+
 // The program as it is installed by then.
 TEST_F(GoingOnTest, AnUpgradeRunsTheNewProgram) {
-  const stdfs::path bin = Dir().parent_path() / "bin";
-  stdfs::create_directory(bin);
-  const stdfs::path program = bin / "sbxfs";
-  const stdfs::path mark = bin / "mark";
-  stdfs::copy_file(SBXFS_BIN_DIR "/sbxfs", program);
-  const stdfs::path dir = bin / "mount";
-  stdfs::create_directory(dir);
-  const auto run = [&](const std::vector<std::string>& command) {
-    const Ended ended = RunProgram(command);
-    EXPECT_EQ(ended.status, 0) << ended.err;
-  };
-  run({program, "qemu:///system", dir});
-  // A copy, and no write: the old one is being run.
-  stdfs::remove(program);
-  std::ofstream(program) << "#!/bin/sh\n: > " << mark.string() << "\nexec "
-                         << SBXFS_BIN_DIR "/sbxfs \"$@\"\n";
-  stdfs::permissions(program, stdfs::perms::owner_all);
-  run({"pkill", "-USR2", "-o", "-f", program.string()});
-  EXPECT_TRUE(Eventually([&] { return stdfs::exists(mark); }));
-  EXPECT_TRUE(stdfs::exists(dir / ".host/README"));
-  run({"fusermount3", "-u", dir});
+  const Installed one(Dir().parent_path() / "bin");
+  one.Replace("\"$@\"");
+  one.Upgrade();
+  EXPECT_TRUE(Eventually([&] { return stdfs::exists(one.mark); }));
+  EXPECT_TRUE(stdfs::exists(one.dir / ".host/README"));
 }
 
 // Without it the one that ran goes on.
 TEST_F(GoingOnTest, AnUpgradeToNothingChangesNothing) {
-  const stdfs::path bin = Dir().parent_path() / "bin-2";
-  stdfs::create_directory(bin);
-  const stdfs::path program = bin / "sbxfs";
-  stdfs::copy_file(SBXFS_BIN_DIR "/sbxfs", program);
-  const stdfs::path dir = bin / "mount";
-  stdfs::create_directory(dir);
-  EXPECT_EQ(RunProgram({program, "qemu:///system", dir}).status, 0);
-  const UniqueFd readme(open((dir / ".host/README").c_str(), O_RDONLY));
-  stdfs::remove(program);
-  EXPECT_EQ(RunProgram({"pkill", "-USR2", "-o", "-f", program}).status, 0);
+  const Installed one(Dir().parent_path() / "bin-2");
+  const UniqueFd readme(open((one.dir / ".host/README").c_str(), O_RDONLY));
+  one.Replace("");
+  one.Upgrade();
   std::this_thread::sleep_for(500ms);
   EXPECT_TRUE(From(readme.Get()).starts_with("Each directory"));
-  EXPECT_EQ(RunProgram({"fusermount3", "-u", "-z", dir}).status, 0);
+}
+
+TEST_F(GoingOnTest, AnUpgradeThatCannotBeginLeavesNoDeadMount) {
+  const Installed one(Dir().parent_path() / "bin-3");
+  one.Replace("--nonsense");
+  one.Upgrade();
+  EXPECT_TRUE(Eventually([&] { return !one.IsMounted(); }));
+  EXPECT_TRUE(stdfs::exists(one.mark));
+}
+
+TEST_F(GoingOnTest, WithoutLibvirtTheNextWaitsForIt) {
+  Mkdir("box");
+  mount_->ExpectLoggedErrors();
+  KillLibvirtd();
+  ASSERT_TRUE(Eventually([&] {
+    return ReadText(Host() / "connection").starts_with("disconnected");
+  }));
+  // It could not begin.
+  ASSERT_EQ(kill(mount_->Pid(), SIGUSR2), 0);
+  std::this_thread::sleep_for(1500ms);
+  EXPECT_EQ(ReadLine(Dir() / "box/cpus"), "1");
+  KillServer();
+  std::thread later([] {
+    std::this_thread::sleep_for(3s);
+    StartLibvirtd();
+  });
+  EXPECT_EQ(ReadLine(Dir() / "box/cpus"), "1");
+  later.join();
 }
 
 // A daemon that cannot live leaves no dead mount.

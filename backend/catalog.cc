@@ -129,7 +129,10 @@ void Catalog::Tell(const SandboxPtr& before, const SandboxPtr& after) {
   } else {
     if (before->name != after->name ||
         before->trashed.has_value() != after->trashed.has_value()) {
-      happened(after->trashed ? "trashed" : "renamed", "from " + before->name);
+      happened(after->trashed    ? "trashed"
+               : before->trashed ? "restored"
+                                 : "renamed",
+               before->name == after->name ? "" : "from " + before->name);
     }
     if (before->state != after->state) {
       happened("state", std::string(StateName(after->state)));

@@ -20,7 +20,8 @@ using namespace std::chrono_literals;
 // The settings that the clone cannot share with what it is made from.
 std::string ConfigForClone(std::string config, const std::string& uuid,
                            const std::string& name) {
-  for (const char* key : {"additionalDisks", "mounts", "ssh.localPort"}) {
+  for (const char* key :
+       {"additionalDisks", "mounts", "portForwards", "ssh.localPort"}) {
     config = SetKey(config, key, "");
   }
   return RenewMacs(config, [&](std::size_t index) {

@@ -1,4 +1,5 @@
 // Clones of blank guests, and images made of their disks.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -158,6 +159,18 @@ TEST_F(CloneTest, ManyOfOneThatRestsStandOnOneLayerAndAreDistinct) {
   EXPECT_LT(PoolBytes() - before, static_cast<uint64_t>(many) * (2U << 20));
   EXPECT_EQ(Count(Virsh({"domuuid", "golden"}) + ".disk"), 2);
   EXPECT_TRUE(Holds(fmt::format("c{}", many - 1), 20, 1));
+}
+
+// A port of the host is the source's.
+TEST_F(CloneTest, RunsBesideASourceWithPorts) {
+  Mkdir("golden");
+  ASSERT_EQ(WriteText(Dir() / "golden/ports/80", "18080\n", O_CREAT),
+            Verdict{});
+  Boot("golden");
+  ASSERT_EQ(Clone("golden", "beside"), Verdict{}) << Error("golden");
+  EXPECT_FALSE(stdfs::exists(Dir() / "beside/ports/80"));
+  Boot("beside");
+  EXPECT_EQ(ReadLine(Dir() / "golden/ports/80"), "18080");
 }
 
 TEST_F(CloneTest, RefusesAndLeavesNothing) {

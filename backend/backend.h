@@ -70,6 +70,8 @@ struct Caller {
   uid_t uid = 0;
   gid_t gid = 0;
   pid_t pid = 0;
+  // It asked another daemon of this mount before, which may have done it.
+  bool repeated = false;
 };
 
 // Counters of a running sandbox; zero while stopped, but for the sizes.
@@ -359,6 +361,11 @@ class Backend {
   // What goes on in this process alone, though nobody may wait for it, and
   // would end with it: "start of 'box'", say. Empty: nothing.
   [[nodiscard]] virtual std::string UnderWay() const = 0;
+  // What only this process knows and another that goes on with its mount needs,
+  // jobs, as bytes; and the taking over of that, once and before all else.
+  // Throws Error(EPROTO) for other bytes.
+  [[nodiscard]] virtual std::string Remember() const = 0;
+  virtual void Recall(const std::string& bytes) = 0;
 
   // The names of several hypervisors behind one backend, in their order. What
   // belongs to no sandbox is the first one's. None: there is but one.

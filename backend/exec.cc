@@ -83,9 +83,8 @@ size_t Exec::JobsOf(uid_t uid) const {
 std::string Exec::UnderWay() const {
   MutexLock lock(mutex_);
   for (const auto& [id, entry] : entries_) {
-    const JobState state = entry.job->state;
-    if (state != JobState::kNew && state != JobState::kRunning) continue;
-    return fmt::format("job '{}'", entry.job->name);
+    if (entry.job->state != JobState::kRunning || entry.begun) continue;
+    return fmt::format("the beginning of job '{}'", entry.job->name);
   }
   return {};
 }
@@ -227,19 +226,40 @@ void Exec::Change(const std::string& id,
     }
   }
   core_.catalog.Touch(shown->uuid);
-  for (const auto& reply : waiting) {
-    if (shown->state == JobState::kEnded) {
-      reply.Ok();
-    } else if (shown->state == JobState::kLost) {
-      reply.Fail(Error(EHOSTDOWN,
-                       fmt::format("{}: it did not end, {}; see console.log",
-                                   What(*shown), shown->reason)));
-    } else {
-      reply.Fail(Error(
-          EINVAL, fmt::format("{}: {}; mend the job's files and write again",
-                              What(*shown), shown->reason)));
+  for (const auto& reply : waiting) Answer(*shown, reply);
+}
+
+void Exec::Answer(const Job& job, const Reply<Done>& reply) {
+  if (job.state == JobState::kEnded) {
+    reply.Ok();
+  } else if (job.state == JobState::kLost) {
+    reply.Fail(
+        Error(EHOSTDOWN, fmt::format("{}: it did not end, {}; see console.log",
+                                     What(job), job.reason)));
+  } else {
+    reply.Fail(Error(EINVAL,
+                     fmt::format("{}: {}; mend the job's files and write again",
+                                 What(job), job.reason)));
+  }
+}
+
+void Exec::Await(const std::string& id, Reply<Done> reply) {
+  JobPtr job;
+  {
+    MutexLock lock(mutex_);
+    const auto found = entries_.find(id);
+    if (found != entries_.end()) {
+      job = found->second.job;
+      if (job->state == JobState::kRunning) {
+        found->second.waiting.push_back(reply);
+        return;
+      }
     }
   }
+  if (job == nullptr) {
+    throw Error(ENOENT, "Cannot wait for the job: it is gone");
+  }
+  Answer(*job, reply);
 }
 
 void Exec::Fail(const std::string& id, const Error& error) {

@@ -30,8 +30,10 @@ class Exec : public Jobs {
   JobPtr Get(const std::string& id) const override EXCLUDES(mutex_);
   // How many the sandboxes of that user have.
   [[nodiscard]] size_t JobsOf(uid_t uid) const EXCLUDES(mutex_);
-  // See Backend: a job that has not run yet, or runs.
+  // See Backend: a job that is being begun.
   [[nodiscard]] std::string UnderWay() const EXCLUDES(mutex_);
+  [[nodiscard]] std::string Remember() const EXCLUDES(mutex_);
+  void Recall(const std::string& bytes) EXCLUDES(mutex_);
   JobPtr Make(const std::string& uuid, const std::string& name) override
       EXCLUDES(mutex_);
   void Prepare(const std::string& id,
@@ -39,6 +41,8 @@ class Exec : public Jobs {
       EXCLUDES(mutex_);
   void Run(const std::string& id, const std::vector<std::string>& words,
            bool shell, bool wait, Reply<Done> reply) override EXCLUDES(mutex_);
+  void Await(const std::string& id, Reply<Done> reply) override
+      EXCLUDES(mutex_);
   void Refresh(const std::string& id, Reply<Done> reply) override;
   void Read(const std::string& id, JobStream stream, uint64_t offset,
             Reply<std::string> reply) override EXCLUDES(mutex_);
@@ -72,6 +76,7 @@ class Exec : public Jobs {
 
   // Begins the sentence of what fails.
   [[nodiscard]] static std::string What(const Job& job);
+  static void Answer(const Job& job, const Reply<Done>& reply);
   // Changes what is shown, tells of it and, once it is over, those who wait.
   void Change(const std::string& id, const std::function<void(Job&)>& change)
       EXCLUDES(mutex_);

@@ -162,6 +162,30 @@ class Fleet : public Backend {
            Reply<Done> reply) override {
     reply.Guard([&] { Of(uuid).Act(caller, uuid, verb, wait, reply); });
   }
+  // Each member's behind its name and length.
+  [[nodiscard]] std::string Remember() const override {
+    std::string all;
+    for (const auto& member : members_) {
+      const std::string bytes = member.backend->Remember();
+      all += fmt::format("{} {}\n{}", member.name, bytes.size(), bytes);
+    }
+    return all;
+  }
+  void Recall(const std::string& bytes) override {
+    for (size_t at = 0; at < bytes.size();) {
+      const size_t end = bytes.find('\n', at);
+      const std::string head = bytes.substr(at, end - at);
+      const auto size = ParseNumber(head.substr(head.rfind(' ') + 1));
+      if (end == std::string::npos || !size) {
+        throw Error(EPROTO, "Cannot go on with the jobs of the daemon before");
+      }
+      // One that is no member any more has taken its sandboxes along.
+      if (Backend* member = Member(head.substr(0, head.rfind(' ')))) {
+        if (*size > 0) member->Recall(bytes.substr(end + 1, *size));
+      }
+      at = end + 1 + *size;
+    }
+  }
   [[nodiscard]] std::string UnderWay() const override {
     for (const auto& member : members_) {
       std::string what = member.backend->UnderWay();

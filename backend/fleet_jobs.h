@@ -39,6 +39,9 @@ class FleetJobs : public Jobs {
            bool shell, bool wait, Reply<Done> reply) override {
     Of(id).Run(id, words, shell, wait, std::move(reply));
   }
+  void Await(const std::string& id, Reply<Done> reply) override {
+    Of(id).Await(id, std::move(reply));
+  }
   void Refresh(const std::string& id, Reply<Done> reply) override {
     Of(id).Refresh(id, std::move(reply));
   }

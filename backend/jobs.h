@@ -85,6 +85,8 @@ class Jobs {
   // alone.
   virtual void Run(const std::string& id, const std::vector<std::string>& words,
                    bool shell, bool wait, Reply<Done> reply) = 0;
+  // Answers as Run would have, of one that was run.
+  virtual void Await(const std::string& id, Reply<Done> reply) = 0;
   // After success Get shows a running job's output as it is now.
   virtual void Refresh(const std::string& id, Reply<Done> reply) = 0;
   // Bytes from `offset`, as many as are at hand; none at the end.

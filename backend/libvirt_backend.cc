@@ -203,6 +203,10 @@ class LibvirtBackend : public Backend {
     const std::string action = actions_.UnderWay();
     return action.empty() ? exec_.UnderWay() : action;
   }
+  [[nodiscard]] std::string Remember() const override {
+    return exec_.Remember();
+  }
+  void Recall(const std::string& bytes) override { exec_.Recall(bytes); }
   void WaitFor(const std::string& uuid, State state,
                Reply<Done> reply) override {
     actions_.WaitFor(uuid, state, std::move(reply));

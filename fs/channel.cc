@@ -95,6 +95,7 @@ struct Channel::Memory {
   uint64_t seed;
   std::atomic<uint64_t> last_poll;  // the kernel's largest number of a poller
   std::atomic<uint32_t> handed_over;
+  std::atomic<uint64_t> remembered;  // bytes, behind the requests
   std::array<std::atomic<uint32_t>, kSlots> states;
 };
 
@@ -122,6 +123,7 @@ Channel::Channel(int memory) {
     throw Error(errno, "Cannot mount: the memory for requests cannot be used");
   }
   memory_ = static_cast<Memory*>(at);
+  fd_of_memory_ = UniqueFd(fcntl(memory, F_DUPFD_CLOEXEC, 0));
   if (memory_->version != kVersion) {
     const uint32_t version = memory_->version;
     munmap(at, kSize);
@@ -406,7 +408,21 @@ bool Channel::IsChanging() {
   return false;
 }
 
-void Channel::Detach() {
+std::string Channel::Recall() {
+  std::string bytes(memory_->remembered.exchange(0), '\0');
+  const ssize_t got =
+      pread(fd_of_memory_.Get(), bytes.data(), bytes.size(), kSize);
+  (void)!ftruncate(fd_of_memory_.Get(), kSize);
+  if (got != static_cast<ssize_t>(bytes.size())) {
+    throw Error(EIO, "Cannot go on with what the daemon before knew");
+  }
+  return bytes;
+}
+
+void Channel::Detach(const std::string& remembered) {
+  const ssize_t put =
+      pwrite(fd_of_memory_.Get(), remembered.data(), remembered.size(), kSize);
+  memory_->remembered = put < 0 ? 0 : static_cast<uint64_t>(put);
   MutexLock lock(mutex_);
   detached_ = true;
   while (writing_ > 0) quiet_.Wait(mutex_);

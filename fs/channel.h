@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -73,8 +74,10 @@ class Channel {
   // done twice.
   [[nodiscard]] bool IsChanging() EXCLUDES(mutex_);
   // Nothing is half written, and no answer is sent any more: what is unanswered
-  // is the next daemon's.
-  void Detach() EXCLUDES(mutex_);
+  // is the next daemon's, and so are these bytes.
+  void Detach(const std::string& remembered) EXCLUDES(mutex_);
+  // Those of a daemon that handed over, once.
+  [[nodiscard]] std::string Recall();
 
   // The request that this thread is at: may be done twice.
   static void MayRepeat();
@@ -105,6 +108,7 @@ class Channel {
   void Wake(uint64_t poller) const;
   void ServeLeftOver();
 
+  UniqueFd fd_of_memory_;
   Memory* memory_ = nullptr;
   fuse_session* session_ = nullptr;
   int fd_ = -1;

@@ -70,7 +70,7 @@ Reply<Done> CommandFor(Server& server, const RequestPtr& request,
                        const std::string& bytes, const Reply<Done>& written) {
   if (open.MayRepeat(bytes)) {
     Channel::MayRepeat();
-  } else if (request->repeated) {
+  } else if (request->caller.repeated) {
     throw Error(EIO,
                 fmt::format("Cannot tell whether '{}' was done: the daemon "
                             "of this mount ended meanwhile; look, and "

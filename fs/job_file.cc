@@ -74,11 +74,14 @@ class JobValue : public ValueFile {
     if ((flags & O_ACCMODE) != O_RDONLY) CheckWritable(view, row_);
     ValueFile::Open(caller, flags, std::move(reply));
   }
-  // A job runs once.
-  bool MayRepeat(const std::string&) override { return false; }
+  // A job runs once: one that was run is waited for.
   void Command(const Caller& caller, const std::string& bytes, bool wait,
                Reply<Done> reply) override {
     const View view = JobView(*tree_, caller, subject, id_);
+    if (caller.repeated && view.job->state != JobState::kNew) {
+      tree_->backend.GetJobs().Await(id_, std::move(reply));
+      return;
+    }
     CheckWritable(view, row_);
     row_.store({*tree_, caller, view.sandbox, bytes, wait, "", view.job},
                std::move(reply));

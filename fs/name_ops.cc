@@ -26,7 +26,7 @@ void Lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
 
 // What the request makes, if the daemon that began it came to its end.
 NodePtr DoneBefore(const RequestPtr& request, Dir& dir, const char* name) {
-  return request->repeated ? dir.Lookup(request->caller, name) : nullptr;
+  return request->caller.repeated ? dir.Lookup(request->caller, name) : nullptr;
 }
 
 void Mkdir(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode) {
@@ -63,7 +63,7 @@ void Rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
     const NodePtr node = dir->Lookup(request->caller, name);
-    if (request->repeated && !node) {
+    if (request->caller.repeated && !node) {
       DoneFor(request).Ok();
       return;
     }
@@ -88,7 +88,7 @@ void Unlink(fuse_req_t raw, fuse_ino_t parent, const char* name) {
     const auto dir = DirAt(server, parent);
     Changing(server, request, dir->subject);
     const NodePtr node = dir->Lookup(request->caller, name);
-    if (request->repeated && !node) {
+    if (request->caller.repeated && !node) {
       DoneFor(request).Ok();
       return;
     }

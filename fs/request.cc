@@ -13,7 +13,7 @@ namespace {
 
 Caller CallerOf(fuse_req_t raw) {
   const fuse_ctx* context = fuse_req_ctx(raw);
-  return {context->uid, context->gid, context->pid};
+  return {context->uid, context->gid, context->pid, Channel::IsRepeated()};
 }
 
 // Gives libfuse's callback nothing that could be freed meanwhile: the number
@@ -29,7 +29,6 @@ void OnInterrupt(fuse_req_t raw, void* data) {
 
 Request::Request(Requests& requests, fuse_req_t raw)
     : caller(CallerOf(raw)),
-      repeated(Channel::IsRepeated()),
       left_over(Channel::IsLeftOver()),
       requests_(requests),
       raw_(raw) {}

@@ -29,9 +29,7 @@ class Request : public std::enable_shared_from_this<Request> {
   Request& operator=(const Request&) = delete;
 
   const Caller caller;
-  // A daemon before this one began it, and may have done it.
-  const bool repeated;
-  // One had it, in any case.
+  // A daemon before this one had it, and may not have begun it.
   const bool left_over;
 
   // `send` gets the fuse_req_t and calls one of fuse_reply_*, unless the

@@ -147,10 +147,10 @@ class Session::Impl {
     Attach();
     std::optional<StopSignals> signals;
     if (IsMount()) signals.emplace(stop_.Get());
-    if (options_.resumed) server_->channel.Resume();
+    if (options_.resumed) GoOn();
     const Ending ending = Serve();
     if (ending == Ending::kHandedOver) {
-      server_->channel.Detach();
+      server_->channel.Detach(server_->tree->backend.Remember());
     } else {
       on_stopping();
     }
@@ -184,6 +184,16 @@ class Session::Impl {
       options_.on_mounted(fd);
     }
     server_->channel.Attach(session_.get(), fd);
+  }
+
+  void GoOn() {
+    try {
+      const std::string remembered = server_->channel.Recall();
+      if (!remembered.empty()) server_->tree->backend.Recall(remembered);
+    } catch (const Error& error) {
+      spdlog::error("{}", error.Sentence());
+    }
+    server_->channel.Resume();
   }
 
   // libfuse knows the directory of what it has mounted itself.

@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -240,6 +242,45 @@ TEST_F(ExecTest, AnInterruptEndsTheWaitingAlone) {
   EXPECT_TRUE(Eventually([&] { return ReadLine(job / "state") == "ended"; }));
   EXPECT_EQ(ReadText(job / "stdout"), "done\n");
   EXPECT_EQ(Remove(job), Verdict{});
+}
+
+// One that is prepared, one that runs and is waited for, one that has ended.
+TEST_F(ExecTest, AnUpgradeOfTheDaemonGoesOnWithJobs) {
+  const stdfs::path fresh = Make("fresh");
+  EXPECT_EQ(WriteText(fresh / "env", "WORD=kept\n"), Verdict{});
+  const stdfs::path ended = Make("ended");
+  EXPECT_EQ(WriteText(ended / "command", "printf 'a\\000b\\377'; exit 4"),
+            Verdict{});
+  const stdfs::path job = Make("u");
+  Writer writer(job / "command",
+                "echo one; " + Until("upgraded") + "echo two; exit 3");
+  EXPECT_TRUE(Eventually([&] { return ReadText(job / "stdout") == "one\n"; }));
+  const UniqueFd out(open((job / "stdout").c_str(), O_RDONLY | O_CLOEXEC));
+
+  const pid_t before = mount_->Server();
+  ASSERT_EQ(kill(mount_->Pid(), SIGUSR2), 0);
+  ASSERT_TRUE(Eventually([&] {
+    const pid_t now = mount_->Server();
+    return now > 0 && now != before;
+  }));
+  EXPECT_EQ(ReadLine(ended / "exit_code"), "4");
+  EXPECT_EQ(ReadText(ended / "stdout"), std::string("a\0b\377", 4));
+  EXPECT_EQ(ReadLine(job / "state"), "running");
+  EXPECT_TRUE(writer.Waits());
+  EXPECT_EQ(WriteText(fresh / "command", "echo $WORD"), Verdict{});
+  EXPECT_EQ(ReadText(fresh / "stdout"), "kept\n");
+  Let("upgraded");
+  EXPECT_EQ(writer.Ended(60s), Verdict{});
+  EXPECT_EQ(ReadLine(job / "exit_code"), "3");
+  // The open file of before goes on with what has come.
+  std::string text;
+  std::array<char, 64> part;
+  for (ssize_t got = 1; got > 0;) {
+    got = read(out.Get(), part.data(), part.size());
+    if (got > 0) text.append(part.data(), static_cast<size_t>(got));
+  }
+  EXPECT_EQ(text, "one\ntwo\n");
+  for (const auto& one : {fresh, ended, job}) EXPECT_EQ(Remove(one), Verdict{});
 }
 
 TEST_F(ExecTest, RmdirEndsAllOfIt) {

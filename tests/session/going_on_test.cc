@@ -52,7 +52,8 @@ TEST_F(GoingOn, WhoWaitedIsAnsweredOnceByTheNext) {
   EXPECT_FALSE(fuse_.Answered(write, kStill));
   backend_.Release("act");
   EXPECT_EQ(fuse_.Wait(write).error, 0);
-  EXPECT_THAT(backend_.Calls(), ElementsAre("act box start", "act box start"));
+  EXPECT_THAT(backend_.Calls(),
+              ElementsAre("act box start", "recall", "act box start"));
 }
 
 TEST_F(GoingOn, ACrashIsWaitedOutToo) {
@@ -63,6 +64,24 @@ TEST_F(GoingOn, ACrashIsWaitedOutToo) {
   EXPECT_FALSE(fuse_.Answered(write, kStill));
   backend_.Release("act");
   EXPECT_EQ(fuse_.Wait(write).error, 0);
+}
+
+TEST_F(GoingOn, WhoWaitsForAJobWaitsOn) {
+  EXPECT_EQ(fuse_.Mkdir("box/exec/1"), 0);
+  const auto command = fuse_.Open("box/exec/1/command", O_WRONLY);
+  const auto write = fuse_.SendWrite(command, "make\n");
+  EXPECT_FALSE(fuse_.Answered(write, kStill));
+  const auto out = fuse_.Open("box/exec/1/stdout", O_RDONLY);
+  FakeJobs& jobs = backend_.GetJobs();
+  jobs.Say(jobs.Last(), "one\n", "");
+  EXPECT_EQ(fuse_.Read(out), "one\n");
+  HandOver();
+  EXPECT_FALSE(fuse_.Answered(write, kStill));
+  jobs.Say(jobs.Last(), "two\n", "");
+  jobs.End(jobs.Last(), 3);
+  EXPECT_EQ(fuse_.Wait(write).error, 0);
+  EXPECT_EQ(fuse_.Read(out, 4), "two\n");
+  EXPECT_EQ(fuse_.Cat("box/exec/1/exit_code"), "3\n");
 }
 
 // It would be done twice.

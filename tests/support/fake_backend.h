@@ -18,6 +18,8 @@ namespace sbxfs {
 // answer at once, unless they are held or made to fail. Thread-safe.
 class FakeBackend : public Backend {
  public:
+  static constexpr const char* kRemembered = "what it knows";
+
   FakeBackend();
 
   // Test's side. Calls are named "create", "remove", "purge", "rename",
@@ -46,6 +48,11 @@ class FakeBackend : public Backend {
   [[nodiscard]] std::string UnderWay() const override EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
     return under_way_;
+  }
+  // It outlives a session, and so what it is told it knows.
+  [[nodiscard]] std::string Remember() const override { return kRemembered; }
+  void Recall(const std::string& bytes) override {
+    Log(bytes == kRemembered ? "recall" : "recall other bytes");
   }
   [[nodiscard]] std::string ImageBytes(const std::string& name) const;
   void AddImage(const std::string& name, const std::string& bytes);

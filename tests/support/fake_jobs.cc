@@ -124,6 +124,18 @@ void FakeJobs::Run(const std::string& id, const std::vector<std::string>& words,
   if (!wait) reply.Ok();
 }
 
+void FakeJobs::Await(const std::string& id, Reply<Done> reply) {
+  {
+    MutexLock lock(mutex_);
+    Entry& entry = entries_.at(id);
+    if (entry.job->state == JobState::kRunning) {
+      entry.waiting.push_back(reply);
+      return;
+    }
+  }
+  reply.Ok();
+}
+
 void FakeJobs::Refresh(const std::string&, Reply<Done> reply) { reply.Ok(); }
 
 void FakeJobs::Read(const std::string& id, JobStream stream, uint64_t offset,

@@ -39,6 +39,8 @@ class FakeJobs : public Jobs {
       EXCLUDES(mutex_);
   void Run(const std::string& id, const std::vector<std::string>& words,
            bool shell, bool wait, Reply<Done> reply) override EXCLUDES(mutex_);
+  void Await(const std::string& id, Reply<Done> reply) override
+      EXCLUDES(mutex_);
   void Refresh(const std::string& id, Reply<Done> reply) override;
   void Read(const std::string& id, JobStream stream, uint64_t offset,
             Reply<std::string> reply) override EXCLUDES(mutex_);

@@ -231,7 +231,10 @@ class Mount {
     Furnish();
     const TreeOptions options{"/mnt/sbx", "/usr/bin/sbxfs", kOwner,
                               kOwner,     bytes.Flag(),     std::nullopt};
-    server_ = std::make_unique<Server>(backend_, options);
+    // Half of them are asked for what another daemon gave.
+    static const UniqueFd kMemory = Channel::MakeMemory();
+    server_ = std::make_unique<Server>(backend_, options, kMemory.Get(),
+                                       options.allow_other);
     char name[] = "sbxfs";
     char* argv[] = {name};
     fuse_args args = FUSE_ARGS_INIT(1, argv);

@@ -94,7 +94,6 @@ class Channel {
     bool deferred = false;
     bool repeatable = false;
   };
-  class Serving;
 
   static ssize_t Read(int fd, void* buffer, size_t size, void* data);
   static ssize_t Write(int fd, iovec* parts, int count, void* data);

@@ -107,7 +107,7 @@ class Hold::Holder {
     signals_ = UniqueFd(signalfd(-1, &held, SFD_CLOEXEC));
   }
 
-  // Returns in a daemon. `first`: nobody has been told of any yet.
+  // Returns in each daemon.
   void Run() {
     while (!Start()) Wait();
   }

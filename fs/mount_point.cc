@@ -2,13 +2,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <spawn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -18,6 +15,7 @@
 #include <memory>
 
 #include "backend/util/error.h"
+#include "backend/util/spawn.h"
 #include "backend/util/text.h"
 
 namespace sbxfs {
@@ -130,16 +128,11 @@ void UnmountBusy(const std::string& dir) {
     umount2(dir.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
     return;
   }
-  std::string program = "fusermount3";
-  std::string flags = "-uzq";
-  std::string end = "--";
-  std::string at = dir;
-  std::array<char*, 5> argv = {program.data(), flags.data(), end.data(),
-                               at.data(), nullptr};
-  pid_t pid = 0;
-  if (posix_spawnp(&pid, program.c_str(), nullptr, nullptr, argv.data(),
-                   environ) == 0) {
-    waitpid(pid, nullptr, 0);
+  try {
+    AwaitExit(Spawn({"fusermount3", "-uzq", "--", dir}, STDIN_FILENO,
+                    STDOUT_FILENO, STDERR_FILENO));
+  } catch (const Error&) {
+    // Without it nobody can, and the mount is dead.
   }
 }
 

@@ -99,8 +99,7 @@ class Node : public std::enable_shared_from_this<Node> {
   // Whether its attributes are the same for all readers and differ only when
   // its sandbox has changed, so that the kernel may keep them until it is told.
   [[nodiscard]] virtual bool Steady() const { return false; }
-  // Whether it passes with this mount, so that its number need not be kept
-  // once the kernel has forgotten it.
+  // Whether it passes with this daemon: a change of it is none of a sandbox.
   [[nodiscard]] virtual bool Transient() const { return false; }
   virtual void Change(const Caller& caller, const Changes& changes,
                       Reply<Done> reply) = 0;

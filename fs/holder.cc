@@ -25,6 +25,7 @@
 
 #include "backend/util/error.h"
 #include "backend/util/exit_code.h"
+#include "backend/util/parcel.h"
 #include "backend/util/text.h"
 #include "fs/channel.h"
 #include "fs/daemon.h"
@@ -44,39 +45,16 @@ constexpr std::size_t kMostFailures = 25;
 constexpr std::chrono::minutes kEndsWithin{1};
 constexpr std::chrono::milliseconds kPause{2000};
 
-// One descriptor in a message.
-struct Parcel {
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  char byte = 0;
-  iovec part{&byte, 1};
-  msghdr message{};
-
-  Parcel() {
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-  }
-};
-
 bool SendFd(int socket, int fd) {
-  Parcel parcel;
-  cmsghdr* const head = CMSG_FIRSTHDR(&parcel.message);
-  head->cmsg_level = SOL_SOCKET;
-  head->cmsg_type = SCM_RIGHTS;
-  head->cmsg_len = CMSG_LEN(sizeof(fd));
-  std::memcpy(CMSG_DATA(head), &fd, sizeof(fd));
+  Parcel parcel("\n");
+  parcel.PutIn(fd);
   return sendmsg(socket, &parcel.message, MSG_NOSIGNAL) == 1;
 }
 
 UniqueFd ReceiveFd(int socket) {
   Parcel parcel;
   if (recvmsg(socket, &parcel.message, MSG_CMSG_CLOEXEC) != 1) return {};
-  const cmsghdr* const head = CMSG_FIRSTHDR(&parcel.message);
-  if (head == nullptr || head->cmsg_type != SCM_RIGHTS) return {};
-  int fd = -1;
-  std::memcpy(&fd, CMSG_DATA(head), sizeof(fd));
-  return UniqueFd(fd);
+  return parcel.TakeOut();
 }
 
 sigset_t HeldSignals() {
@@ -168,6 +146,7 @@ class Hold::Holder {
       return;
     }
     hold_.fuse_ = std::move(fuse);
+    hold_.resumed_ = true;
     if (hold_.background_) {
       setsid();
       if (chdir("/") != 0) Say(LOG_WARNING, "Cannot go to '/'");
@@ -314,6 +293,7 @@ std::optional<Hold> Hold::OfHolderBefore() {
   Hold hold;
   hold.memory_ = UniqueFd(numbers[1]);
   hold.fuse_ = UniqueFd(numbers[2]);
+  hold.resumed_ = true;
   hold.background_ = numbers[3] != 0;
   hold.dir_ = lines[1];
   hold.cwd_ = lines[2];
@@ -323,8 +303,9 @@ std::optional<Hold> Hold::OfHolderBefore() {
   return hold;
 }
 
-Hold Hold::Of(std::string dir) {
+Hold Hold::Of(std::string dir, UniqueFd mount) {
   Hold hold;
+  hold.fuse_ = std::move(mount);
   hold.memory_ = Channel::MakeMemory();
   hold.dir_ = std::move(dir);
   hold.cwd_ = CurrentDirectory();

@@ -27,8 +27,9 @@ class Hold {
   // were given in.
   [[nodiscard]] static std::optional<Hold> OfHolderBefore();
 
-  // Of a new mount at `dir`, absolute. Throws Error.
-  [[nodiscard]] static Hold Of(std::string dir);
+  // Of a new mount at `dir`, absolute, or of `mount`, which was made there for
+  // this process. Throws Error.
+  [[nodiscard]] static Hold Of(std::string dir, UniqueFd mount);
 
   // Becomes the holder, and returns in each daemon that it starts, one after
   // another. `argv` is the program's, `program` its path. In the `background`
@@ -40,9 +41,11 @@ class Hold {
   // The memory for Channel.
   [[nodiscard]] int Memory() const { return memory_.Get(); }
   // The mount's descriptor, of which the daemon gets one of its own; none: it
-  // is not mounted yet.
+  // is to be mounted.
   [[nodiscard]] UniqueFd Fuse() const;
-  [[nodiscard]] bool Resumed() const { return fuse_.Valid(); }
+  [[nodiscard]] bool IsMounted() const { return fuse_.Valid(); }
+  // A daemon served it before.
+  [[nodiscard]] bool Resumed() const { return resumed_; }
   [[nodiscard]] const std::string& Dir() const { return dir_; }
   // Why the daemon before this one ended; empty: it was asked to.
   [[nodiscard]] const std::string& Why() const { return why_; }
@@ -59,6 +62,7 @@ class Hold {
 
   UniqueFd memory_;
   UniqueFd fuse_;
+  bool resumed_ = false;
   std::string dir_;
   std::string cwd_;
   std::string why_;

@@ -33,6 +33,7 @@
 #include "fs/daemon.h"
 #include "fs/holder.h"
 #include "fs/mount_point.h"
+#include "fs/only_mount.h"
 #include "fs/options.h"
 #include "fs/session.h"
 #include "fs/status.h"
@@ -145,15 +146,16 @@ int Serve(const Options& options, StartUp& start_up, Hold& hold) {
                                                     : options.uri;
   // Connecting takes a while, in which another may have mounted; and only now
   // is libvirt's default known.
-  if (!hold.Resumed()) (void)ResolveMountPoint(dir, source);
+  if (!hold.IsMounted()) (void)ResolveMountPoint(dir, source);
   SessionOptions session_options = SessionOptionsOf(options, dir, source);
   session_options.memory = hold.Memory();
   session_options.resumed = hold.Resumed();
-  if (hold.Resumed()) session_options.fd = hold.Fuse().Release();
+  session_options.mounted = hold.IsMounted();
+  if (hold.IsMounted()) session_options.fd = hold.Fuse().Release();
   session_options.on_mounted = [&](int fuse) { hold.Mounted(fuse); };
   Session session(*backend, session_options);
   std::optional<WritableForMount> writable;
-  if (!hold.Resumed()) writable.emplace(dir);
+  if (!hold.IsMounted()) writable.emplace(dir);
   const Ending ending = session.Run(
       [&] {
         writable.reset();
@@ -170,6 +172,12 @@ int Run(const Options& options, char** argv, std::optional<Hold> held) {
   const std::string program =
       std::filesystem::read_symlink("/proc/self/exe").string();
   StartUp start_up;
+  if (UniqueFd mount = ServiceManager::Kept(kMountName);
+      mount.Valid() && !held) {
+    // Nothing of it answers yet: no question is asked of it.
+    held = Hold::Of(std::filesystem::absolute(options.dir).lexically_normal(),
+                    std::move(mount));
+  }
   if (!held) {
     RequireFuse();
     const std::string dir = ResolveMountPoint(
@@ -184,8 +192,12 @@ int Run(const Options& options, char** argv, std::optional<Hold> held) {
       fmt::print("sbxfs: would mount '{}' on '{}'\n", what, dir);
       return 0;
     }
+    if (options.only_mount) {
+      OnlyMount(options, dir);
+      return 0;
+    }
     start_up = StartUp::Fork(options.foreground);
-    held = Hold::Of(dir);
+    held = Hold::Of(dir, UniqueFd());
   }
   try {
     held->Begin(argv, program, !options.foreground);

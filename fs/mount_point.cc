@@ -71,9 +71,16 @@ void RefuseSecond(std::string_view dir, std::string_view uri) {
 
 void RequireFuse() {
   if (access("/dev/fuse", F_OK) == 0) return;
-  throw Error(ENODEV,
-              "Cannot mount: there is no '/dev/fuse'; load the kernel's module "
-              "with modprobe fuse");
+  const int error = errno;
+  if (error == ENOENT) {
+    throw Error(ENODEV,
+                "Cannot mount: there is no '/dev/fuse'; load the kernel's "
+                "module with modprobe fuse");
+  }
+  // A control group may keep the device from us (DeviceAllow= of a unit).
+  throw Error(error, fmt::format("Cannot mount: '/dev/fuse' is kept from this "
+                                 "process: {}",
+                                 std::strerror(error)));
 }
 
 std::string ResolveMountPoint(const std::string& dir, std::string_view uri) {

@@ -20,6 +20,7 @@ enum Key : int {
   kCheck,
   kConnect,
   kStatus,
+  kOnlyMount,
   kForeground,
   kDebug,
   kLogFile,
@@ -56,8 +57,9 @@ constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("-h", kHelp), FUSE_OPT_KEY("--help", kHelp),
     FUSE_OPT_KEY("-V", kVersion), FUSE_OPT_KEY("--version", kVersion),
     FUSE_OPT_KEY("--check", kCheck), FUSE_OPT_KEY("--connect", kConnect),
-    FUSE_OPT_KEY("--status", kStatus), FUSE_OPT_KEY("-f", kForeground),
-    FUSE_OPT_KEY("-d", kDebug), FUSE_OPT_KEY("--debug", kDebug),
+    FUSE_OPT_KEY("--status", kStatus), FUSE_OPT_KEY("--only-mount", kOnlyMount),
+    FUSE_OPT_KEY("-f", kForeground), FUSE_OPT_KEY("-d", kDebug),
+    FUSE_OPT_KEY("--debug", kDebug),
 
     FUSE_OPT_KEY("log=", kLogFile), FUSE_OPT_KEY("loglevel=", kLogLevel),
     FUSE_OPT_KEY("trash=", kTrash), FUSE_OPT_KEY("stop_timeout=", kStopTimeout),
@@ -211,6 +213,9 @@ void Take(Parser& parser, int key, std::string_view word) {
       break;
     case kStatus:
       options.status = true;
+      break;
+    case kOnlyMount:
+      options.only_mount = true;
       break;
     case kForeground:
       options.foreground = true;

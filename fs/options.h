@@ -22,6 +22,7 @@ struct Options {
   bool check = false;       // --check: look at everything, mount nothing
   bool connect = false;     // --connect: carry ssh to the sandbox `dir`
   bool status = false;      // --status: show what is mounted, or `dir` alone
+  bool only_mount = false;  // --only-mount: leave serving to another process
   bool foreground = false;  // -f, and implied by -d
   bool debug = false;       // -d: all that is logged, libfuse's requests too
 

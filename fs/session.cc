@@ -168,7 +168,7 @@ class Session::Impl {
 
  private:
   [[nodiscard]] bool IsMount() const {
-    return options_.fd < 0 || options_.resumed;
+    return options_.fd < 0 || options_.mounted || options_.resumed;
   }
 
   void Attach() {
@@ -181,8 +181,8 @@ class Session::Impl {
                                        options_.mount_point));
       }
       fd = fuse_session_fd(session_.get());
-      options_.on_mounted(fd);
     }
+    if (IsMount() && !options_.resumed) options_.on_mounted(fd);
     server_->channel.Attach(session_.get(), fd);
   }
 

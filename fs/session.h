@@ -24,9 +24,11 @@ struct SessionOptions {
   std::optional<gid_t> group;  // with allow_other: who may make sandboxes
   // Handlers never wait, and more threads than processors only wake each other.
   unsigned threads = std::clamp(std::thread::hardware_concurrency(), 2U, 4U);
-  // A descriptor to serve; it is taken over. -1: mount. Without `resumed` it is
-  // a test's in the place of a mount.
+  // A descriptor to serve; it is taken over. -1: mount.
   int fd = -1;
+  // It is a mount's, not a test's in the place of one: whoever made it also
+  // takes it away.
+  bool mounted = false;
   // It is a mount that another daemon served.
   bool resumed = false;
   // The Channel's memory, by whoever holds the mount; -1: of this session.

@@ -21,6 +21,8 @@ Shows the sandboxes of a libvirt hypervisor as directories below DIR.
                         for the ProxyCommand of ssh_config
       --status          what is mounted here, or at DIR: whether its hypervisor
                         is connected, and the sandboxes
+      --only-mount      mount, and have the service manager hand the mount on to
+                        the daemon of the same unit: see sbxfs(8)
   -h, --help            print this and leave
   -V, --version         print the version and leave
 

@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "backend/util/unique_fd.h"
+
 namespace sbxfs {
 
 // The one that started this process and waits to hear from it, systemd say, by
@@ -17,6 +19,13 @@ class ServiceManager {
   // Lines of NAME=VALUE, as READY=1. One that cannot be told is left out: the
   // manager finds out by itself.
   void Tell(std::string_view lines) const;
+  // Has it keep a copy of the descriptor, for the next process of this unit,
+  // and returns once it does. Throws Error where there is none to keep it.
+  void Keep(int fd, std::string_view name) const;
+
+  // What was kept under that name for this process, which the manager then has
+  // no more; none: nothing was. For one thread, before the object is made.
+  [[nodiscard]] static UniqueFd Kept(std::string_view name);
 
  private:
   std::string address_;

@@ -7,8 +7,8 @@ _sbxfs() {
     insecure_tcp log= loglevel= max_read= noatime nodev noexec nosuid pool= ro
     rootcontext= sloppy ssh_config= start start_timeout= stop_timeout= sync
     trash= user_disk= user_jobs= user_memory= user_ports= user_sandboxes='
-  local switches='-d -f -h -o -V --check --connect --debug --help --status
-    --version'
+  local switches='-d -f -h -o -V --check --connect --debug --help
+    --only-mount --status --version'
   local uris='qemu:///session qemu:///system qemu+ssh:// lima+ssh://
     test:///default'
   # Of the line, since bash parts words at = and : too.

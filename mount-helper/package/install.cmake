@@ -52,6 +52,7 @@ install(DIRECTORY mount-helper/examples/
   DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
 # systemd looks there, and in the same below /usr/local.
 install(FILES mount-helper/systemd/system/sbxfs@.service
+  mount-helper/systemd/system/sbxfs-confined@.service
   DESTINATION lib/systemd/system)
 install(FILES mount-helper/systemd/user/sbxfs@.service
   DESTINATION lib/systemd/user)

@@ -1,15 +1,20 @@
 #include "backend/util/service_manager.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
 #include <string>
+#include <thread>
 
+#include "backend/util/error.h"
+#include "backend/util/parcel.h"
 #include "backend/util/socket.h"
 #include "backend/util/unique_fd.h"
 
@@ -34,6 +39,19 @@ class NotifySocket {
     const ssize_t length = recv(fd_.Get(), text, sizeof text, 0);
     return length < 0 ? "nothing"
                       : std::string(text, static_cast<std::size_t>(length));
+  }
+
+  // Waits for that message, and takes the descriptor in it.
+  UniqueFd Given(const std::string& text) {
+    pollfd event{fd_.Get(), POLLIN, 0};
+    EXPECT_EQ(poll(&event, 1, 10000), 1);
+    std::string got(text.size(), ' ');
+    Parcel parcel;
+    parcel.part = {got.data(), got.size()};
+    EXPECT_EQ(recvmsg(fd_.Get(), &parcel.message, 0),
+              static_cast<ssize_t>(text.size()));
+    EXPECT_EQ(got, text);
+    return parcel.TakeOut();
   }
 
  private:
@@ -64,6 +82,58 @@ TEST(ServiceManager, IsNotTheManagerOfWhatIsStartedFromHere) {
   NotifySocket systemd("@sbxfs-test-" + std::to_string(getpid()));
   const ServiceManager manager;
   EXPECT_EQ(getenv("NOTIFY_SOCKET"), nullptr);
+}
+
+// What the manager is given is what the next process of the unit has; it is
+// asked to forget it.
+TEST(ServiceManager, KeepsADescriptorForTheNextProcess) {
+  NotifySocket systemd("@sbxfs-test-" + std::to_string(getpid()));
+  const std::string address = getenv("NOTIFY_SOCKET");
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const UniqueFd out(ends[0]);
+  const UniqueFd in(ends[1]);
+  UniqueFd kept;
+  std::thread manager([&] {
+    kept = systemd.Given("FDSTORE=1\nFDNAME=mount");
+    systemd.Given("BARRIER=1").Reset();
+  });
+  ServiceManager().Keep(in.Get(), "mount");
+  manager.join();
+  ASSERT_TRUE(kept.Valid());
+  ASSERT_EQ(write(kept.Get(), "x", 1), 1);
+  char byte = 0;
+  ASSERT_EQ(read(out.Get(), &byte, 1), 1);
+
+  const pid_t child = fork();
+  if (child == 0) {
+    if (dup2(kept.Get(), 3) != 3) _exit(1);
+    setenv("NOTIFY_SOCKET", address.c_str(), 1);
+    setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
+    setenv("LISTEN_FDS", "1", 1);
+    setenv("LISTEN_FDNAMES", "mount", 1);
+    const UniqueFd mine = ServiceManager::Kept("mount");
+    if (write(mine.Get(), "y", 1) != 1) _exit(2);
+    if (getenv("LISTEN_FDS") != nullptr) _exit(3);
+    _exit(ServiceManager::Kept("mount").Valid() ? 4 : 0);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  ASSERT_EQ(read(out.Get(), &byte, 1), 1);
+  EXPECT_EQ(byte, 'y');
+  EXPECT_EQ(systemd.Heard(), "FDSTOREREMOVE=1\nFDNAME=mount");
+}
+
+TEST(ServiceManager, WithoutOneNothingIsKept) {
+  unsetenv("NOTIFY_SOCKET");
+  EXPECT_THROW(ServiceManager().Keep(0, "mount"), Error);
+  // Another process's.
+  setenv("LISTEN_PID", "1", 1);
+  setenv("LISTEN_FDS", "1", 1);
+  EXPECT_FALSE(ServiceManager::Kept("mount").Valid());
+  unsetenv("LISTEN_PID");
+  unsetenv("LISTEN_FDS");
 }
 
 TEST(ServiceManager, NoneOrOneThatIsGoneIsNoError) {

@@ -41,8 +41,8 @@ bool SendTo(const std::string& address, std::string_view lines, int fd) {
   const UniqueFd from(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   Parcel parcel(lines);
   parcel.message.msg_name = &to;
-  parcel.message.msg_namelen = static_cast<socklen_t>(
-      offsetof(sockaddr_un, sun_path) + address.size());
+  parcel.message.msg_namelen =
+      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.size());
   if (fd >= 0) parcel.PutIn(fd);
   return sendmsg(from.Get(), &parcel.message, MSG_NOSIGNAL) >= 0;
 }

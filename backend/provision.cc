@@ -1,7 +1,6 @@
 #include "backend/provision.h"
 
 #include <fmt/format.h>
-#include <gcrypt.h>
 #include <libvirt/virterror.h>
 
 #include <algorithm>
@@ -325,11 +324,7 @@ std::vector<std::string> Provision::Keys(const Metadata& meta) {
 std::string Provision::KeysDigest(const std::vector<std::string>& keys) {
   std::string all;
   for (const auto& key : keys) all += key + "\n";
-  unsigned char digest[20];
-  StartGcrypt();
-  gcry_md_hash_buffer(GCRY_MD_RMD160, digest, all.data(), all.size());
-  return Base64Encode(
-      std::string_view(reinterpret_cast<const char*>(digest), sizeof(digest)));
+  return Base64Encode(Ripemd160(all));
 }
 
 void Provision::SetRights(const std::string& uuid, const std::string& file,

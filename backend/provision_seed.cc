@@ -1,11 +1,11 @@
 // Provision's part for what a guest is told at its boot: the seed.
 #include <fmt/format.h>
-#include <gcrypt.h>
 
 #include <cerrno>
 #include <cstdlib>
 
 #include "backend/guest/boot.h"
+#include "backend/image/download.h"
 #include "backend/provision.h"
 #include "backend/util/log.h"
 #include "backend/util/text.h"
@@ -18,10 +18,7 @@ std::string SeedDigest(const SeedInput& seed) {
   for (const auto& [name, text] : SeedDocuments(seed)) {
     all.append(name).append(1, '\0').append(text).append(1, '\0');
   }
-  unsigned char digest[20];
-  gcry_md_hash_buffer(GCRY_MD_RMD160, digest, all.data(), all.size());
-  return Base64Encode(
-      std::string_view(reinterpret_cast<const char*>(digest), sizeof(digest)));
+  return Base64Encode(Ripemd160(all));
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include "backend/warm.h"
 
 #include <fmt/format.h>
-#include <gcrypt.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -26,13 +25,6 @@ using namespace std::chrono_literals;
 // Of a template's making, layout and script: another number and older ones fit
 // no more.
 constexpr char kVersion[] = "1";
-
-std::string Sha1(std::string_view text) {
-  unsigned char digest[20];
-  StartGcrypt();
-  gcry_md_hash_buffer(GCRY_MD_SHA1, digest, text.data(), text.size());
-  return {reinterpret_cast<const char*>(digest), sizeof digest};
-}
 
 // A UUID of a name (version 5).
 std::string NameUuid(std::string_view name) {

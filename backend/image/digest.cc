@@ -23,8 +23,7 @@ constexpr std::array<Algorithm, 3> kAlgorithms = {
     {"sha384", GCRY_MD_SHA384, 96},
     {"sha512", GCRY_MD_SHA512, 128}};
 
-}  // namespace
-
+// As libgcrypt wants it, before its first use; once is enough.
 void StartGcrypt() {
   static const bool started = [] {
     // Harmless when another user of it was first.
@@ -36,6 +35,23 @@ void StartGcrypt() {
     return true;
   }();
   (void)started;
+}
+
+std::string ShortDigest(int algorithm, std::string_view text) {
+  StartGcrypt();
+  unsigned char digest[20];
+  gcry_md_hash_buffer(algorithm, digest, text.data(), text.size());
+  return {reinterpret_cast<const char*>(digest), sizeof digest};
+}
+
+}  // namespace
+
+std::string Ripemd160(std::string_view text) {
+  return ShortDigest(GCRY_MD_RMD160, text);
+}
+
+std::string Sha1(std::string_view text) {
+  return ShortDigest(GCRY_MD_SHA1, text);
 }
 
 struct Digest::State {

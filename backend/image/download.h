@@ -21,8 +21,10 @@ void Download(const std::string& url,
               const std::function<void(std::string_view)>& sink,
               const std::function<bool(uint64_t, uint64_t)>& progress);
 
-// As libgcrypt wants it, before its first use here; once is enough.
-void StartGcrypt();
+// Digests that tell one text from another, of 20 bytes each: the second is that
+// of UUIDs.
+[[nodiscard]] std::string Ripemd160(std::string_view text);
+[[nodiscard]] std::string Sha1(std::string_view text);
 
 // A running digest, "sha256:HEX"; sha384 and sha512 too. Not thread-safe.
 class Digest {

@@ -54,6 +54,8 @@ install(DIRECTORY mount-helper/examples/
 install(FILES mount-helper/systemd/system/sbxfs@.service
   mount-helper/systemd/system/sbxfs-confined@.service
   DESTINATION lib/systemd/system)
+install(FILES mount-helper/systemd/sysusers.conf RENAME sbxfs.conf
+  DESTINATION lib/sysusers.d)
 install(FILES mount-helper/systemd/user/sbxfs@.service
   DESTINATION lib/systemd/user)
 install(FILES mount-helper/completions/sbxfs.bash RENAME sbxfs

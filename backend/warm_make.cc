@@ -220,12 +220,14 @@ class Warm::Maker {
 
   void Settle() {
     Tell("coming to rest");
-    // What a first job makes in a guest is there for each of theirs.
+    const auto until = Clock::now() + kSettles;
+    ComeToRest(until);
+    // What a first job makes in a guest, and the programs that it takes, are
+    // there for each of theirs.
     JobWish wish;
     wish.words = {"true"};
     wish.user = kind_.user;
     const std::string job = kind_.uuid;
-    const auto until = Clock::now() + kSettles;
     for (const auto& script : {JobScript(job, wish), EndJobScript({job})}) {
       while (!Patiently(until, [&] {
         return std::optional(
@@ -234,6 +236,9 @@ class Warm::Maker {
         Rest();
       }
     }
+  }
+
+  void ComeToRest(Clock::time_point until) {
     std::optional<int64_t> pid;
     for (;;) {
       if (!pid) {

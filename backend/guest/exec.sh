@@ -7,6 +7,9 @@
 #
 # A job has a directory of a tmpfs, with out, err, pid, status and late, and a
 # control group of its own, so that whatever it started can be ended.
+#
+# A program costs an emulated guest tens of milliseconds, and a command is waited
+# for: the shell does what it can by itself.
 
 # shellcheck disable=SC2154,SC2016,SC2163,SC1091,SC2046,SC2086
 unset SBXFS_JOB
@@ -32,7 +35,7 @@ Base() {
 }
 
 Refuse() {
-  rm -rf "$dir"
+  rm -rf "$dir" "$base/.of-$id"
   echo "refused $*"
   exit 0
 }
@@ -48,16 +51,19 @@ $entry
 ENTRY
 }
 
-# Who makes the directory runs the job; who comes later tells how it goes.
+# Who makes the file runs the job; who comes later tells how it goes.
 Prepare() {
   Base
-  mkdir -p "$group/$id" 2>/dev/null
-  if ! mkdir "$dir" 2>/dev/null; then
-    [ -d "$dir" ] || Refuse "nothing can be written to $base"
+  set -C
+  if ! { command : >"$base/.of-$id"; } 2>/dev/null; then
+    [ -e "$base/.of-$id" ] || Refuse "nothing can be written to $base"
     Await 1
     Report 0 0
     exit
   fi
+  set +C
+  mkdir -p "$dir" "$group/$id" 2>/dev/null
+  [ -d "$dir" ] || Refuse "nothing can be written to $base"
   WhoIs || Refuse "there is no user '$user' in the guest"
   : "${shell:=/bin/sh}"
   mkfifo "$dir/.out" "$dir/.err" || Refuse "$base takes no pipes"
@@ -79,7 +85,8 @@ Take() {
 # theirs are: they may have the same names.
 Become() {
   [ "$how" = argv ] || set -- "$shell" -c "$1"
-  setsid=$(command -v setsid) || setsid=
+  setsid=/usr/bin/setsid
+  [ -x $setsid ] || setsid=$(command -v setsid) || setsid=
   if [ "$uid" = 0 ]; then
     path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
   else
@@ -217,7 +224,11 @@ Report() {
   [ ! -e "$dir/err.cut" ] || notes=$notes,err
   out=$1
   err=$2
-  set -- $(cd "$dir" && stat -c %s out err 2>/dev/null)
+  if [ -s "$dir/out" ] || [ -s "$dir/err" ]; then
+    set -- $(cd "$dir" && stat -c %s out err 2>/dev/null)
+  else
+    set -- 0 0
+  fi
   echo "$status ${notes:--} ${1:-0} ${2:-0}"
   Piece out "$out" "${1:-0}"
   Piece err "$err" "${2:-0}"
@@ -262,7 +273,7 @@ Await() {
 
 End() {
   Kill
-  rm -rf "$dir"
+  rm -rf "$dir" "$base/.of-$id"
   # A group is in use until the last process has been laid to rest.
   tries=0
   until [ ! -d "$group/$id" ] || rmdir "$group/$id" || [ $tries = 10 ]; do

@@ -468,8 +468,12 @@ TEST_F(ExecTest, WithoutAnAgentItGoesBySsh) {
       Eventually([&] { return ReadText(job / "stdout") == "by ssh\n"; }));
   EXPECT_EQ(Remove(job), Verdict{});
   EXPECT_EQ(Run("s", "sudo systemctl start qemu-guest-agent").status, 0);
-  EXPECT_TRUE(Eventually(
-      [&] { return Run("s", "pgrep -fc '^sleep 44444'").out == "0\n"; }));
+  Ended last;
+  EXPECT_TRUE(Eventually([&] {
+    last = Run("s", "pgrep -fc '^sleep 44444'");
+    return last.out == "0\n";
+  })) << last.status
+      << ": " << last.out << last.err;
 }
 
 // Last: the guest is stopped.

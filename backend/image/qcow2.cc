@@ -33,7 +33,10 @@ struct ZstdDeleter {
 
 bool Qcow2::Is(std::string_view head) { return head.starts_with(kMagic); }
 
-Qcow2::Qcow2(const ByteSource& file) : file_(file) { ReadHeader(); }
+Qcow2::Qcow2(const ByteSource& file, ReadAt below, bool layer)
+    : file_(file), below_(std::move(below)), layer_(layer) {
+  ReadHeader();
+}
 
 void Qcow2::RefuseCut(std::string_view what) const {
   file_.Refuse(
@@ -71,7 +74,7 @@ void Qcow2::ReadHeader() {
 }
 
 void Qcow2::CheckFeatures(std::string_view header) {
-  if (BigEndian<uint64_t>(header, 8) != 0) {
+  if (BigEndian<uint64_t>(header, 8) != 0 && !below_) {
     file_.Refuse(
         "it has a backing file, so it is not the whole disk; flatten it by "
         "qemu-img convert -O qcow2 IN OUT where that file is");
@@ -89,13 +92,13 @@ void Qcow2::CheckFeatures(std::string_view header) {
         "its data is in another file; join them by qemu-img convert -O qcow2 "
         "IN OUT where that file is");
   }
-  if ((features & (kDirty | kCorrupt)) != 0) {
+  if ((features & (kDirty | kCorrupt)) != 0 && !layer_) {
     file_.Refuse(fmt::format(
         "it is marked as {}; repair it by qemu-img check -r all FILE",
         (features & kCorrupt) != 0 ? "corrupt"
                                    : "in use, or left so by a crash"));
   }
-  const uint64_t known = kCompression | kExtendedL2;
+  const uint64_t known = kDirty | kCorrupt | kCompression | kExtendedL2;
   if ((features & ~known) != 0) {
     file_.Refuse(fmt::format(
         "it needs qcow2 features that are unknown here (bits {:#x}); write it "
@@ -181,8 +184,10 @@ Qcow2::Cluster Qcow2::Decode(std::string_view l2, uint64_t index) const {
   if (extended_l2_) {
     const auto bits = BigEndian<uint64_t>(l2, index * width + 8);
     cluster.subclusters = static_cast<uint32_t>(bits & ~(bits >> 32));
+    cluster.through = static_cast<uint32_t>(~(bits | bits >> 32));
   } else if (version_ < 3 || (entry & kZeroBit) == 0) {
     cluster.subclusters = UINT32_MAX;
+    cluster.through = cluster.offset == 0 ? UINT32_MAX : 0;
   }
   if (cluster.offset != 0 && cluster.subclusters != 0) {
     cluster.kind = Cluster::Kind::kPlain;
@@ -251,21 +256,45 @@ std::string Qcow2::Read(uint64_t offset, size_t length) const {
     const uint64_t index = offset >> cluster_bits_;
     const uint64_t table = l1_[index / l2_entries_];
     Cluster cluster;
+    cluster.through = UINT32_MAX;
     if (table != 0) {
       if (!file_.Has(table, cluster_size_)) RefuseCut("an L2 table");
       const size_t width = extended_l2_ ? 16 : 8;
       cluster = Decode(file_.At(table + index % l2_entries_ * width, width), 0);
     }
     const uint64_t skip = offset % cluster_size_;
-    const std::string bytes = ReadCluster(cluster).substr(
-        skip, std::min<uint64_t>(length - out.size(), size_ - offset));
+    const std::string bytes =
+        ReadCluster(cluster, offset - skip)
+            .substr(skip,
+                    std::min<uint64_t>(length - out.size(), size_ - offset));
     out += bytes;
     offset += bytes.size();
   }
   return out;
 }
 
-std::string Qcow2::ReadCluster(const Cluster& cluster) const {
+std::string Qcow2::ReadCluster(const Cluster& cluster,
+                               uint64_t guest_offset) const {
+  if (below_ && cluster.through == UINT32_MAX) {
+    return below_(guest_offset, cluster_size_);
+  }
+  if (cluster.kind == Cluster::Kind::kPlain &&
+      !file_.Has(cluster.offset, Needed(cluster, guest_offset))) {
+    RefuseCut(fmt::format("the cluster of byte {}", guest_offset));
+  }
+  std::string bytes = ReadOwn(cluster);
+  if (!below_ || cluster.through == 0) return bytes;
+  const std::string below = below_(guest_offset, cluster_size_);
+  const uint64_t part = cluster_size_ / 32;
+  for (unsigned i = 0; i < 32; ++i) {
+    if ((cluster.through >> i & 1) != 0) {
+      bytes.replace(i * part, part, below, i * part, part);
+    }
+  }
+  return bytes;
+}
+
+std::string Qcow2::ReadOwn(const Cluster& cluster) const {
   if (cluster.kind == Cluster::Kind::kZero) {
     return std::string(cluster_size_, '\0');
   }

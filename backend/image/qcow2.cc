@@ -264,58 +264,61 @@ std::string Qcow2::Read(uint64_t offset, size_t length) const {
     }
     const uint64_t skip = offset % cluster_size_;
     const std::string bytes =
-        ReadCluster(cluster, offset - skip)
-            .substr(skip,
-                    std::min<uint64_t>(length - out.size(), size_ - offset));
+        ReadPart(cluster, offset,
+                 std::min({uint64_t{length - out.size()}, cluster_size_ - skip,
+                           size_ - offset}));
     out += bytes;
     offset += bytes.size();
   }
   return out;
 }
 
-std::string Qcow2::ReadCluster(const Cluster& cluster,
-                               uint64_t guest_offset) const {
-  if (below_ && cluster.through == UINT32_MAX) {
-    return below_(guest_offset, cluster_size_);
+std::string Qcow2::ReadPart(const Cluster& cluster, uint64_t offset,
+                            size_t length) const {
+  const uint64_t skip = offset % cluster_size_;
+  if (cluster.kind == Cluster::Kind::kCompressed) {
+    return Unpacked(cluster).substr(skip, length);
   }
+  if (below_ && cluster.through == UINT32_MAX) return below_(offset, length);
+  std::string bytes;
+  if (cluster.kind == Cluster::Kind::kPlain) {
+    if (!file_.Has(cluster.offset, Needed(cluster, offset - skip))) {
+      RefuseCut(fmt::format("the cluster of byte {}", offset - skip));
+    }
+    bytes = file_.UpTo(cluster.offset + skip, length);
+  }
+  bytes.resize(length);
   if (cluster.kind == Cluster::Kind::kPlain &&
-      !file_.Has(cluster.offset, Needed(cluster, guest_offset))) {
-    RefuseCut(fmt::format("the cluster of byte {}", guest_offset));
+      cluster.subclusters == UINT32_MAX) {
+    return bytes;
   }
-  std::string bytes = ReadOwn(cluster);
-  if (!below_ || cluster.through == 0) return bytes;
-  const std::string below = below_(guest_offset, cluster_size_);
   const uint64_t part = cluster_size_ / 32;
   for (unsigned i = 0; i < 32; ++i) {
-    if ((cluster.through >> i & 1) != 0) {
-      bytes.replace(i * part, part, below, i * part, part);
+    const uint64_t begin = std::max(i * part, skip);
+    const uint64_t end = std::min((i + 1) * part, skip + length);
+    if (begin >= end || (cluster.subclusters >> i & 1) != 0) continue;
+    if (below_ && (cluster.through >> i & 1) != 0) {
+      bytes.replace(begin - skip, end - begin,
+                    below_(offset - skip + begin, end - begin));
+    } else {
+      bytes.replace(begin - skip, end - begin, end - begin, '\0');
     }
   }
   return bytes;
 }
 
-std::string Qcow2::ReadOwn(const Cluster& cluster) const {
-  if (cluster.kind == Cluster::Kind::kZero) {
-    return std::string(cluster_size_, '\0');
+const std::string& Qcow2::Unpacked(const Cluster& cluster) const {
+  // Whoever reads on wants the next part of the same one.
+  if (unpacked_.empty() || unpacked_from_ != cluster.offset) {
+    unpacked_ = Decompress(file_.UpTo(cluster.offset, cluster.length));
+    unpacked_from_ = cluster.offset;
   }
-  if (cluster.kind == Cluster::Kind::kCompressed) {
-    std::string bytes = Decompress(file_.UpTo(cluster.offset, cluster.length));
-    if (bytes.empty()) {
-      file_.Refuse(fmt::format(
-          "it is damaged: the compressed cluster at {} cannot be unpacked",
-          cluster.offset));
-    }
-    return bytes;
+  if (unpacked_.empty()) {
+    file_.Refuse(fmt::format(
+        "it is damaged: the compressed cluster at {} cannot be unpacked",
+        cluster.offset));
   }
-  std::string bytes = file_.UpTo(cluster.offset, cluster_size_);
-  bytes.resize(cluster_size_);
-  const uint64_t part = cluster_size_ / 32;
-  for (unsigned i = 0; i < 32; ++i) {
-    if ((cluster.subclusters >> i & 1) == 0) {
-      bytes.replace(i * part, part, part, '\0');
-    }
-  }
-  return bytes;
+  return unpacked_;
 }
 
 std::string Qcow2::Decompress(std::string_view bytes) const {

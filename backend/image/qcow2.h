@@ -58,9 +58,11 @@ class Qcow2 {
   // How much of a plain cluster at `guest_offset` has to be in the file.
   [[nodiscard]] uint64_t Needed(const Cluster& cluster,
                                 uint64_t guest_offset) const;
-  [[nodiscard]] std::string ReadCluster(const Cluster& cluster,
-                                        uint64_t guest_offset) const;
-  [[nodiscard]] std::string ReadOwn(const Cluster& cluster) const;
+  // Of a cluster, what lies at that offset of the disk.
+  [[nodiscard]] std::string ReadPart(const Cluster& cluster, uint64_t offset,
+                                     size_t length) const;
+  // All of a compressed one; good until the next call.
+  [[nodiscard]] const std::string& Unpacked(const Cluster& cluster) const;
   // The whole cluster; empty when it is damaged.
   [[nodiscard]] std::string Decompress(std::string_view bytes) const;
   [[noreturn]] void RefuseCut(std::string_view what) const;
@@ -77,6 +79,8 @@ class Qcow2 {
   bool extended_l2_ = false;
   bool zstd_ = false;
   uint64_t l2_entries_ = 0;
+  mutable std::string unpacked_;
+  mutable uint64_t unpacked_from_ = 0;
   std::vector<uint64_t> l1_;  // offsets, 0 for none; as many as size_ needs
 };
 

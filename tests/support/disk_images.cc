@@ -142,6 +142,9 @@ std::string Differences(const FileLines& got, const FileLines& wanted) {
 void DiskImages::SetUp() {
   std::string name = testing::TempDir() + "/sbxfs-disk.XXXXXX";
   dir_ = mkdtemp(name.data());
+}
+
+void DiskImages::MakeSource() const {
   const stdfs::path source = Source();
   stdfs::create_directories(source / "etc/deep/er/and/deeper");
   stdfs::create_directories(source / "many");
@@ -185,6 +188,7 @@ void DiskImages::TearDown() {
 
 void DiskImages::MakeExt(const std::string& name, const std::string& options,
                          int mebi) const {
+  if (!stdfs::exists(Source())) MakeSource();
   Sh(
       fmt::format("cd {} && rm -f {} && truncate -s {}M {} && mkfs.ext4 -q -F "
                   "-d source {} {}",

@@ -32,16 +32,18 @@ using FileLines = std::map<std::string, std::string>;
 [[nodiscard]] std::string Differences(const FileLines& got,
                                       const FileLines& wanted);
 
-// A directory for disks, and in it `source` with files of all kinds.
+// A directory for disks.
 class DiskImages : public testing::Test {
  protected:
   void SetUp() override;
   void TearDown() override;
-  // Makes DIR/`name`, a file system of that many MiB with what is in `source`;
-  // `options` are of mkfs.ext4.
+  // Makes DIR/`name`, a file system of that many MiB with what is in Source(),
+  // files of all kinds where nobody has changed them; `options` are of
+  // mkfs.ext4.
   void MakeExt(const std::string& name, const std::string& options,
                int mebi = 64) const;
   [[nodiscard]] std::filesystem::path Source() const { return dir_ / "source"; }
+  void MakeSource() const;
 
   std::filesystem::path dir_;
 };

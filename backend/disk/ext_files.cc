@@ -18,7 +18,7 @@ namespace {
 constexpr size_t kLongestPath = 4096;
 constexpr size_t kLongestTarget = 4096;
 // A directory is listed at once, in memory.
-constexpr size_t kMostNames = 1 << 20;
+constexpr size_t kMostNames = 1 << 18;
 constexpr size_t kMostKnown = 1024;
 
 struct Closer {

@@ -28,9 +28,9 @@ uint32_t Sum(uint32_t seed, std::string_view bytes) {
       seed, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
 }
 
-class Journal {
+class ExtJournal {
  public:
-  explicit Journal(ExtDevice& device) : device_(device) {}
+  explicit ExtJournal(ExtDevice& device) : device_(device) {}
 
   ExtDetours Replay();
 
@@ -77,7 +77,7 @@ class Journal {
   std::vector<uint64_t> revoking_;
 };
 
-uint64_t Journal::Place(uint64_t block) {
+uint64_t ExtJournal::Place(uint64_t block) {
   blk64_t place = 0;
   device_.Check(
       ext2fs_bmap2(device_.Get(), device_.Get()->super->s_journal_inum, &inode_,
@@ -86,7 +86,7 @@ uint64_t Journal::Place(uint64_t block) {
   return place;
 }
 
-std::string Journal::Block(uint64_t block) {
+std::string ExtJournal::Block(uint64_t block) {
   const uint64_t place = Place(block);
   std::string bytes;
   if (place != 0 && place < ext2fs_blocks_count(device_.Get()->super)) {
@@ -96,7 +96,7 @@ std::string Journal::Block(uint64_t block) {
   return bytes;
 }
 
-bool Journal::ReadSuper() {
+bool ExtJournal::ReadSuper() {
   const ext2_super_block& super = *device_.Get()->super;
   if ((super.s_feature_incompat & EXT3_FEATURE_INCOMPAT_RECOVER) == 0 ||
       super.s_journal_inum == 0) {
@@ -136,7 +136,7 @@ bool Journal::ReadSuper() {
          start_ < last_;
 }
 
-bool Journal::TailIsRight(std::string block) const {
+bool ExtJournal::TailIsRight(std::string block) const {
   if (sums_ == 0) return true;
   const size_t tail = block.size() - 4;
   const auto sum = BigEndian<uint32_t>(block, tail);
@@ -144,7 +144,7 @@ bool Journal::TailIsRight(std::string block) const {
   return Sum(seed_, block) == sum;
 }
 
-bool Journal::CommitIsRight(std::string block) const {
+bool ExtJournal::CommitIsRight(std::string block) const {
   if (sums_ == 0) return true;
   constexpr size_t kSumAt = 16;
   const auto sum = BigEndian<uint32_t>(block, kSumAt);
@@ -152,8 +152,8 @@ bool Journal::CommitIsRight(std::string block) const {
   return Sum(seed_, block) == sum;
 }
 
-bool Journal::TagIsRight(const Tag& tag, uint32_t sequence,
-                         std::string_view bytes) {
+bool ExtJournal::TagIsRight(const Tag& tag, uint32_t sequence,
+                            std::string_view bytes) {
   if (sums_ == 0) return true;
   std::string number(4, '\0');
   for (int i = 0; i < 4; ++i) {
@@ -163,8 +163,8 @@ bool Journal::TagIsRight(const Tag& tag, uint32_t sequence,
   return sums_ == 3 ? sum == tag.sum : (sum & 0xffff) == tag.sum;
 }
 
-void Journal::ReadTags(std::string_view block, uint64_t& at,
-                       Transaction& into) {
+void ExtJournal::ReadTags(std::string_view block, uint64_t& at,
+                          Transaction& into) {
   const size_t end = block.size() - (sums_ != 0 ? 4 : 0);
   const size_t width =
       sums_ == 3 ? 16 : 8 + (sums_ == 2 ? 2 : 0) + (wide_ ? 4 : 0);
@@ -192,7 +192,7 @@ void Journal::ReadTags(std::string_view block, uint64_t& at,
   }
 }
 
-void Journal::ReadRevokes(std::string_view block) {
+void ExtJournal::ReadRevokes(std::string_view block) {
   const size_t width = wide_ ? 8 : 4;
   const size_t end = std::min<size_t>(BigEndian<uint32_t>(block, 12),
                                       block.size() - (sums_ != 0 ? 4 : 0));
@@ -203,7 +203,7 @@ void Journal::ReadRevokes(std::string_view block) {
 }
 
 // Up to the last transaction that has its commit.
-void Journal::Scan() {
+void ExtJournal::Scan() {
   Transaction now{sequence_, {}};
   uint64_t at = start_;
   // Once around: what is longer is a circle that somebody made.
@@ -237,7 +237,7 @@ void Journal::Scan() {
   }
 }
 
-ExtDetours Journal::Replay() {
+ExtDetours ExtJournal::Replay() {
   ExtDetours detours;
   if (!ReadSuper()) return detours;
   Scan();
@@ -265,7 +265,7 @@ ExtDetours Journal::Replay() {
 
 ExtDetours ReplayJournal(ExtDevice& device) {
   try {
-    return Journal(device).Replay();
+    return ExtJournal(device).Replay();
   } catch (const Error& error) {
     // A journal that is damaged is no reason to show nothing.
     if (error.Errno() != EIO) throw;

@@ -13,7 +13,8 @@ namespace {
 
 // Most is read in clusters of this size, which QEMU makes by default.
 constexpr size_t kChainPiece = 64 * 1024;
-constexpr size_t kFilePieces = 32;   // kept of each file: tables, mostly
+constexpr size_t kFilePieces = 128;  // kept of all files: tables, mostly
+constexpr size_t kLeastPieces = 4;   // of each
 constexpr size_t kDiskPieces = 128;  // kept of what they show
 constexpr size_t kLongestChain = 256;
 
@@ -33,7 +34,8 @@ DiskChain::DiskChain(std::vector<ChainFile> files, ReadFileAt read) {
         [read, i](uint64_t offset, size_t size) {
           return read(i, offset, size);
         },
-        files[i].size, kChainPiece, kFilePieces);
+        files[i].size, kChainPiece,
+        std::max(kFilePieces / files.size(), kLeastPieces));
     layer.file = {files[i].name, files[i].size,
                   [cache = layer.cache.get()](uint64_t offset, size_t size) {
                     return cache->Read(offset, size);

@@ -39,7 +39,9 @@ class Walk {
 
   void Through(const std::string& path, int depth) {
     (void)Try([&] {
-      for (const auto& [name, facts] : files_.List(path)) {
+      for (const FileTree::Entry& entry : files_.List(path)) {
+        const std::string& name = entry.name;
+        const FileFacts& facts = entry.facts;
         if (++seen_ > kMostFiles) return;
         Check(!name.empty() && name.find('/') == name.npos, "a name can be one",
               name);

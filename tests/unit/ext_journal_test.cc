@@ -30,8 +30,12 @@ class ExtJournalTest : public DiskImages,
  protected:
   void SetUp() override {
     DiskImages::SetUp();
+    stdfs::create_directory(Source());
+    std::string noise;
+    for (int i = 0; i < 20'000; ++i) noise += fmt::format("{} ", i);
+    std::ofstream(Source() / "noise") << noise;
     MakeExt("disk.raw",
-            fmt::format("-t ext4 -b {} {}", kBlock, GetParam().mkfs));
+            fmt::format("-t ext4 -b {} {}", kBlock, GetParam().mkfs), 16);
     before_ = Block("noise", 0);
   }
   // The block of the disk that has a file's.

@@ -17,12 +17,20 @@ namespace sbxfs {
 namespace {
 
 // Of all disks that are read by this process.
-constexpr size_t kCachedBytes = 64 << 20;
+constexpr size_t kCachedBytes = 32 << 20;
 // A chain of more is nobody's.
 constexpr size_t kLongestDiskChain = 256;
 
-PieceCache& Cache() {
-  static PieceCache cache(kCachedBytes);
+// The one that those have who read now: it goes with the last of them.
+std::shared_ptr<PieceCache> SharedCache() {
+  static Mutex mutex;
+  static std::weak_ptr<PieceCache> shared;
+  MutexLock lock(mutex);
+  std::shared_ptr<PieceCache> cache = shared.lock();
+  if (!cache) {
+    cache = std::make_shared<PieceCache>(kCachedBytes);
+    shared = cache;
+  }
   return cache;
 }
 
@@ -34,6 +42,13 @@ class DiskIdentity {
       : core_(core), uuid_(std::move(uuid)), tag_(std::move(tag)) {
     const SandboxPtr sandbox = core_.Reachable(uuid_, kWhat);
     name_ = sandbox->name;
+    if (!sandbox->ours) {
+      // Its disk may be anywhere, and its name another's in our pool.
+      throw Error(EOPNOTSUPP,
+                  fmt::format("{}: others made it; mkdir {}/clones/NAME makes "
+                              "a sandbox of it, whose disk can be read",
+                              What(), name_));
+    }
     if (tag_.empty()) {
       if (!Rests(*sandbox)) {
         throw Error(EBUSY, fmt::format("{}: it is {}, and changes", What(),
@@ -128,6 +143,7 @@ struct ChainVolumes {
 ChainVolumes VolumesOf(Core& core, const std::string& top,
                        const std::string& what) {
   ChainVolumes chain;
+  const std::shared_ptr<PieceCache> cache = SharedCache();
   std::set<std::string> seen;
   std::string name = top;
   std::string format;
@@ -149,7 +165,7 @@ ChainVolumes VolumesOf(Core& core, const std::string& top,
     // Whatever is written to a volume shows in this; its name may be another's
     // one day.
     chain.sources.emplace_back(
-        Cache(),
+        cache,
         fmt::format("{} {} {} {}", core.pool_uuid, name, volume.size,
                     volume.modified.time_since_epoch().count()),
         volume.size, [&core, name](uint64_t offset, uint64_t size) {

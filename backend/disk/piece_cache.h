@@ -51,8 +51,9 @@ class PiecedFile {
   // was cut meanwhile.
   using Fetch = std::function<std::string(uint64_t offset, uint64_t size)>;
 
-  PiecedFile(PieceCache& cache, std::string name, uint64_t size, Fetch fetch)
-      : cache_(&cache),
+  PiecedFile(std::shared_ptr<PieceCache> cache, std::string name, uint64_t size,
+             Fetch fetch)
+      : cache_(std::move(cache)),
         name_(std::move(name)),
         size_(size),
         fetch_(std::move(fetch)) {}
@@ -63,7 +64,7 @@ class PiecedFile {
  private:
   [[nodiscard]] PieceCache::Piece Get(uint64_t number);
 
-  PieceCache* cache_;
+  std::shared_ptr<PieceCache> cache_;
   std::string name_;
   uint64_t size_;
   Fetch fetch_;

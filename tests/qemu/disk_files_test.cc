@@ -40,6 +40,7 @@ class DiskFilesTest : public BlankGuests {
                              .network = [] {}});
     core_->connection.Open();
     core_->LearnHost();
+    core_->catalog.ChangeHost([](struct Host& host) { host.connected = true; });
   }
   void TearDown() override {
     if (core_) core_->connection.Close();

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,7 +26,8 @@ class PieceCacheTest : public testing::Test {
     }
     return bytes;
   }
-  PiecedFile File(PieceCache& cache, const std::string& name, uint64_t pieces) {
+  PiecedFile File(const std::shared_ptr<PieceCache>& cache,
+                  const std::string& name, uint64_t pieces) {
     return {cache, name, pieces * kPieceSize - 100,
             [this](uint64_t offset, uint64_t size) {
               fetched_.emplace_back(offset / kPieceSize,
@@ -39,7 +42,7 @@ class PieceCacheTest : public testing::Test {
 };
 
 TEST_F(PieceCacheTest, FetchesMoreTheLongerItIsReadFrontToBack) {
-  PieceCache cache(1 << 30);
+  const auto cache = std::make_shared<PieceCache>(1 << 30);
   PiecedFile file = File(cache, "a", 40);
   for (uint64_t at = 0; at < 40 * kPieceSize; at += 100'000) {
     const std::string got = file.Read(at, 100'000);
@@ -60,7 +63,7 @@ TEST_F(PieceCacheTest, FetchesMoreTheLongerItIsReadFrontToBack) {
 }
 
 TEST_F(PieceCacheTest, FetchesLittleHereAndThere) {
-  PieceCache cache(1 << 30);
+  const auto cache = std::make_shared<PieceCache>(1 << 30);
   PiecedFile file = File(cache, "a", 40);
   for (const uint64_t piece : {7, 3, 30, 12}) {
     EXPECT_EQ(file.Read(piece * kPieceSize + 5, 1),
@@ -70,7 +73,7 @@ TEST_F(PieceCacheTest, FetchesLittleHereAndThere) {
 }
 
 TEST_F(PieceCacheTest, ForgetsWhatWasUsedLongest) {
-  PieceCache cache(3 * kPieceSize);
+  const auto cache = std::make_shared<PieceCache>(3 * kPieceSize);
   PiecedFile file = File(cache, "a", 40);
   for (const uint64_t piece : {9, 5, 3}) (void)file.Read(piece * kPieceSize, 1);
   (void)file.Read(9 * kPieceSize, 1);
@@ -83,7 +86,7 @@ TEST_F(PieceCacheTest, ForgetsWhatWasUsedLongest) {
 }
 
 TEST_F(PieceCacheTest, KeepsNothingOfAFailure) {
-  PieceCache cache(1 << 30);
+  const auto cache = std::make_shared<PieceCache>(1 << 30);
   PiecedFile file = File(cache, "a", 40);
   most_ = 0;
   EXPECT_THROW((void)file.Read(7 * kPieceSize, 1), Error);

@@ -90,6 +90,10 @@ class Client {
   void CheckHostKey() const;
   void LogIn();
   [[nodiscard]] SshResult Run(std::string_view input);
+  [[nodiscard]] SshSessionPtr Release() {
+    channel_.reset();
+    return std::move(session_);
+  }
 
  private:
   // Calls libssh until it is done; its last answer.
@@ -307,6 +311,16 @@ SshResult SshRun(const SshTarget& target, const std::string& command,
   client.CheckHostKey();
   client.LogIn();
   return client.Run(input);
+}
+
+SshLogin SshLogIn(const SshTarget& target, const std::string& first,
+                  milliseconds timeout) {
+  Client client(target, first, timeout);
+  client.Open();
+  client.CheckHostKey();
+  client.LogIn();
+  SshResult said = client.Run({});
+  return {client.Release(), std::move(said)};
 }
 
 }  // namespace sbxfs

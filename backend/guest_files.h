@@ -43,7 +43,7 @@ template <typename T, typename F>
 void AskFiles(GuestFiles& files, const FilesOf& whose, const Reply<T>& reply,
               F work) {
   GuestFiles::Job job;
-  job.work = [reply, work = std::move(work)](FileTree& tree) {
+  job.work = [reply, work = std::move(work)](FileTree& tree) mutable {
     reply.Guard([&] { reply.Ok(work(tree)); });
   };
   job.fail = [reply](const Error& error) { reply.GiveUp(error); };

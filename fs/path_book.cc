@@ -3,9 +3,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <array>
+#include <cstddef>
 #include <cstring>
-#include <vector>
+#include <string_view>
+#include <utility>
 
 namespace sbxfs {
 namespace {
@@ -44,18 +45,20 @@ std::optional<PathRecord> Unpacked(std::string_view bytes) {
 }  // namespace
 
 PathBook::PathBook(const UniqueFd& memory, int64_t offset)
-    : memory_(memory.Get()), begin_(offset), end_(offset) {
+    : memory_(fcntl(memory.Get(), F_DUPFD_CLOEXEC, 0)),
+      begin_(offset),
+      end_(offset) {
   MutexLock lock(mutex_);
   // A daemon may have been killed while it wrote: what makes no sense is not
   // believed, nor anything behind it.
   while (end_ < begin_ + kMostBook) {
     RecordHead head;
-    if (pread(memory_, &head, sizeof(head), end_) != sizeof(head) ||
+    if (pread(memory_.Get(), &head, sizeof(head), end_) != sizeof(head) ||
         head.size == 0 || head.size > kMostBook) {
       break;
     }
     std::string bytes(head.size, '\0');
-    if (pread(memory_, bytes.data(), bytes.size(),
+    if (pread(memory_.Get(), bytes.data(), bytes.size(),
               end_ + static_cast<int64_t>(sizeof(head))) !=
         static_cast<ssize_t>(bytes.size())) {
       break;
@@ -67,6 +70,11 @@ PathBook::PathBook(const UniqueFd& memory, int64_t offset)
   }
 }
 
+void PathBook::Close() {
+  MutexLock lock(mutex_);
+  closed_ = true;
+}
+
 void PathBook::Append(Entry& entry) {
   const std::string bytes = Packed(entry.record);
   const RecordHead head{static_cast<uint32_t>(bytes.size()), 1};
@@ -74,14 +82,14 @@ void PathBook::Append(Entry& entry) {
   std::memcpy(whole.data(), &head, sizeof(head));
   whole += bytes;
   entry.at = end_;
-  if (pwrite(memory_, whole.data(), whole.size(), end_) ==
+  if (pwrite(memory_.Get(), whole.data(), whole.size(), end_) ==
       static_cast<ssize_t>(whole.size())) {
     end_ += static_cast<int64_t>(whole.size());
   }
 }
 
 void PathBook::Compact() {
-  fallocate(memory_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, begin_,
+  fallocate(memory_.Get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, begin_,
             kMostBook + (1 << 20));
   end_ = begin_;
   for (auto& [identity, entry] : entries_) {
@@ -89,30 +97,30 @@ void PathBook::Compact() {
   }
 }
 
+void PathBook::Strike(const Entry& entry) const {
+  const uint32_t no = 0;
+  (void)!pwrite(memory_.Get(), &no, sizeof(no),
+                entry.at + static_cast<int64_t>(offsetof(RecordHead, holds)));
+}
+
 void PathBook::Add(const PathRecord& record) {
   MutexLock lock(mutex_);
+  if (closed_) return;
   auto& entry = entries_[record.identity];
   if (entry.record == record) return;
-  entry.record = record;
-  // A later record of the same counts.
+  const auto before = std::exchange(entry, {record});
   Append(entry);
+  if (!before.record.identity.empty()) Strike(before);
   if (end_ - begin_ > kMostBook) Compact();
 }
 
 void PathBook::Remove(const std::string& identity) {
   MutexLock lock(mutex_);
   const auto found = entries_.find(identity);
-  if (found == entries_.end()) return;
-  // Earlier ones of a name that moved must not come back.
-  auto gone = found->second;
+  if (found == entries_.end() || closed_) return;
+  Strike(found->second);
   entries_.erase(found);
-  if (entries_.empty()) {
-    Compact();
-    return;
-  }
-  const uint32_t no = 0;
-  (void)!pwrite(memory_, &no, sizeof(no),
-                gone.at + static_cast<int64_t>(offsetof(RecordHead, holds)));
+  if (entries_.empty()) Compact();
 }
 
 }  // namespace sbxfs

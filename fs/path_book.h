@@ -27,6 +27,8 @@ class PathBook {
  public:
   // What is there was a daemon's before. `memory` is that of a Channel.
   PathBook(const UniqueFd& memory, int64_t offset);
+  // It is the next daemon's: nothing is written to it any more.
+  void Close() EXCLUDES(mutex_);
 
   // Or that it is elsewhere now.
   void Add(const PathRecord& record) EXCLUDES(mutex_);
@@ -49,10 +51,12 @@ class PathBook {
   // Anew, when most of what is there is of no use any more.
   void Compact() REQUIRES(mutex_);
   void Append(Entry& entry) REQUIRES(mutex_);
+  void Strike(const Entry& entry) const;
 
-  const int memory_;
+  const UniqueFd memory_;
   const int64_t begin_;
   Mutex mutex_;
+  bool closed_ GUARDED_BY(mutex_) = false;
   int64_t end_ GUARDED_BY(mutex_);
   std::map<std::string, Entry> entries_ GUARDED_BY(mutex_);
 };

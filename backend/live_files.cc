@@ -12,12 +12,12 @@ namespace {
 using namespace std::chrono_literals;
 
 // For one answer of a guest's, with what is before it in the line.
-constexpr auto kAnswersWithin = 20s;
+constexpr auto kAnswersWithin = 30s;
 constexpr auto kKept = 60s;
 constexpr auto kTick = 1s;
 // A guest under emulation takes a second or two to let somebody in.
-constexpr auto kLoginWithin = 9s;
-constexpr auto kEarlyLoginWithin = 4s;
+constexpr auto kLoginWithin = 20s;
+constexpr auto kEarlyLoginWithin = 5s;
 
 Error TakesTooLong(const std::string& name) {
   return {ETIMEDOUT,
@@ -48,9 +48,9 @@ std::shared_ptr<SftpFiles> LiveFiles::Running(const Sandbox& sandbox) {
   return std::make_shared<SftpFiles>(
       [what, limit, booted,
        target = SshTarget{sandbox.ssh_port, sandbox.user, sandbox.host_key,
-                          core_.identity}] {
+                          core_.identity}](const std::atomic<bool>& given_up) {
         try {
-          return std::make_unique<SftpClient>(target, limit);
+          return std::make_unique<SftpClient>(target, limit, given_up);
         } catch (const Error& error) {
           if (booted) throw error.As(what);
           throw Error(EHOSTUNREACH,
@@ -121,8 +121,11 @@ void LiveFiles::Run(const FilesOf& whose, Job job) {
 }
 
 void LiveFiles::Work(const FilesOf& whose) {
+  AskedPtr asked;
   while (true) {
-    AskedPtr asked;
+    // What a job keeps may be a file that is open: it is closed with no lock
+    // held.
+    const AskedPtr done = std::move(asked);
     {
       MutexLock lock(mutex_);
       Place& place = places_[whose];
@@ -170,6 +173,7 @@ void LiveFiles::Tick() {
 
 void LiveFiles::Tend() {
   std::vector<std::pair<AskedPtr, std::string>> late;
+  std::vector<std::shared_ptr<SftpFiles>> unused;
   bool left = false;
   {
     const auto now = Clock::now();
@@ -188,11 +192,12 @@ void LiveFiles::Tend() {
       const bool used = place.running || !place.waiting.empty() ||
                         now - place.used < kKept ||
                         (place.sftp && !place.sftp->Idle());
-      if (!used && place.sftp) place.sftp->HangUp();
+      if (!used && place.sftp) unused.push_back(place.sftp);
       left = left || used;
       at = used ? std::next(at) : places_.erase(at);
     }
   }
+  for (const auto& sftp : unused) sftp->HangUp();
   for (const auto& [asked, uuid] : late) {
     asked->job.fail(TakesTooLong(core_.NameOf(uuid)));
   }

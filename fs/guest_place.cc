@@ -67,7 +67,7 @@ std::string TargetWithin(std::string_view path, std::string_view target) {
   for (std::size_t i = 0; i < up; ++i) add("..");
   for (const auto part : down) add(part);
   if (shown.empty()) return ".";
-  if (target.ends_with('/')) shown += '/';
+  if (target.ends_with('/') && !down.empty()) shown += '/';
   return shown;
 }
 

@@ -129,10 +129,11 @@ uint32_t SftpClient::Answer::Code() const {
   return SftpIn(body).U32();
 }
 
-SftpClient::SftpClient(const SshTarget& target, milliseconds timeout)
+SftpClient::SftpClient(const SshTarget& target, milliseconds timeout,
+                       const std::atomic<bool>& given_up)
     : target_(target), limit_(timeout) {
   const auto deadline = Clock::now() + timeout;
-  SshLogin login = SshLogIn(target, "id -u; id -G", timeout);
+  SshLogin login = SshLogIn(target, "id -u; id -G", timeout, given_up);
   session_ = std::move(login.session);
   socket_ = UniqueFd(fcntl(ssh_get_fd(session_.get()), F_DUPFD_CLOEXEC, 0));
   std::istringstream words(login.said.output);

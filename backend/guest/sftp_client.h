@@ -98,7 +98,8 @@ class SftpClient {
 
   // Blocks. Throws SshRun's errors, and EOPNOTSUPP where there is no such
   // server.
-  SftpClient(const SshTarget& target, std::chrono::milliseconds timeout);
+  SftpClient(const SshTarget& target, std::chrono::milliseconds timeout,
+             const std::atomic<bool>& given_up);
   ~SftpClient();
   SftpClient(const SftpClient&) = delete;
   SftpClient& operator=(const SftpClient&) = delete;

@@ -43,7 +43,7 @@ SftpFiles::ClientPtr SftpFiles::Need() {
   if (refused_ && Clock::now() < refused_until_) throw Error(*refused_);
   ClientPtr made;
   try {
-    made = connect_();
+    made = connect_(ended_);
   } catch (const Error& error) {
     refused_ = error;
     refused_until_ = Clock::now() + kRefusedFor;

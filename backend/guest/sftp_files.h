@@ -24,7 +24,9 @@ namespace sbxfs {
 class SftpFiles : public FileTree,
                   public std::enable_shared_from_this<SftpFiles> {
  public:
-  using Connect = std::function<std::unique_ptr<SftpClient>()>;
+  // Soon to fail when told that it is given up.
+  using Connect = std::function<std::unique_ptr<SftpClient>(
+      const std::atomic<bool>& given_up)>;
   explicit SftpFiles(Connect connect) : connect_(std::move(connect)) {}
   ~SftpFiles() override = default;
 

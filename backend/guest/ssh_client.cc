@@ -80,11 +80,12 @@ int ExitStatus(ssh_channel channel) {
 class Client {
  public:
   Client(const SshTarget& target, const std::string& command,
-         milliseconds timeout)
+         milliseconds timeout, const std::atomic<bool>* given_up = nullptr)
       : target_(target),
         command_(command),
         timeout_(timeout),
-        deadline_(Clock::now() + timeout) {}
+        deadline_(Clock::now() + timeout),
+        given_up_(given_up) {}
 
   void Open();
   void CheckHostKey() const;
@@ -117,6 +118,7 @@ class Client {
   const std::string& command_;
   const milliseconds timeout_;
   const Clock::time_point deadline_;
+  const std::atomic<bool>* const given_up_;
   // The channel goes before its session.
   SshSessionPtr session_;
   SshChannelPtr channel_;
@@ -125,6 +127,7 @@ class Client {
 void Client::Wait() {
   const int left = Left(deadline_);
   if (left == 0) FailLate();
+  if (given_up_ != nullptr && *given_up_) FailBroken("nobody waits for it");
   short events = POLLIN;
   if ((ssh_get_poll_flags(session_.get()) & SSH_WRITE_PENDING) != 0) {
     events |= POLLOUT;
@@ -314,8 +317,8 @@ SshResult SshRun(const SshTarget& target, const std::string& command,
 }
 
 SshLogin SshLogIn(const SshTarget& target, const std::string& first,
-                  milliseconds timeout) {
-  Client client(target, first, timeout);
+                  milliseconds timeout, const std::atomic<bool>& given_up) {
+  Client client(target, first, timeout, &given_up);
   client.Open();
   client.CheckHostKey();
   client.LogIn();

@@ -1,6 +1,7 @@
 #ifndef SBXFS_BACKEND_GUEST_SSH_CLIENT_H_
 #define SBXFS_BACKEND_GUEST_SSH_CLIENT_H_
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -36,14 +37,16 @@ struct SshResult {
                                std::chrono::milliseconds timeout);
 
 // A connection that is logged in, for ssh_handle.h's users; `first` was run
-// there before, and said that. Errors of SshRun's. Non-blocking.
+// there before, and said that. Errors of SshRun's, soon once it is `given_up`.
+// Non-blocking.
 struct SshLogin {
   std::shared_ptr<ssh_session_struct> session;
   SshResult said;
 };
 [[nodiscard]] SshLogin SshLogIn(const SshTarget& target,
                                 const std::string& first,
-                                std::chrono::milliseconds timeout);
+                                std::chrono::milliseconds timeout,
+                                const std::atomic<bool>& given_up);
 
 }  // namespace sbxfs
 

@@ -45,7 +45,7 @@ class GuestRootDir : public GuestDir {
   void FreshStat(const Caller& reader, Reply<struct stat> reply) override {
     reply.Ok(Stat(reader));
   }
-  double Lasts() const override { return 0; }
+  bool Steady() const override { return true; }
   void Change(const Caller& caller, const Changes& changes,
               Reply<Done> reply) override {
     const auto kind =

@@ -28,9 +28,9 @@ class SftpFilesTest : public OwnSshd {
     OwnSshd::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
     std::filesystem::create_directory(dir_ / "files");
-    files_ = std::make_shared<SftpFiles>([this] {
+    files_ = std::make_shared<SftpFiles>([this](const auto& given_up) {
       ++connections_;
-      return std::make_unique<SftpClient>(Target(), 20s);
+      return std::make_unique<SftpClient>(Target(), 20s, given_up);
     });
   }
   // As SFTP names it.

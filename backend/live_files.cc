@@ -26,6 +26,12 @@ Error TakesTooLong(const std::string& name) {
                       name, kAnswersWithin.count())};
 }
 
+// As far as is known: while the hypervisor is away, it may.
+bool HasNoGuest(State state) {
+  return IsOff(state) || state == State::kSaved ||
+         state == State::kProvisioning || state == State::kDestroying;
+}
+
 void FailAsEnding(const GuestFiles::Job& job) {
   job.fail(Error(EHOSTDOWN, "Cannot go on: the mount ends"));
 }
@@ -86,6 +92,7 @@ std::shared_ptr<FileTree> LiveFiles::TreeOf(const FilesOf& whose) {
                                        "paused; echo resume > status",
                                        known->name));
   }
+  if (known && HasNoGuest(known->state)) Look(whose.uuid);
   {
     MutexLock lock(mutex_);
     Place& place = places_[whose];
@@ -153,7 +160,12 @@ void LiveFiles::Look(const std::string& uuid) {
   for (auto at = places_.lower_bound({uuid, ""});
        at != places_.end() && at->first.uuid == uuid;) {
     Place& place = at->second;
-    if (place.tree && !(sandbox && place.sftp && IsOn(sandbox->state))) {
+    // A snapshot's do not change with the state.
+    const bool stale =
+        !sandbox ||
+        (at->first.tag.empty() &&
+         (place.sftp ? HasNoGuest(sandbox->state) : IsOn(sandbox->state)));
+    if (place.tree && stale) {
       if (place.sftp) ended.push_back(place.sftp);
       place.tree = nullptr;
       place.sftp = nullptr;

@@ -217,9 +217,13 @@ void SftpFiles::Set(const std::string& path, const FileChanges& changes) {
     }
     if (all.size) ++writes_;
     if (!S_ISLNK(now.mode)) {
-      Check(client->Call(SftpClient::kSetstat,
-                         SftpOut().Text(InGuest(path)).Attributes(all)),
-            "change", path, EPERM);
+      const auto answer = client->Call(
+          SftpClient::kSetstat, SftpOut().Text(InGuest(path)).Attributes(all));
+      // What chmod(2) and chown(2) say to one who is not the owner.
+      if (!all.size && answer.Code() == SftpClient::kPermissionDenied) {
+        RefuseIt(EPERM, "change", path, "its user may not");
+      }
+      Check(answer, "change", path, EPERM);
       return;
     }
     constexpr char kOfLinks[] = "lsetstat@openssh.com";

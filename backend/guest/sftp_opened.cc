@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kSftpPiece = 64 * 1024;
 // What is asked for ahead of a reader that reads on, and for how long it is
 // taken for true.
-constexpr size_t kMostAhead = 16;
+constexpr size_t kMostAhead = 8;
 constexpr std::chrono::milliseconds kAheadLasts{500};
 constexpr uint8_t kSftpExtended = 201;
 

@@ -83,10 +83,13 @@ class DiskIdentity {
                : fmt::format("Cannot read the disk of snapshot '{}' of '{}'",
                              tag_, name_);
   }
+  [[nodiscard]] bool Holds() const {
+    const SandboxPtr sandbox = core_.catalog.Get(uuid_);
+    return sandbox && IsSame(*sandbox);
+  }
   // Throws Error(ESTALE) when it is another by now.
   void Check() const {
-    const SandboxPtr sandbox = core_.catalog.Get(uuid_);
-    if (sandbox && IsSame(*sandbox)) return;
+    if (Holds()) return;
     throw Error(ESTALE, fmt::format("{}: it was changed since it was opened; "
                                     "open it again",
                                     What()));
@@ -191,11 +194,16 @@ class DiskFiles : public FileTree {
             std::shared_ptr<ReaderProcess> process)
       : identity_(std::move(identity)), tree_(std::move(process)) {}
 
+  bool IsCurrent() override { return identity_->Holds(); }
   FileFacts Look(const std::string& path) override {
-    return identity_->With([&] { return tree_.Look(path); });
+    FileFacts facts = identity_->With([&] { return tree_.Look(path); });
+    Own(facts);
+    return facts;
   }
   std::vector<Entry> List(const std::string& path) override {
-    return identity_->With([&] { return tree_.List(path); });
+    std::vector<Entry> list = identity_->With([&] { return tree_.List(path); });
+    for (Entry& entry : list) Own(entry.facts);
+    return list;
   }
   std::string Target(const std::string& path) override {
     return identity_->With([&] { return tree_.Target(path); });
@@ -216,11 +224,20 @@ class DiskFiles : public FileTree {
     std::string Read(uint64_t offset, size_t size) override {
       return identity_->With([&] { return file_->Read(offset, size); });
     }
+    FileFacts Look() override {
+      FileFacts facts = identity_->With([&] { return file_->Look(); });
+      Own(facts);
+      return facts;
+    }
 
    private:
     const std::shared_ptr<const DiskIdentity> identity_;
     const std::unique_ptr<Opened> file_;
   };
+
+  // Who has the sandbox may read all of its disk, root's files as well: they
+  // could not be told from each other otherwise.
+  static void Own(FileFacts& facts) { facts.own = facts.own_group = true; }
 
   const std::shared_ptr<const DiskIdentity> identity_;
   ProcessTree tree_;

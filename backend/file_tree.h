@@ -66,6 +66,9 @@ class FileTree {
   };
 
   virtual ~FileTree() = default;
+  // Whether it is still what it was made for; else it is to be made anew.
+  // Returns at once.
+  [[nodiscard]] virtual bool IsCurrent() { return true; }
   [[nodiscard]] virtual FileFacts Look(const std::string& path) = 0;
   // Without "." and "..", in the order of the file system.
   [[nodiscard]] virtual std::vector<Entry> List(const std::string& path) = 0;

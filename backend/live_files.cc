@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "backend/disk_files.h"
+
 namespace sbxfs {
 namespace {
 
@@ -70,17 +72,7 @@ std::shared_ptr<SftpFiles> LiveFiles::Running(const Sandbox& sandbox) {
 std::shared_ptr<FileTree> LiveFiles::Choose(const FilesOf& whose,
                                             const Sandbox& sandbox) {
   if (whose.tag.empty() && IsOn(sandbox.state)) return Running(sandbox);
-  // Disks at rest.
-  throw Error(
-      EOPNOTSUPP,
-      whose.tag.empty()
-          ? fmt::format("Cannot reach the files of '{}': it is {}; echo start "
-                        "> status",
-                        sandbox.name, StateName(sandbox.state))
-          : fmt::format("Cannot reach the files of snapshot '{}': only those "
-                        "of a sandbox that runs can be; make a clone of it, "
-                        "and start that",
-                        whose.tag));
+  return OpenDiskFiles(core_, whose.uuid, whose.tag);
 }
 
 std::shared_ptr<FileTree> LiveFiles::TreeOf(const FilesOf& whose) {
@@ -93,11 +85,12 @@ std::shared_ptr<FileTree> LiveFiles::TreeOf(const FilesOf& whose) {
                                        known->name));
   }
   if (known && HasNoGuest(known->state)) Look(whose.uuid);
+  std::shared_ptr<FileTree> had;
   {
     MutexLock lock(mutex_);
-    Place& place = places_[whose];
-    if (place.tree) return place.tree;
+    had = places_[whose].tree;
   }
+  if (had && had->IsCurrent()) return had;
   const SandboxPtr sandbox = core_.Reachable(whose.uuid, "Cannot go on");
   const auto made = Choose(whose, *sandbox);
   MutexLock lock(mutex_);
@@ -155,6 +148,7 @@ void LiveFiles::Work(const FilesOf& whose) {
 
 void LiveFiles::Look(const std::string& uuid) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  std::vector<std::shared_ptr<FileTree>> dropped;  // freed outside the lock
   std::vector<std::shared_ptr<SftpFiles>> ended;
   MutexLock lock(mutex_);
   for (auto at = places_.lower_bound({uuid, ""});
@@ -167,6 +161,7 @@ void LiveFiles::Look(const std::string& uuid) {
          (place.sftp ? HasNoGuest(sandbox->state) : IsOn(sandbox->state)));
     if (place.tree && stale) {
       if (place.sftp) ended.push_back(place.sftp);
+      dropped.push_back(std::move(place.tree));
       place.tree = nullptr;
       place.sftp = nullptr;
     }
@@ -186,6 +181,7 @@ void LiveFiles::Tick() {
 void LiveFiles::Tend() {
   std::vector<std::pair<AskedPtr, std::string>> late;
   std::vector<std::shared_ptr<SftpFiles>> unused;
+  std::vector<std::shared_ptr<FileTree>> dropped;  // freed outside the lock
   bool left = false;
   {
     const auto now = Clock::now();
@@ -205,6 +201,7 @@ void LiveFiles::Tend() {
                         now - place.used < kKept ||
                         (place.sftp && !place.sftp->Idle());
       if (!used && place.sftp) unused.push_back(place.sftp);
+      if (!used) dropped.push_back(std::move(place.tree));
       left = left || used;
       at = used ? std::next(at) : places_.erase(at);
     }

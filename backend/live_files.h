@@ -14,8 +14,9 @@
 namespace sbxfs {
 
 // The files of this hypervisor's sandboxes: of those that run by SFTP, with one
-// connection each, that is kept while it is used and for a minute more; and one
-// thread, so that a guest that hangs keeps its own askers waiting alone.
+// connection each, and of others by their disks, with one process each; both
+// are kept while they are used and for a minute more. And with one thread each,
+// so that a guest that hangs keeps its own askers waiting alone.
 class LiveFiles : public GuestFiles {
  public:
   explicit LiveFiles(Core& core) : core_(core) {}

@@ -23,9 +23,12 @@ constexpr int kMostEnds = 5;
 
 class FileOfProcess : public FileTree::Opened {
  public:
-  FileOfProcess(std::shared_ptr<ReaderProcess> process, uint64_t number)
-      : process_(std::move(process)), number_(number) {}
+  FileOfProcess(std::shared_ptr<ReaderProcess> process, std::string path,
+                uint64_t number)
+      : process_(std::move(process)), path_(std::move(path)), number_(number) {}
 
+  // Names on a disk that rests lead to where they led.
+  FileFacts Look() override { return ProcessTree(process_).Look(path_); }
   std::string Read(uint64_t offset, size_t size) override {
     std::string bytes;
     while (bytes.size() < size) {
@@ -45,6 +48,7 @@ class FileOfProcess : public FileTree::Opened {
 
  private:
   const std::shared_ptr<ReaderProcess> process_;
+  const std::string path_;
   const uint64_t number_;
 };
 
@@ -206,7 +210,8 @@ std::unique_ptr<FileTree::Opened> ProcessTree::Open(const std::string& path,
   }
   const std::string answer =
       process_->Ask(Say::kFind, WireWriter().Text(path).Bytes());
-  return std::make_unique<FileOfProcess>(process_, WireReader(answer).Number());
+  return std::make_unique<FileOfProcess>(process_, path,
+                                         WireReader(answer).Number());
 }
 
 }  // namespace sbxfs

@@ -1,4 +1,5 @@
-// The files of a Debian guest that runs: box/fs.
+// The files of a Debian guest that runs, and on its disk: box/fs and
+// snapshots/TAG/fs.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
@@ -69,12 +70,7 @@ class FilesTest : public DebianGuests {
 };
 
 TEST_F(FilesTest, AreReadAndWrittenAsTheGuestsUser) {
-  Make("box", kWarmConfig);
-  EXPECT_EQ(Call([&] { return open((Fs() / "etc").c_str(), O_RDONLY); }).error,
-            EOPNOTSUPP);
-  EXPECT_NE(ReadText(Dir() / "box/error").find("Cannot reach the files of"),
-            std::string::npos);
-  Do("box/status", "start");
+  Start();
   EXPECT_EQ(Here("grep ^ID= ../../etc/os-release"), "ID=debian");
   // Shown as whose the sandbox is; and not to be listed.
   EXPECT_EQ(Here("stat -c '%u %a' ../joe ../../etc/hostname"),
@@ -190,10 +186,54 @@ TEST_F(FilesTest, WhatIsOpenOutlivesTheDaemonAndNotTheGuest) {
   Do("box/status", "kill");
   char byte;
   EXPECT_EQ(pread(file.Get(), &byte, 1, 0), -1);
-  EXPECT_EQ(Call([&] { return open((Fs() / "etc").c_str(), O_RDONLY); }).error,
-            EOPNOTSUPP);
   Do("box/status", "start");
   EXPECT_EQ(Here("cat a"), "six");
+}
+
+// Without anybody's help: what a guest did, by comparing two states of its
+// disk. Its last words before it was killed are in the journal.
+TEST_F(FilesTest, OfSnapshotsTellWhatAGuestDid) {
+  Make("box", kWarmConfig);
+  const auto here = [&](const std::string& script) {
+    const Stopwatch watch;
+    const Ended ended = RunProgram(
+        {"bash", "-c",
+         fmt::format("set -o pipefail; cd {}/box; {}", Dir().string(), script)},
+        300s);
+    fmt::print("{:.1f} s: {}\n", watch.Seconds(), script);
+    return std::string(Trim(ended.out + ended.err));
+  };
+  // Its image's, before it ever ran.
+  EXPECT_EQ(here("grep ^ID= fs/etc/os-release; readlink fs/bin"),
+            "ID=debian\nusr/bin");
+  EXPECT_EQ(here("sudo=; test -r fs/etc/shadow && echo may"), "may");
+  EXPECT_EQ(here("touch fs/new 2>&1 | grep -c 'Read-only\\|denied'"), "1");
+  Do("box/status", "start");
+  EXPECT_EQ(here("mkdir snapshots/a"), "");
+  In("box",
+     "mkdir work; cd work; seq 3000 > numbers; ln -s numbers link; "
+     "mkfifo pipe; sync");
+  EXPECT_EQ(here("mkdir snapshots/b"), "");
+  EXPECT_EQ(here("diff -rq --no-dereference snapshots/a/fs/home "
+                 "snapshots/b/fs/home | grep work"),
+            "Only in snapshots/b/fs/home/joe: work");
+  EXPECT_EQ(here("seq 3000 | cmp - snapshots/b/fs/home/joe/work/numbers; "
+                 "readlink snapshots/b/fs/home/joe/work/link"),
+            "numbers");
+  EXPECT_EQ(here("diff -rq --no-dereference snapshots/a/fs/etc "
+                 "snapshots/b/fs/etc"),
+            "");
+  // All of it, of which a pipe is the only thing that is not read.
+  EXPECT_EQ(here("tar -cf - -C snapshots/b/fs . 2>&1 > /dev/null | "
+                 "grep -v 'socket ignored'"),
+            "");
+  In("box", "echo last > work/words; sync work/words");
+  Do("box/status", "kill");
+  EXPECT_EQ(here("cat fs/home/joe/work/words"), "last");
+  EXPECT_EQ(here("cat snapshots/b/fs/home/joe/work/words 2>&1 | "
+                 "grep -c 'No such'"),
+            "1");
+  EXPECT_EQ(here("cat error"), "");
 }
 
 }  // namespace

@@ -73,6 +73,7 @@ TEST_F(DiskProcessTest, ReadsWhatIsThere) {
     ProcessTree other(Process("disk.raw", OurProgram()));
     file = other.Open("etc/hostname", O_RDONLY, 0);
   }
+  EXPECT_EQ(file->Look().size, 4U);
   EXPECT_EQ(file->Read(0, 100), "box\n");
   EXPECT_EQ(file->Read(2, 1), "x");
   EXPECT_EQ(file->Read(4, 100), "");
@@ -163,8 +164,9 @@ TEST_F(DiskProcessTest, OutlivesWhatItsReaderDoes) {
                            "\\0\\0\\0\\0\\0\\0\\0\\0\\1\\0\\0\\0\\0\\0\\0\\0' "
                            ">&3; exec sleep 1000")),
               HasSubstr("asks for what is not there"));
-  EXPECT_THAT(look(Instead("printf '\\377\\377\\377\\377\\6' >&3; exec sleep 1000")),
-              HasSubstr("make no sense"));
+  EXPECT_THAT(
+      look(Instead("printf '\\377\\377\\377\\377\\6' >&3; exec sleep 1000")),
+      HasSubstr("make no sense"));
   // An answer that is cut short.
   EXPECT_THAT(look(Instead("printf '\\0\\0\\0\\0\\6\\0\\0\\0\\0\\6' >&3; "
                            "exec sleep 1000")),

@@ -155,6 +155,7 @@ void LiveFiles::Work(const FilesOf& whose) {
 
 void LiveFiles::Look(const std::string& uuid) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  std::vector<std::shared_ptr<FileTree>> dropped;  // freed outside the lock
   std::vector<std::shared_ptr<SftpFiles>> ended;
   MutexLock lock(mutex_);
   for (auto at = places_.lower_bound({uuid, ""});
@@ -167,6 +168,7 @@ void LiveFiles::Look(const std::string& uuid) {
          (place.sftp ? HasNoGuest(sandbox->state) : IsOn(sandbox->state)));
     if (place.tree && stale) {
       if (place.sftp) ended.push_back(place.sftp);
+      dropped.push_back(std::move(place.tree));
       place.tree = nullptr;
       place.sftp = nullptr;
     }

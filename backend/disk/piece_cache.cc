@@ -1,5 +1,7 @@
 #include "backend/disk/piece_cache.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 
 namespace sbxfs {
@@ -12,6 +14,12 @@ constexpr uint64_t kPiece = 256 * 1024;
 constexpr uint64_t kMostAtOnce = 4;
 
 }  // namespace
+
+PieceCache::~PieceCache() {
+  pieces_.clear();
+  // They were too small for malloc to map each, and it keeps what it freed.
+  malloc_trim(0);
+}
 
 PieceCache::Piece PieceCache::Find(const std::string& file, uint64_t number) {
   MutexLock lock(mutex_);

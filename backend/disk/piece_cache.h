@@ -23,6 +23,9 @@ class PieceCache {
 
   // Keeps about so many bytes.
   explicit PieceCache(size_t most) : most_(most) {}
+  ~PieceCache();
+  PieceCache(const PieceCache&) = delete;
+  PieceCache& operator=(const PieceCache&) = delete;
 
   // Null when it is not there. `file` names a content that never changes.
   [[nodiscard]] Piece Find(const std::string& file, uint64_t number)

@@ -45,6 +45,7 @@ std::string TargetWithin(std::string_view path, std::string_view target) {
   for (const char c : path) depth += c == '/' ? 1 : 0;
   const bool absolute = target.starts_with('/');
   std::size_t up = absolute ? depth : 0;
+  bool as_it_is = !absolute && !target.empty();
   std::vector<std::string_view> down;
   for (std::size_t at = 0; at < target.size();) {
     const std::size_t end = std::min(target.find('/', at), target.size());
@@ -55,10 +56,15 @@ std::string TargetWithin(std::string_view path, std::string_view target) {
       down.push_back(part);
     } else if (!down.empty()) {
       down.pop_back();
+      as_it_is = false;
     } else if (up < depth) {
-      ++up;  // above the root there is the root
+      ++up;
+    } else {
+      as_it_is = false;  // above the root there is the root
     }
   }
+  // Who compares texts, as git does, finds what was stored.
+  if (as_it_is) return std::string(target);
   std::string shown;
   const auto add = [&](std::string_view part) {
     if (!shown.empty()) shown += '/';

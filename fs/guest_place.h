@@ -19,9 +19,9 @@ namespace sbxfs {
 [[nodiscard]] std::string SnapshotId(const Snapshot& snapshot);
 
 // A symbolic link's target, as it is to be shown for one that lies at `path`:
-// relative, and leading nowhere but into the guest's own files. An absolute one
-// begins at their root; and ".." is taken for what it says, whatever links are
-// before it, so that none is left that could lead out.
+// as it is, unless that could lead out of the guest's own files. An absolute
+// one begins at their root; and ".." behind a name takes that away, whatever it
+// may be a link to.
 [[nodiscard]] std::string TargetWithin(std::string_view path,
                                        std::string_view target);
 

@@ -184,20 +184,33 @@ std::unique_ptr<FileTree::Opened> SftpFiles::Open(const std::string& path,
       again, [&](const ClientPtr& client) -> std::unique_ptr<FileTree::Opened> {
         if ((flags & O_TRUNC) != 0) ++writes_;
         FileChanges made;
-        if ((flags & O_CREAT) != 0) made.mode = mode & 07777;
-        const auto answer =
-            client->Call(SftpClient::kOpen, SftpOut()
+        const bool making = (flags & O_CREAT) != 0;
+        if (making) made.mode = mode & 07777;
+        const uint32_t open =
+            client->Send(SftpClient::kOpen, SftpOut()
                                                 .Text(InGuest(path))
                                                 .U32(SftpFlags(flags))
                                                 .Attributes(made));
+        // What was made is looked at next: asked at once that takes no longer.
+        std::optional<FileFacts> found;
+        if (making) {
+          const auto told =
+              client->Call(SftpClient::kLstat, SftpOut().Text(InGuest(path)));
+          if (told.type == SftpClient::kAttrs) {
+            found = FactsOf(*client, told, path);
+          }
+        }
+        const auto answer = client->Await(open);
         if (answer.type != SftpClient::kHandle) {
           const bool there = answer.Code() == SftpClient::kFailure &&
-                             (flags & O_EXCL) != 0 && Exists(*client, path);
-          Check(answer, "open", path, there ? EEXIST : EIO);
+                             (flags & O_EXCL) != 0 && found;
+          Check(answer, "open", path, there ? EEXIST : EPERM);
         }
-        return std::make_unique<SftpOpened>(
+        auto opened = std::make_unique<SftpOpened>(
             shared_from_this(), path, flags, client,
             std::string(SftpIn(answer.body).Text()));
+        opened->found = found;
+        return opened;
       });
 }
 

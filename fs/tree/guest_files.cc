@@ -262,8 +262,9 @@ void GuestDir::MakeFile(const Caller& caller, const std::string& name,
     const std::string at = self->Below(name);
     std::shared_ptr<FileTree::Opened> opened =
         tree.Open(at, how | O_CREAT, mode);
+    const FileFacts facts = opened->found ? *opened->found : tree.Look(at);
     const auto file =
-        std::dynamic_pointer_cast<GuestFile>(self->Child(name, tree.Look(at)));
+        std::dynamic_pointer_cast<GuestFile>(self->Child(name, facts));
     if (!file) {
       throw Error(EEXIST, fmt::format("Cannot create '{}': another made it "
                                       "meanwhile",

@@ -42,7 +42,9 @@ TEST(TargetWithin, LeadsNowhereElse) {
   EXPECT_EQ(at("a/b", "/../../etc/passwd"), "../etc/passwd");
   // Behind a name, which may be a link to the root, it leads up no more.
   EXPECT_EQ(at("a/b/c", "up/../../../../etc"), "../../etc");
-  EXPECT_EQ(at("a/b", "./x//y/./z"), "x/y/z");
+  EXPECT_EQ(at("a/b", "./x//y/./z/"), "./x//y/./z/");
+  EXPECT_EQ(at("a/b", ".././x/"), ".././x/");
+  EXPECT_EQ(at("a/b", "x//../y/"), "y/");
   EXPECT_EQ(at("a/b", "x/.."), ".");
   EXPECT_EQ(at("a/b", ""), ".");
 }

@@ -28,7 +28,7 @@ void Lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
       AnswerEntry(server, request, node);
     });
     if (dir->Foreign()) guest::Begin(server, request, *dir, reply);
-    reply.Guard([&] { dir->Find(request->caller, name, reply); });
+    reply.Guard([&] { dir->AskFor(request->caller, name, reply); });
   });
 }
 
@@ -214,7 +214,7 @@ void ListOf(Server& server, const RequestPtr& request, fuse_ino_t number,
         then(std::move(open));
       });
   if (dir->Foreign()) guest::Begin(server, request, *dir, reply);
-  reply.Guard([&] { dir->FindAll(request->caller, reply); });
+  reply.Guard([&] { dir->AskAll(request->caller, reply); });
 }
 
 // One that was opened through another daemon is listed anew.

@@ -160,11 +160,11 @@ class Dir : public Node {
   [[nodiscard]] virtual std::vector<Entry> List(const Caller& reader) = 0;
 
   // Both, by asking somebody who may take a while.
-  virtual void Find(const Caller& caller, const std::string& name,
-                    Reply<NodePtr> reply) {
+  virtual void AskFor(const Caller& caller, const std::string& name,
+                      Reply<NodePtr> reply) {
     reply.Ok(Lookup(caller, name));
   }
-  virtual void FindAll(const Caller& reader, Reply<std::vector<Entry>> reply) {
+  virtual void AskAll(const Caller& reader, Reply<std::vector<Entry>> reply) {
     reply.Ok(List(reader));
   }
   // What is here and not listed.

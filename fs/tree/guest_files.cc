@@ -189,8 +189,8 @@ NodePtr GuestDir::Child(const std::string& name, const FileFacts& facts) const {
 NodePtr GuestDir::Lookup(const Caller&, const std::string&) { return nullptr; }
 std::vector<Dir::Entry> GuestDir::List(const Caller&) { return {}; }
 
-void GuestDir::Find(const Caller&, const std::string& name,
-                    Reply<NodePtr> reply) {
+void GuestDir::AskFor(const Caller&, const std::string& name,
+                      Reply<NodePtr> reply) {
   const auto self = std::static_pointer_cast<GuestDir>(shared_from_this());
   place().Ask(reply, [self, name](FileTree& tree) -> NodePtr {
     try {
@@ -202,7 +202,7 @@ void GuestDir::Find(const Caller&, const std::string& name,
   });
 }
 
-void GuestDir::FindAll(const Caller&, Reply<std::vector<Entry>> reply) {
+void GuestDir::AskAll(const Caller&, Reply<std::vector<Entry>> reply) {
   const auto self = std::static_pointer_cast<GuestDir>(shared_from_this());
   place().Ask(reply, [self](FileTree& tree) {
     std::vector<Entry> entries;

@@ -94,9 +94,9 @@ class GuestDir : public GuestNode<Dir> {
   [[nodiscard]] NodePtr Lookup(const Caller& caller,
                                const std::string& name) override;
   [[nodiscard]] std::vector<Entry> List(const Caller& reader) override;
-  void Find(const Caller& caller, const std::string& name,
-            Reply<NodePtr> reply) override;
-  void FindAll(const Caller& reader, Reply<std::vector<Entry>> reply) override;
+  void AskFor(const Caller& caller, const std::string& name,
+              Reply<NodePtr> reply) override;
+  void AskAll(const Caller& reader, Reply<std::vector<Entry>> reply) override;
   void Change(const Caller& caller, const Changes& changes,
               Reply<Done> reply) override {
     GuestNode<Dir>::Change(caller, changes, std::move(reply));

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/guest_files.h"
 #include "backend/jobs.h"
 #include "backend/packed_text.h"
 #include "backend/util/error.h"
@@ -473,6 +474,8 @@ class Backend {
 
   // exec/: commands in the guests.
   [[nodiscard]] virtual Jobs& GetJobs() = 0;
+  // fs/: the files in the guests.
+  [[nodiscard]] virtual GuestFiles& GetFiles() = 0;
 
   virtual void OpenImage(const std::string& name,
                          Reply<std::shared_ptr<ImageReader>> reply) = 0;

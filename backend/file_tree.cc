@@ -22,11 +22,22 @@ void FileTree::Opened::Write(uint64_t, const std::string&) {
   throw Error(EBADF, "Cannot write: the file was opened for reading");
 }
 
+FileFacts FileTree::Opened::Look() {
+  throw Error(EBADF, "Cannot look at the file: its name alone can be asked");
+}
+
+void FileTree::Opened::Resize(uint64_t) {
+  throw Error(EBADF, "Cannot cut: the file was opened for reading");
+}
+
 void FileTree::Set(const std::string& path, const FileChanges&) {
   RefuseChange(path);
 }
 void FileTree::MakeDir(const std::string& path, mode_t) { RefuseChange(path); }
 void FileTree::MakeLink(const std::string& path, const std::string&) {
+  RefuseChange(path);
+}
+void FileTree::MakeName(const std::string& path, const std::string&) {
   RefuseChange(path);
 }
 void FileTree::Remove(const std::string& path) { RefuseChange(path); }

@@ -22,6 +22,9 @@ struct FileFacts {
   uint64_t size = 0;    // bytes
   uint64_t blocks = 0;  // of 512 bytes
   std::chrono::system_clock::time_point read, modified;
+  // The one whose rights hold here owns it, or is in its group: who has the
+  // sandbox is shown as that.
+  bool own = false, own_group = false;
 };
 
 // What is to be set of a file; nothing: stays as it is.
@@ -54,11 +57,20 @@ class FileTree {
     virtual ~Opened() = default;
     // Fewer than `size` bytes at the end alone.
     virtual std::string Read(uint64_t offset, size_t size) = 0;
+    // At the end, where it was opened with O_APPEND.
     virtual void Write(uint64_t offset, const std::string& bytes);
     virtual void Sync() {}
+    // The file that is open, whatever its name leads to by now.
+    [[nodiscard]] virtual FileFacts Look();
+    virtual void Resize(uint64_t size);
+    // What it was just after it was opened, where that was told anyway.
+    std::optional<FileFacts> found;
   };
 
   virtual ~FileTree() = default;
+  // Whether it is still what it was made for; else it is to be made anew.
+  // Returns at once.
+  [[nodiscard]] virtual bool IsCurrent() { return true; }
   [[nodiscard]] virtual FileFacts Look(const std::string& path) = 0;
   // Without "." and "..", in the order of the file system.
   [[nodiscard]] virtual std::vector<Entry> List(const std::string& path) = 0;
@@ -71,6 +83,8 @@ class FileTree {
   virtual void Set(const std::string& path, const FileChanges& changes);
   virtual void MakeDir(const std::string& path, mode_t mode);
   virtual void MakeLink(const std::string& path, const std::string& target);
+  // Another name for a file.
+  virtual void MakeName(const std::string& path, const std::string& new_path);
   virtual void Remove(const std::string& path);
   virtual void RemoveDir(const std::string& path);
   // Over what is there, as rename(2) does.

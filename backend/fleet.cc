@@ -253,6 +253,7 @@ class Fleet : public Backend {
     return i < members_.size() ? members_[i].backend->Effective(uuid) : "";
   }
   [[nodiscard]] Jobs& GetJobs() override { return jobs_; }
+  [[nodiscard]] GuestFiles& GetFiles() override { return files_; }
 
   // Settings hold wherever a sandbox is.
   void SetDocument(const Caller& caller, const std::string& name,
@@ -425,6 +426,7 @@ class Fleet : public Backend {
   Mutex mutex_;
   std::set<std::string> being_made_ GUARDED_BY(mutex_);  // host names
   FleetJobs jobs_{members_};
+  FleetFiles files_{members_};
   std::vector<FleetMember> members_;  // goes first: it still answers
 };
 

@@ -39,4 +39,19 @@ Jobs& FleetJobs::Of(const std::string& id) const {
   return members_.front().backend->GetJobs();
 }
 
+void FleetFiles::Run(const FilesOf& whose, Job job) {
+  // One that is being moved is in the trash where it goes.
+  Backend* holder = nullptr;
+  for (const auto& member : members_) {
+    const auto sandbox = member.backend->Get(whose.uuid);
+    if (!sandbox) continue;
+    if (holder == nullptr || !sandbox->trashed) holder = member.backend.get();
+  }
+  if (holder == nullptr) {
+    job.fail(Error(ENOENT, "Cannot go on: the sandbox is gone"));
+    return;
+  }
+  holder->GetFiles().Run(whose, std::move(job));
+}
+
 }  // namespace sbxfs

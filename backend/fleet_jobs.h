@@ -63,6 +63,18 @@ class FleetJobs : public Jobs {
   const std::vector<FleetMember>& members_;
 };
 
+// The files of the guests of all members.
+class FleetFiles : public GuestFiles {
+ public:
+  // `members` must outlive it.
+  explicit FleetFiles(const std::vector<FleetMember>& members)
+      : members_(members) {}
+  void Run(const FilesOf& whose, Job job) override;
+
+ private:
+  const std::vector<FleetMember>& members_;
+};
+
 }  // namespace sbxfs
 
 #endif  // SBXFS_BACKEND_FLEET_JOBS_H_

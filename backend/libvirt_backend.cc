@@ -26,6 +26,7 @@
 #include "backend/idle.h"
 #include "backend/images.h"
 #include "backend/libvirt_error.h"
+#include "backend/live_files.h"
 #include "backend/live_machine.h"
 #include "backend/move.h"
 #include "backend/provision.h"
@@ -91,6 +92,7 @@ class LibvirtBackend : public Backend {
       provision_.tunnels().Look(uuid);
       relay_.Look(uuid);
       exec_.Look(uuid);
+      files_.Look(uuid);
       idle_.Look(uuid);
     };
     exec_.wake = [this](const std::string& uuid, const Reply<Done>& reply) {
@@ -121,6 +123,7 @@ class LibvirtBackend : public Backend {
     actions_.Stop();
     warm_.Stop();
     housekeeping_.Stop();
+    files_.Stop();
     core_.timer.Stop();
     core_.connection.Close();
     core_.workers.Stop();
@@ -336,6 +339,7 @@ class LibvirtBackend : public Backend {
     });
   }
   Jobs& GetJobs() override { return exec_; }
+  GuestFiles& GetFiles() override { return files_; }
   void OpenImage(const std::string& name,
                  Reply<std::shared_ptr<ImageReader>> reply) override {
     images_.Open(name, std::move(reply));
@@ -516,6 +520,7 @@ class LibvirtBackend : public Backend {
   Thaw thaw_;
   Secrets secrets_{core_};
   Exec exec_{core_};
+  LiveFiles files_{core_};
   Relay relay_{core_};
   WakePorts wake_ports_;
   Actions actions_;

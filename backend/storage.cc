@@ -56,6 +56,7 @@ Volume Describe(virStorageVolPtr volume, std::string_view what) {
   described.modified =
       ParseTimestamp(XmlText(xml, "/volume/target/timestamps/mtime"));
   described.backing = XmlText(xml, "/volume/backingStore/path");
+  described.backing_format = XmlText(xml, "/volume/backingStore/format/@type");
   described.format = XmlText(xml, "/volume/target/format/@type");
   return described;
 }

@@ -18,10 +18,11 @@ struct Volume {
   std::string name;
   uint64_t capacity = 0;
   uint64_t allocation = 0;
-  uint64_t size = 0;    // bytes of the file
-  Time modified;        // by the hypervisor's clock
-  std::string backing;  // path of what it is an overlay of, or empty
-  std::string format;   // as libvirt found it
+  uint64_t size = 0;           // bytes of the file
+  Time modified;               // by the hypervisor's clock
+  std::string backing;         // path of what it is an overlay of, or empty
+  std::string format;          // as libvirt found it
+  std::string backing_format;  // what it says of that
 };
 
 struct PoolInfo {

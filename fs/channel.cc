@@ -30,6 +30,9 @@ constexpr std::size_t kPage = 4096;
 constexpr std::size_t kSlotSize = Channel::kMostWritten + kPage;
 constexpr std::size_t kSlotsAt = 16384;
 constexpr std::size_t kSize = kSlotsAt + kSlots * kSlotSize;
+// Behind that is what a daemon remembers for the next, and then, with a hole
+// between that takes nothing, the book of paths.
+constexpr std::size_t kMostRemembered = std::size_t{1} << 30;
 
 // Read into, or to be; begun; being answered.
 enum State : uint32_t { kFree, kTaken, kBegun, kAnswering };
@@ -66,6 +69,8 @@ bool ChangesBy(uint32_t opcode) {
   switch (opcode) {
     case FUSE_SETATTR:
     case FUSE_MKDIR:
+    case FUSE_SYMLINK:
+    case FUSE_LINK:
     case FUSE_UNLINK:
     case FUSE_RMDIR:
     case FUSE_RENAME:
@@ -148,6 +153,7 @@ Channel::~Channel() {
 }
 
 uint64_t Channel::Seed() const { return memory_->seed; }
+int64_t Channel::BookAt() { return kSize + kMostRemembered; }
 bool Channel::WasHandedOver() const { return memory_->handed_over != 0; }
 void Channel::MayRepeat() { t_repeatable = true; }
 bool Channel::IsLeftOver() { return t_left_over; }
@@ -308,6 +314,8 @@ bool Channel::Begins(const void* request,
                      const std::function<bool(uint64_t)>& commands) {
   switch (HeadOf(request).opcode) {
     case FUSE_MKDIR:
+    case FUSE_SYMLINK:
+    case FUSE_LINK:
     case FUSE_RMDIR:
     case FUSE_CREATE:
       return true;
@@ -412,7 +420,8 @@ std::string Channel::Recall() {
   std::string bytes(memory_->remembered.exchange(0), '\0');
   const ssize_t got =
       pread(fd_of_memory_.Get(), bytes.data(), bytes.size(), kSize);
-  (void)!ftruncate(fd_of_memory_.Get(), kSize);
+  fallocate(fd_of_memory_.Get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+            kSize, kMostRemembered);
   if (got != static_cast<ssize_t>(bytes.size())) {
     throw Error(EIO, "Cannot go on with what the daemon before knew");
   }

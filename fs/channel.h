@@ -42,6 +42,9 @@ class Channel {
   Channel& operator=(const Channel&) = delete;
 
   [[nodiscard]] uint64_t Seed() const;
+  // The memory, of which a PathBook has what is at BookAt and behind.
+  [[nodiscard]] const UniqueFd& MemoryFd() const { return fd_of_memory_; }
+  [[nodiscard]] static int64_t BookAt();
   // Whether the daemon before had nothing half written when it ended.
   [[nodiscard]] bool WasHandedOver() const;
 

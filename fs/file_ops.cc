@@ -6,6 +6,7 @@
 
 #include "backend/util/text.h"
 #include "fs/audit.h"
+#include "fs/guest_ops.h"
 #include "fs/handler.h"
 
 // The handlers of files that are open.
@@ -22,7 +23,7 @@ void Open(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
     if (writing && file->Overtakable() && server.inodes.IsWaiting(number)) {
       throw Error(ESTALE, "Cannot open: a write to it waits, look it up again");
     }
-    if (writing) Changing(server, request, file->subject);
+    if (writing && !file->Foreign()) Changing(server, request, file->subject);
     // What is opened to be read alone has nothing that a flush would store.
     const bool reading = !writing && (info->flags & O_TRUNC) == 0;
     const auto reply = ReplyFor<OpenFilePtr>(
@@ -30,7 +31,7 @@ void Open(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
           request->Answer([&](fuse_req_t req) {
             fuse_file_info opened{};
             // Sizes change at any time: the kernel must not trust its own.
-            opened.direct_io = 1;
+            opened.direct_io = open->Cached() ? 0 : 1;
             opened.noflush = reading;
             opened.fh = server.files.Add(open);
             if (fuse_reply_open(req, &opened) != 0) {
@@ -38,7 +39,11 @@ void Open(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
             }
           });
         });
-    request->Interruptible(reply.Canceller());
+    if (file->Foreign()) {
+      guest::Begin(server, request, *file, reply);
+    } else {
+      request->Interruptible(reply.Canceller());
+    }
     reply.Guard([&] { file->Open(request->caller, info->flags, reply); });
   });
 }
@@ -87,8 +92,10 @@ void Write(fuse_req_t raw, fuse_ino_t number, const char* data, size_t size,
            off_t offset, fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const NodePtr node = NodeAt(server, number);
-    Changing(server, request, node->subject);
-    request->Hold(server.inodes.Waiting(number));
+    if (!node->Foreign()) {
+      Changing(server, request, node->subject);
+      request->Hold(server.inodes.Waiting(number));
+    }
     const auto written = ReplyFor<Done>(request, [request, size](Done) {
       request->Answer([&](fuse_req_t req) { fuse_reply_write(req, size); });
     });
@@ -96,6 +103,7 @@ void Write(fuse_req_t raw, fuse_ino_t number, const char* data, size_t size,
     const auto write = [=, &server,
                         flags = info->flags](const OpenFilePtr& open) {
       written.Guard([&] {
+        if (node->Foreign() && open->MayRepeat(bytes)) Channel::MayRepeat();
         const Reply<Done> reply =
             open->Commands()
                 ? CommandFor(server, request, node, *open, bytes, written)
@@ -117,8 +125,19 @@ void Storing(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info,
              Store store) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const NodePtr node = NodeAt(server, number);
-    Changing(server, request, node->subject);
     const Reply<Done> done = DoneFor(request);
+    if (node->Foreign()) {
+      // What is written is in the guest already; nothing is opened for that.
+      const auto open = server.files.Find(info->fh);
+      if (!open) {
+        done.Ok();
+        return;
+      }
+      guest::Begin(server, request, *node, done);
+      done.Guard([&] { ((*open).*store)(request->caller, done); });
+      return;
+    }
+    Changing(server, request, node->subject);
     const auto flush = [=, &server](const OpenFilePtr& open) {
       done.Guard([&] {
         Reply<Done> reply = done;
@@ -180,10 +199,23 @@ void Poll(fuse_req_t raw, fuse_ino_t, fuse_file_info* info,
 void Lseek(fuse_req_t raw, fuse_ino_t number, off_t offset, int whence,
            fuse_file_info*) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
-    const off_t size = NodeAt(server, number)->Stat(request->caller).st_size;
-    if (offset >= size) throw Error(ENXIO, "Cannot seek: beyond the end");
-    const off_t found = whence == SEEK_HOLE ? size : offset;
-    request->Answer([&](fuse_req_t req) { fuse_reply_lseek(req, found); });
+    const NodePtr node = NodeAt(server, number);
+    const auto reply =
+        ReplyFor<struct stat>(request, [=](const struct stat& stat) {
+          const off_t size = stat.st_size;
+          if (offset >= size) throw Error(ENXIO, "Cannot seek: beyond the end");
+          const off_t found = whence == SEEK_HOLE ? size : offset;
+          request->Answer(
+              [&](fuse_req_t req) { fuse_reply_lseek(req, found); });
+        });
+    reply.Guard([&] {
+      if (node->Foreign()) {
+        guest::Begin(server, request, *node, reply);
+        node->FreshStat(request->caller, reply);
+      } else {
+        reply.Ok(node->Stat(request->caller));
+      }
+    });
   });
 }
 

@@ -4,6 +4,8 @@
 
 #include <cerrno>
 
+#include "fs/tree/guest_files.h"
+
 namespace sbxfs {
 
 NodePtr NodeAt(Server& server, fuse_ino_t number) {
@@ -78,8 +80,24 @@ void AnswerEntry(Server& server, const RequestPtr& request,
   const struct stat stat = node->Stat(request->caller);
   request->Answer([&](fuse_req_t raw) {
     const auto entry = EntryFor(*node, stat, server.inodes.Remember(node));
+    if (S_ISDIR(stat.st_mode)) NoteGuest(*node);
     // The caller was killed meanwhile: the kernel does not count it.
     if (fuse_reply_entry(raw, &entry) != 0) server.inodes.Forget(entry.ino, 1);
+  });
+}
+
+void AnswerMade(Server& server, const RequestPtr& request, const Made& made) {
+  const struct stat stat = made.node->Stat(request->caller);
+  request->Answer([&](fuse_req_t req) {
+    fuse_file_info opened{};
+    opened.direct_io = made.file->Cached() ? 0 : 1;
+    opened.fh = server.files.Add(made.file);
+    const auto entry =
+        EntryFor(*made.node, stat, server.inodes.Remember(made.node));
+    if (fuse_reply_create(req, &entry, &opened) != 0) {
+      server.files.Remove(opened.fh)->Release();
+      server.inodes.Forget(entry.ino, 1);
+    }
   });
 }
 

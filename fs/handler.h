@@ -79,6 +79,8 @@ Reply<T> Settled(Server& server, const std::string& subject,
                                         uint64_t number);
 void AnswerEntry(Server& server, const RequestPtr& request,
                  const NodePtr& node);
+// What creat(2) came to.
+void AnswerMade(Server& server, const RequestPtr& request, const Made& made);
 
 // Each adds its handlers to libfuse's table.
 void AddNameOps(fuse_lowlevel_ops& ops);  // lookup, mkdir, rename, …

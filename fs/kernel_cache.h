@@ -43,10 +43,10 @@ class KernelCache {
 
   // For how long the kernel may keep what is said of a node.
   [[nodiscard]] static double ForAttributes(const Node& node) {
-    return node.Steady() ? kKept : 0;
+    return node.Steady() ? kKept : node.Lasts();
   }
   [[nodiscard]] static double ForName(const Node& node) {
-    if (!node.Steady()) return 0;
+    if (!node.Steady()) return node.Lasts();
     return node.Overtakable() ? kOvertaken : kNamed;
   }
 

@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/disk/reader_server.h"
 #include "backend/egress/proxy.h"
 #include "backend/fleet.h"
 #include "backend/libvirt_backend.h"
@@ -242,6 +243,9 @@ int main(int argc, char** argv) {
   // daemon.
   if (argc > 0 && std::string_view(argv[0]) == sbxfs::kMountServer) {
     return sbxfs::ServeMount(argc, argv);
+  }
+  if (argc > 0 && std::string_view(argv[0]) == sbxfs::kDiskReader) {
+    return sbxfs::RunDiskReader();
   }
   if (argc > 0 && std::string_view(argv[0]) == sbxfs::kEgressProxy) {
     return sbxfs::RunEgressProxy(argc, argv);

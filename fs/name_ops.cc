@@ -3,10 +3,13 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <functional>
 #include <vector>
 
 #include "fs/audit.h"
+#include "fs/guest_ops.h"
 #include "fs/handler.h"
+#include "fs/tree/guest_files.h"
 
 // The handlers of names: what is in a directory, comes there and goes.
 
@@ -15,12 +18,17 @@ namespace {
 
 void Lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
-    const NodePtr node = DirAt(server, parent)->Lookup(request->caller, name);
-    if (!node) {
-      request->Answer([](fuse_req_t req) { fuse_reply_err(req, ENOENT); });
-      return;
-    }
-    AnswerEntry(server, request, node);
+    const auto dir = DirAt(server, parent);
+    const auto reply = ReplyFor<NodePtr>(request, [&server, request](
+                                                      const NodePtr& node) {
+      if (!node) {
+        request->Answer([](fuse_req_t req) { fuse_reply_err(req, ENOENT); });
+        return;
+      }
+      AnswerEntry(server, request, node);
+    });
+    if (dir->Foreign()) guest::Begin(server, request, *dir, reply);
+    reply.Guard([&] { dir->AskFor(request->caller, name, reply); });
   });
 }
 
@@ -32,6 +40,10 @@ NodePtr DoneBefore(const RequestPtr& request, Dir& dir, const char* name) {
 void Mkdir(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
+    if (dir->Foreign()) {
+      guest::Mkdir(server, request, *dir, name, mode);
+      return;
+    }
     Changing(server, request, dir->subject);
     Audit(server, request,
           {"mkdir", PathOf(*server.tree, *dir) + name, dir->subject, ""});
@@ -62,6 +74,10 @@ std::string SubjectOf(const Dir& dir, const NodePtr& node) {
 void Rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
+    if (dir->Foreign()) {
+      guest::Remove(server, request, *dir, name, true);
+      return;
+    }
     const NodePtr node = dir->Lookup(request->caller, name);
     if (request->caller.repeated && !node) {
       DoneFor(request).Ok();
@@ -86,6 +102,10 @@ void Rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {
 void Unlink(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
+    if (dir->Foreign()) {
+      guest::Remove(server, request, *dir, name, false);
+      return;
+    }
     Changing(server, request, dir->subject);
     const NodePtr node = dir->Lookup(request->caller, name);
     if (request->caller.repeated && !node) {
@@ -110,6 +130,10 @@ void Rename(fuse_req_t raw, fuse_ino_t parent, const char* name,
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto from = DirAt(server, parent);
     const auto to = DirAt(server, new_parent);
+    if (from->Foreign() || to->Foreign()) {
+      guest::Rename(server, request, *from, name, *to, new_name, flags);
+      return;
+    }
     const Caller& caller = request->caller;
     const NodePtr node = from->Lookup(caller, name);
     if (!node && DoneBefore(request, *to, new_name)) {
@@ -143,25 +167,18 @@ void Rename(fuse_req_t raw, fuse_ino_t parent, const char* name,
   });
 }
 
-void Create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t,
+void Create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode,
             fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
+    if (dir->Foreign()) {
+      guest::Create(server, request, *dir, name, mode, info->flags);
+      return;
+    }
     Changing(server, request, dir->subject);
     const auto answer =
         ReplyFor<Made>(request, [&server, request](const Made& made) {
-          const struct stat stat = made.node->Stat(request->caller);
-          request->Answer([&](fuse_req_t req) {
-            fuse_file_info opened{};
-            opened.direct_io = 1;
-            opened.fh = server.files.Add(made.file);
-            const auto entry =
-                EntryFor(*made.node, stat, server.inodes.Remember(made.node));
-            if (fuse_reply_create(req, &entry, &opened) != 0) {
-              server.files.Remove(opened.fh)->Release();
-              server.inodes.Forget(entry.ino, 1);
-            }
-          });
+          AnswerMade(server, request, made);
         });
     const auto reply = Limited(server, answer, "create", name);
     reply.Guard(
@@ -169,40 +186,69 @@ void Create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t,
   });
 }
 
-std::shared_ptr<OpenDir> ListOf(Server& server, const RequestPtr& request,
-                                fuse_ino_t number, Dir& dir) {
-  auto open = std::make_shared<OpenDir>();
-  open->items = {{".", number, S_IFDIR}, {"..", number, S_IFDIR}};
-  for (auto& entry : dir.List(request->caller)) {
-    mode_t type = S_IFREG;
-    if (dynamic_cast<Dir*>(entry.node.get()) != nullptr) type = S_IFDIR;
-    if (dynamic_cast<Link*>(entry.node.get()) != nullptr) type = S_IFLNK;
-    open->items.push_back({std::move(entry.name),
-                           server.inodes.Number(*entry.node), type,
-                           entry.node->Steady() ? entry.node : nullptr});
+mode_t TypeOf(const Node& node, const Caller& reader) {
+  if (node.Foreign()) {
+    return const_cast<Node&>(node).Stat(reader).st_mode & S_IFMT;
   }
-  return open;
+  if (dynamic_cast<const Dir*>(&node) != nullptr) return S_IFDIR;
+  return dynamic_cast<const Link*>(&node) != nullptr ? S_IFLNK : S_IFREG;
+}
+
+// Gives `then` what is in the directory, under `reply`'s Guard.
+void ListOf(Server& server, const RequestPtr& request, fuse_ino_t number,
+            const std::shared_ptr<Dir>& dir,
+            std::function<void(std::shared_ptr<OpenDir>)> then) {
+  using Entries = std::vector<Dir::Entry>;
+  const auto reply =
+      ReplyFor<Entries>(request, [&server, number, caller = request->caller,
+                                  then = std::move(then)](Entries entries) {
+        auto open = std::make_shared<OpenDir>();
+        open->items = {{".", number, S_IFDIR}, {"..", number, S_IFDIR}};
+        for (auto& entry : entries) {
+          const bool kept = KernelCache::ForAttributes(*entry.node) > 0;
+          open->items.push_back({std::move(entry.name),
+                                 server.inodes.Number(*entry.node),
+                                 TypeOf(*entry.node, caller),
+                                 kept ? std::move(entry.node) : nullptr});
+        }
+        then(std::move(open));
+      });
+  if (dir->Foreign()) guest::Begin(server, request, *dir, reply);
+  reply.Guard([&] { dir->AskAll(request->caller, reply); });
 }
 
 // One that was opened through another daemon is listed anew.
-std::shared_ptr<OpenDir> OpenDirAt(Server& server, const RequestPtr& request,
-                                   fuse_ino_t number, uint64_t handle) {
-  if (auto open = server.dirs.Find(handle)) return open;
+void WithOpenDir(Server& server, const RequestPtr& request, fuse_ino_t number,
+                 uint64_t handle,
+                 std::function<void(const std::shared_ptr<OpenDir>&)> then) {
+  if (const auto open = server.dirs.Find(handle)) {
+    then(open);
+    return;
+  }
   if (!server.resumed) {
     throw Error(EBADF, "Cannot list: the directory is not open");
   }
-  return server.dirs.Adopt(
-      handle, ListOf(server, request, number, *DirAt(server, number)));
+  ListOf(
+      server, request, number, DirAt(server, number),
+      [&server, handle, then = std::move(then)](std::shared_ptr<OpenDir> open) {
+        then(server.dirs.Adopt(handle, std::move(open)));
+      });
 }
 
 void Opendir(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, number);
-    auto open = ListOf(server, request, number, *dir);
-    request->Answer([&](fuse_req_t req) {
-      info->fh = server.dirs.Add(std::move(open));
-      if (fuse_reply_open(req, info) != 0) server.dirs.Remove(info->fh);
-    });
+    ListOf(server, request, number, dir,
+           [&server, request,
+            opened = *info](const std::shared_ptr<OpenDir>& open) {
+             request->Answer([&](fuse_req_t req) {
+               fuse_file_info answer = opened;
+               answer.fh = server.dirs.Add(open);
+               if (fuse_reply_open(req, &answer) != 0) {
+                 server.dirs.Remove(answer.fh);
+               }
+             });
+           });
   });
 }
 
@@ -212,6 +258,7 @@ bool LookUp(Server& server, const RequestPtr& request, const NodePtr& node,
   try {
     const struct stat stat = node->Stat(request->caller);
     entry = EntryFor(*node, stat, server.inodes.Remember(node));
+    if (S_ISDIR(stat.st_mode)) NoteGuest(*node);
     return true;
   } catch (const Error&) {
     return false;
@@ -221,38 +268,45 @@ bool LookUp(Server& server, const RequestPtr& request, const NodePtr& node,
 // READDIRPLUS is what makes `ls -l` of many sandboxes quick. Of a node that
 // is not steady the kernel would keep nothing: it gets the name alone, and asks
 // for the rest if it is wanted.
-void List(fuse_req_t raw, fuse_ino_t number, size_t size, off_t offset,
-          const fuse_file_info* info, bool plus) {
-  Handle(raw, [&](Server& server, const RequestPtr& request) {
-    const auto open = OpenDirAt(server, request, number, info->fh);
+void AnswerList(Server& server, const RequestPtr& request, const OpenDir& open,
+                size_t size, off_t offset, bool plus) {
+  request->Answer([&](fuse_req_t req) {
     const auto add =
         plus ? fuse_add_direntry_plus
-             : [](fuse_req_t req, char* at, size_t left, const char* name,
+             : [](fuse_req_t raw, char* at, size_t left, const char* name,
                   const fuse_entry_param* entry, off_t next) {
                  return fuse_add_direntry(
-                     req, at, left, name,
+                     raw, at, left, name,
                      entry != nullptr ? &entry->attr : nullptr, next);
                };
     std::string buffer(size, '\0');
     size_t used = 0;
     std::vector<uint64_t> known;
-    for (auto i = static_cast<size_t>(offset); i < open->items.size(); ++i) {
-      const auto& item = open->items[i];
+    for (auto i = static_cast<size_t>(offset); i < open.items.size(); ++i) {
+      const auto& item = open.items[i];
       const char* const name = item.name.c_str();
-      if (add(raw, nullptr, 0, name, nullptr, 0) > size - used) break;
+      if (add(req, nullptr, 0, name, nullptr, 0) > size - used) break;
       fuse_entry_param entry{};
       entry.attr.st_ino = item.number;
       entry.attr.st_mode = item.mode;
       if (plus && item.node && LookUp(server, request, item.node, entry)) {
         known.push_back(entry.ino);
       }
-      used += add(raw, buffer.data() + used, size - used, name, &entry,
+      used += add(req, buffer.data() + used, size - used, name, &entry,
                   static_cast<off_t>(i + 1));
     }
-    request->Answer([&](fuse_req_t req) {
-      if (fuse_reply_buf(req, buffer.data(), used) == 0) return;
-      for (const uint64_t one : known) server.inodes.Forget(one, 1);
-    });
+    if (fuse_reply_buf(req, buffer.data(), used) == 0) return;
+    for (const uint64_t one : known) server.inodes.Forget(one, 1);
+  });
+}
+
+void List(fuse_req_t raw, fuse_ino_t number, size_t size, off_t offset,
+          const fuse_file_info* info, bool plus) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    WithOpenDir(server, request, number, info->fh,
+                [=, &server](const std::shared_ptr<OpenDir>& open) {
+                  AnswerList(server, request, *open, size, offset, plus);
+                });
   });
 }
 
@@ -277,6 +331,32 @@ void Releasedir(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
 void Refuse(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const auto dir = DirAt(server, parent);
+    if (!dir->Foreign()) Changing(server, request, dir->subject);
+    dir->RefuseOther(name);
+  });
+}
+
+void Symlink(fuse_req_t raw, const char* target, fuse_ino_t parent,
+             const char* name) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto dir = DirAt(server, parent);
+    if (dir->Foreign()) {
+      guest::Symlink(server, request, *dir, name, target);
+      return;
+    }
+    Changing(server, request, dir->subject);
+    dir->RefuseOther(name);
+  });
+}
+
+void HardLink(fuse_req_t raw, fuse_ino_t number, fuse_ino_t parent,
+              const char* name) {
+  Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const auto dir = DirAt(server, parent);
+    if (dir->Foreign()) {
+      guest::Link(server, request, *dir, name, NodeAt(server, number));
+      return;
+    }
     Changing(server, request, dir->subject);
     dir->RefuseOther(name);
   });
@@ -297,10 +377,8 @@ void AddNameOps(fuse_lowlevel_ops& ops) {
   ops.releasedir = Releasedir;
   ops.mknod = [](fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t,
                  dev_t) { Refuse(raw, parent, name); };
-  ops.symlink = [](fuse_req_t raw, const char*, fuse_ino_t parent,
-                   const char* name) { Refuse(raw, parent, name); };
-  ops.link = [](fuse_req_t raw, fuse_ino_t, fuse_ino_t parent,
-                const char* name) { Refuse(raw, parent, name); };
+  ops.symlink = Symlink;
+  ops.link = HardLink;
 }
 
 }  // namespace sbxfs

@@ -46,6 +46,8 @@ class OpenFile {
   // For poll(2): whether there is something this open file has not read.
   [[nodiscard]] virtual bool Unread(const Caller&) { return true; }
   [[nodiscard]] virtual bool Pollable() const { return false; }
+  // Whether the kernel may keep its bytes while it is open.
+  [[nodiscard]] virtual bool Cached() const { return false; }
   // Whether a write of `bytes` may be done twice, and says the same then.
   [[nodiscard]] virtual bool MayRepeat(const std::string&) { return false; }
   // Its name, if it has taken what another daemon could not know of.
@@ -99,6 +101,12 @@ class Node : public std::enable_shared_from_this<Node> {
   // Whether its attributes are the same for all readers and differ only when
   // its sandbox has changed, so that the kernel may keep them until it is told.
   [[nodiscard]] virtual bool Steady() const { return false; }
+  // For how many seconds the kernel may take what is said of it for true,
+  // though nobody tells when it is not.
+  [[nodiscard]] virtual double Lasts() const { return 0; }
+  // Whether it is a file of a guest (fs/tree/guest_files.h): what is done with
+  // it is that guest's affair, and takes as long as the guest does.
+  [[nodiscard]] virtual bool Foreign() const { return false; }
   // Whether it passes with this daemon: a change of it is none of a sandbox.
   [[nodiscard]] virtual bool Transient() const { return false; }
   virtual void Change(const Caller& caller, const Changes& changes,
@@ -111,6 +119,10 @@ class Link : public Node {
  public:
   using Node::Node;
   [[nodiscard]] virtual std::string Target(const Caller& reader) = 0;
+  // The same, by asking somebody who may take a while.
+  virtual void FindTarget(const Caller& reader, Reply<std::string> reply) {
+    reply.Ok(Target(reader));
+  }
 };
 
 class File : public Node {
@@ -146,6 +158,19 @@ class Dir : public Node {
                                        const std::string& name) = 0;
   // Built-in names first.
   [[nodiscard]] virtual std::vector<Entry> List(const Caller& reader) = 0;
+
+  // Both, by asking somebody who may take a while.
+  virtual void AskFor(const Caller& caller, const std::string& name,
+                      Reply<NodePtr> reply) {
+    reply.Ok(Lookup(caller, name));
+  }
+  virtual void AskAll(const Caller& reader, Reply<std::vector<Entry>> reply) {
+    reply.Ok(List(reader));
+  }
+  // What is here and not listed.
+  [[nodiscard]] virtual std::vector<Entry> Unlisted(const Caller&) {
+    return {};
+  }
 
   virtual void MakeDir(const Caller& caller, const std::string& name,
                        mode_t mode, Reply<NodePtr> reply);

@@ -5,6 +5,7 @@
 
 #include "backend/util/text.h"
 #include "fs/audit.h"
+#include "fs/guest_ops.h"
 #include "fs/handler.h"
 
 // The table of handlers, and those of nodes as such.
@@ -45,6 +46,7 @@ void Getattr(fuse_req_t raw, fuse_ino_t number, fuse_file_info* info) {
     const OpenFilePtr open =
         info != nullptr ? server.files.Find(info->fh) : nullptr;
     const auto reply = AttrFor(request, number, node, open);
+    if (node->Foreign()) guest::Begin(server, request, *node, reply);
     reply.Guard([&] { node->FreshStat(request->caller, reply); });
   });
 }
@@ -65,6 +67,13 @@ void Setattr(fuse_req_t raw, fuse_ino_t number, struct stat* stat, int what,
              fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const NodePtr node = NodeAt(server, number);
+    const OpenFilePtr open =
+        info != nullptr ? server.files.Find(info->fh) : nullptr;
+    // `fs` itself is the sandbox's.
+    if (node->Foreign() && !guest::IsRoot(*node)) {
+      guest::Setattr(server, request, number, node, *stat, what, open);
+      return;
+    }
     Changing(server, request, node->subject);
     Changes changes;
     if ((what & FUSE_SET_ATTR_MODE) != 0) changes.mode = stat->st_mode & 07777;
@@ -75,8 +84,6 @@ void Setattr(fuse_req_t raw, fuse_ino_t number, struct stat* stat, int what,
             {OperationOf(changes), PathOf(*server.tree, *node), node->subject,
              Describe(changes)});
     }
-    const OpenFilePtr open =
-        info != nullptr ? server.files.Find(info->fh) : nullptr;
     const Caller caller = request->caller;
     const auto answer = AttrFor(request, number, node, open);
     const Reply<Done> done = Limited(
@@ -110,9 +117,14 @@ void Readlink(fuse_req_t raw, fuse_ino_t number) {
       request->Answer([](fuse_req_t req) { fuse_reply_err(req, EINVAL); });
       return;
     }
-    const std::string target = link->Target(request->caller);
-    request->Answer(
-        [&](fuse_req_t req) { fuse_reply_readlink(req, target.c_str()); });
+    const auto reply =
+        ReplyFor<std::string>(request, [request](const std::string& target) {
+          request->Answer([&](fuse_req_t req) {
+            fuse_reply_readlink(req, target.c_str());
+          });
+        });
+    if (link->Foreign()) guest::Begin(server, request, *link, reply);
+    reply.Guard([&] { link->FindTarget(request->caller, reply); });
   });
 }
 

@@ -68,6 +68,8 @@ std::string HostReadme(const View& view) {
              "  ssh -F .host/ssh_config sbx-box  boot it if need be, go in\n"
              "  exec 3<>box/exec/new; echo make >&3; cat <&3   a command in "
              "it\n"
+             "  ls box/fs/etc                    the running guest's files, as "
+             "its user\n"
              "  echo /src:w > box/mounts/src     this machine's /src in it, "
              "to write\n"
              "  echo 8080 > box/ports/80         its port 80 as 8080 here\n"

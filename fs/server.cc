@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "fs/tree/guest_files.h"
 #include "fs/tree/root_dir.h"
 
 namespace sbxfs {
@@ -13,7 +14,8 @@ namespace {
 // Looks at the nodes of a directory first, and then below.
 NodePtr Search(Dir& dir, uint64_t number, InodeTable& inodes) {
   const Caller all{0, 0, 0};
-  const auto entries = dir.List(all);
+  auto entries = dir.List(all);
+  for (auto& entry : dir.Unlisted(all)) entries.push_back(std::move(entry));
   for (const auto& entry : entries) {
     if (inodes.Fits(number, *entry.node)) return entry.node;
   }
@@ -26,6 +28,16 @@ NodePtr Search(Dir& dir, uint64_t number, InodeTable& inodes) {
   }
   return nullptr;
 }
+
+// Stands for a file of a guest in the table of numbers.
+class Noted : public Node {
+ public:
+  using Node::Node;
+  struct stat Stat(const Caller&) override {
+    return {};
+  }
+  void Change(const Caller&, const Changes&, Reply<Done>) override {}
+};
 
 }  // namespace
 
@@ -41,10 +53,20 @@ Server::Server(Backend& backend, TreeOptions options, int memory, bool resumed)
           [this](const std::string& uuid) { inodes.Retire(uuid + '/'); })),
       inodes(std::make_shared<RootDir>(tree), channel.Seed()),
       requests(std::make_shared<Requests>(*timer)) {
+  tree->book = book;
   backend.SetObserver(tree.get());
 }
 
 NodePtr Server::Locate(uint64_t number) {
+  const auto noted = book->Find([&](const PathRecord& record) {
+    return inodes.FitsSubject(number, record.uuid) &&
+           inodes.Fits(number, Noted(record.identity, record.uuid));
+  });
+  if (noted && tree->backend.Get(noted->uuid)) {
+    const NodePtr node = GuestNoted(tree, *noted);
+    inodes.Adopt(number, node);
+    return node;
+  }
   auto node = Search(static_cast<Dir&>(*inodes.Find(InodeTable::kRoot)), number,
                      inodes);
   if (node) inodes.Adopt(number, node);
@@ -64,6 +86,7 @@ std::string Server::Unfinished() {
 }
 
 Server::~Server() {
+  book->Close();  // what is known is the next daemon's
   tree->backend.SetObserver(nullptr);
   tree->Close();
   requests->Close();

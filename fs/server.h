@@ -13,6 +13,7 @@
 #include "fs/handle_table.h"
 #include "fs/inode_table.h"
 #include "fs/kernel_cache.h"
+#include "fs/path_book.h"
 #include "fs/pollers.h"
 #include "fs/request.h"
 #include "fs/tree.h"
@@ -52,6 +53,8 @@ struct Server {
   Channel channel;
   // With `resumed`: nothing was half written then.
   const bool whole = channel.WasHandedOver();
+  const std::shared_ptr<PathBook> book =
+      std::make_shared<PathBook>(channel.MemoryFd(), Channel::BookAt());
   std::unique_ptr<Timer> timer = std::make_unique<Timer>();
   Pollers pollers{*timer};
   const TreePtr tree;

@@ -150,6 +150,7 @@ class Session::Impl {
     if (options_.resumed) GoOn();
     const Ending ending = Serve();
     if (ending == Ending::kHandedOver) {
+      server_->book->Close();
       server_->channel.Detach(server_->tree->backend.Remember());
     } else {
       on_stopping();

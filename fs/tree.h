@@ -19,6 +19,9 @@
 
 namespace sbxfs {
 
+class GuestPlace;
+class PathBook;
+
 struct TreeOptions {
   std::string mount_point;  // absolute
   std::string program;      // absolute path of sbxfs, for ProxyCommand
@@ -124,6 +127,12 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
   ProcessMarks rejections{std::chrono::seconds(5)};
   Readings readings;
   Passing passing;
+  std::shared_ptr<PathBook> book;  // of the files of guests; null: none
+
+  // The files of a sandbox's guest, or of a snapshot of it by its id.
+  [[nodiscard]] std::shared_ptr<GuestPlace> FilesIn(const std::string& uuid,
+                                                    const std::string& snapshot)
+      EXCLUDES(mutex_);
 
   // Answers like `reply`, but with `late` when that takes longer.
   template <typename T>
@@ -175,6 +184,8 @@ class Tree : public Observer, public std::enable_shared_from_this<Tree> {
   std::map<std::string, std::chrono::steady_clock::time_point> done_
       GUARDED_BY(mutex_);
   std::map<std::string, std::shared_ptr<Tree>> members_ GUARDED_BY(mutex_);
+  std::map<std::pair<std::string, std::string>, std::weak_ptr<GuestPlace>>
+      guest_places_ GUARDED_BY(mutex_);
   Timer* timer_ GUARDED_BY(mutex_);
   std::function<void(const std::string&)> changed_ GUARDED_BY(mutex_);
   std::function<void(const std::string&)> gone_ GUARDED_BY(mutex_);

@@ -80,16 +80,21 @@ int ExitStatus(ssh_channel channel) {
 class Client {
  public:
   Client(const SshTarget& target, const std::string& command,
-         milliseconds timeout)
+         milliseconds timeout, const std::atomic<bool>* given_up = nullptr)
       : target_(target),
         command_(command),
         timeout_(timeout),
-        deadline_(Clock::now() + timeout) {}
+        deadline_(Clock::now() + timeout),
+        given_up_(given_up) {}
 
   void Open();
   void CheckHostKey() const;
   void LogIn();
   [[nodiscard]] SshResult Run(std::string_view input);
+  [[nodiscard]] SshSessionPtr Release() {
+    channel_.reset();
+    return std::move(session_);
+  }
 
  private:
   // Calls libssh until it is done; its last answer.
@@ -113,6 +118,7 @@ class Client {
   const std::string& command_;
   const milliseconds timeout_;
   const Clock::time_point deadline_;
+  const std::atomic<bool>* const given_up_;
   // The channel goes before its session.
   SshSessionPtr session_;
   SshChannelPtr channel_;
@@ -121,6 +127,7 @@ class Client {
 void Client::Wait() {
   const int left = Left(deadline_);
   if (left == 0) FailLate();
+  if (given_up_ != nullptr && *given_up_) FailBroken("nobody waits for it");
   short events = POLLIN;
   if ((ssh_get_poll_flags(session_.get()) & SSH_WRITE_PENDING) != 0) {
     events |= POLLOUT;
@@ -307,6 +314,16 @@ SshResult SshRun(const SshTarget& target, const std::string& command,
   client.CheckHostKey();
   client.LogIn();
   return client.Run(input);
+}
+
+SshLogin SshLogIn(const SshTarget& target, const std::string& first,
+                  milliseconds timeout, const std::atomic<bool>& given_up) {
+  Client client(target, first, timeout, &given_up);
+  client.Open();
+  client.CheckHostKey();
+  client.LogIn();
+  SshResult said = client.Run({});
+  return {client.Release(), std::move(said)};
 }
 
 }  // namespace sbxfs

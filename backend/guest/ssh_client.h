@@ -1,11 +1,15 @@
 #ifndef SBXFS_BACKEND_GUEST_SSH_CLIENT_H_
 #define SBXFS_BACKEND_GUEST_SSH_CLIENT_H_
 
+#include <atomic>
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "backend/guest/keys.h"
+
+struct ssh_session_struct;
 
 namespace sbxfs {
 
@@ -31,6 +35,18 @@ struct SshResult {
                                const std::string& command,
                                const std::string& input,
                                std::chrono::milliseconds timeout);
+
+// A connection that is logged in, for ssh_handle.h's users; `first` was run
+// there before, and said that. Errors of SshRun's, soon once it is `given_up`.
+// Non-blocking.
+struct SshLogin {
+  std::shared_ptr<ssh_session_struct> session;
+  SshResult said;
+};
+[[nodiscard]] SshLogin SshLogIn(const SshTarget& target,
+                                const std::string& first,
+                                std::chrono::milliseconds timeout,
+                                const std::atomic<bool>& given_up);
 
 }  // namespace sbxfs
 

@@ -33,7 +33,10 @@ struct ZstdDeleter {
 
 bool Qcow2::Is(std::string_view head) { return head.starts_with(kMagic); }
 
-Qcow2::Qcow2(const ByteSource& file) : file_(file) { ReadHeader(); }
+Qcow2::Qcow2(const ByteSource& file, ReadAt below, bool layer)
+    : file_(file), below_(std::move(below)), layer_(layer) {
+  ReadHeader();
+}
 
 void Qcow2::RefuseCut(std::string_view what) const {
   file_.Refuse(
@@ -71,7 +74,7 @@ void Qcow2::ReadHeader() {
 }
 
 void Qcow2::CheckFeatures(std::string_view header) {
-  if (BigEndian<uint64_t>(header, 8) != 0) {
+  if (BigEndian<uint64_t>(header, 8) != 0 && !below_) {
     file_.Refuse(
         "it has a backing file, so it is not the whole disk; flatten it by "
         "qemu-img convert -O qcow2 IN OUT where that file is");
@@ -89,13 +92,13 @@ void Qcow2::CheckFeatures(std::string_view header) {
         "its data is in another file; join them by qemu-img convert -O qcow2 "
         "IN OUT where that file is");
   }
-  if ((features & (kDirty | kCorrupt)) != 0) {
+  if ((features & (kDirty | kCorrupt)) != 0 && !layer_) {
     file_.Refuse(fmt::format(
         "it is marked as {}; repair it by qemu-img check -r all FILE",
         (features & kCorrupt) != 0 ? "corrupt"
                                    : "in use, or left so by a crash"));
   }
-  const uint64_t known = kCompression | kExtendedL2;
+  const uint64_t known = kDirty | kCorrupt | kCompression | kExtendedL2;
   if ((features & ~known) != 0) {
     file_.Refuse(fmt::format(
         "it needs qcow2 features that are unknown here (bits {:#x}); write it "
@@ -181,8 +184,10 @@ Qcow2::Cluster Qcow2::Decode(std::string_view l2, uint64_t index) const {
   if (extended_l2_) {
     const auto bits = BigEndian<uint64_t>(l2, index * width + 8);
     cluster.subclusters = static_cast<uint32_t>(bits & ~(bits >> 32));
+    cluster.through = static_cast<uint32_t>(~(bits | bits >> 32));
   } else if (version_ < 3 || (entry & kZeroBit) == 0) {
     cluster.subclusters = UINT32_MAX;
+    cluster.through = cluster.offset == 0 ? UINT32_MAX : 0;
   }
   if (cluster.offset != 0 && cluster.subclusters != 0) {
     cluster.kind = Cluster::Kind::kPlain;
@@ -251,42 +256,69 @@ std::string Qcow2::Read(uint64_t offset, size_t length) const {
     const uint64_t index = offset >> cluster_bits_;
     const uint64_t table = l1_[index / l2_entries_];
     Cluster cluster;
+    cluster.through = UINT32_MAX;
     if (table != 0) {
       if (!file_.Has(table, cluster_size_)) RefuseCut("an L2 table");
       const size_t width = extended_l2_ ? 16 : 8;
       cluster = Decode(file_.At(table + index % l2_entries_ * width, width), 0);
     }
     const uint64_t skip = offset % cluster_size_;
-    const std::string bytes = ReadCluster(cluster).substr(
-        skip, std::min<uint64_t>(length - out.size(), size_ - offset));
+    const std::string bytes =
+        ReadPart(cluster, offset,
+                 std::min({uint64_t{length - out.size()}, cluster_size_ - skip,
+                           size_ - offset}));
     out += bytes;
     offset += bytes.size();
   }
   return out;
 }
 
-std::string Qcow2::ReadCluster(const Cluster& cluster) const {
-  if (cluster.kind == Cluster::Kind::kZero) {
-    return std::string(cluster_size_, '\0');
-  }
+std::string Qcow2::ReadPart(const Cluster& cluster, uint64_t offset,
+                            size_t length) const {
+  const uint64_t skip = offset % cluster_size_;
   if (cluster.kind == Cluster::Kind::kCompressed) {
-    std::string bytes = Decompress(file_.UpTo(cluster.offset, cluster.length));
-    if (bytes.empty()) {
-      file_.Refuse(fmt::format(
-          "it is damaged: the compressed cluster at {} cannot be unpacked",
-          cluster.offset));
+    return Unpacked(cluster).substr(skip, length);
+  }
+  if (below_ && cluster.through == UINT32_MAX) return below_(offset, length);
+  std::string bytes;
+  if (cluster.kind == Cluster::Kind::kPlain) {
+    if (!file_.Has(cluster.offset, Needed(cluster, offset - skip))) {
+      RefuseCut(fmt::format("the cluster of byte {}", offset - skip));
     }
+    bytes = file_.UpTo(cluster.offset + skip, length);
+  }
+  bytes.resize(length);
+  if (cluster.kind == Cluster::Kind::kPlain &&
+      cluster.subclusters == UINT32_MAX) {
     return bytes;
   }
-  std::string bytes = file_.UpTo(cluster.offset, cluster_size_);
-  bytes.resize(cluster_size_);
   const uint64_t part = cluster_size_ / 32;
   for (unsigned i = 0; i < 32; ++i) {
-    if ((cluster.subclusters >> i & 1) == 0) {
-      bytes.replace(i * part, part, part, '\0');
+    const uint64_t begin = std::max(i * part, skip);
+    const uint64_t end = std::min((i + 1) * part, skip + length);
+    if (begin >= end || (cluster.subclusters >> i & 1) != 0) continue;
+    if (below_ && (cluster.through >> i & 1) != 0) {
+      bytes.replace(begin - skip, end - begin,
+                    below_(offset - skip + begin, end - begin));
+    } else {
+      bytes.replace(begin - skip, end - begin, end - begin, '\0');
     }
   }
   return bytes;
+}
+
+const std::string& Qcow2::Unpacked(const Cluster& cluster) const {
+  // Whoever reads on wants the next part of the same one.
+  if (unpacked_.empty() || unpacked_from_ != cluster.offset) {
+    unpacked_ = Decompress(file_.UpTo(cluster.offset, cluster.length));
+    unpacked_from_ = cluster.offset;
+  }
+  if (unpacked_.empty()) {
+    file_.Refuse(fmt::format(
+        "it is damaged: the compressed cluster at {} cannot be unpacked",
+        cluster.offset));
+  }
+  return unpacked_;
 }
 
 std::string Qcow2::Decompress(std::string_view bytes) const {

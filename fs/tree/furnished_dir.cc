@@ -102,6 +102,7 @@ NodePtr FurnishedDir::Lookup(const Caller& caller, const std::string& name) {
 std::vector<Dir::Entry> FurnishedDir::List(const Caller& reader) {
   std::vector<Entry> entries;
   for (const Row& row : Rows(kind_)) {
+    if (!row.listed) continue;
     const std::string name(row.name);
     NodePtr node = row.form == Form::kDirectory
                        ? SubDir(row)
@@ -110,6 +111,14 @@ std::vector<Dir::Entry> FurnishedDir::List(const Caller& reader) {
   }
   for (auto& entry : tree_->passing.List(key)) {
     entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+std::vector<Dir::Entry> FurnishedDir::Unlisted(const Caller&) {
+  std::vector<Entry> entries;
+  for (const Row& row : Rows(kind_)) {
+    if (!row.listed) entries.push_back({std::string(row.name), SubDir(row)});
   }
   return entries;
 }

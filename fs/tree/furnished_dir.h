@@ -23,6 +23,7 @@ class FurnishedDir : public Dir {
   [[nodiscard]] NodePtr Lookup(const Caller& caller,
                                const std::string& name) override;
   [[nodiscard]] std::vector<Entry> List(const Caller& reader) override;
+  [[nodiscard]] std::vector<Entry> Unlisted(const Caller& reader) override;
   void Unlink(const Caller& caller, const std::string& name,
               Reply<Done> reply) override;
   void Create(const Caller& caller, const std::string& name, int flags,

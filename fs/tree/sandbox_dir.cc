@@ -6,6 +6,7 @@
 #include "fs/attributes.h"
 #include "fs/tree/clones_dir.h"
 #include "fs/tree/exec_dir.h"
+#include "fs/tree/guest_files.h"
 #include "fs/tree/snapshots_dir.h"
 #include "fs/tree/sock_dir.h"
 #include "fs/tree/value_dir.h"
@@ -23,9 +24,10 @@ struct stat SandboxDir::Stat(const Caller&) {
   struct stat stat = SandboxStat(*sandbox);
   if (sandbox->trashed) stat.st_mode &= ~mode_t{0222};
   static const auto kRows = Rows(DirKind::kSandbox);
-  static const auto kDirs = std::count_if(
-      kRows.begin(), kRows.end(),
-      [](const Row& row) { return row.form == Form::kDirectory; });
+  static const auto kDirs =
+      std::count_if(kRows.begin(), kRows.end(), [](const Row& row) {
+        return row.form == Form::kDirectory && row.listed;
+      });
   stat.st_nlink += static_cast<nlink_t>(kDirs);
   return stat;
 }
@@ -50,6 +52,7 @@ NodePtr SandboxDir::SubDir(const Row& row) {
   if (row.name == "snapshots") {
     return std::make_shared<SnapshotsDir>(tree_, subject);
   }
+  if (row.name == "fs") return GuestRoot(tree_, subject, "");
   return std::make_shared<ValueDir>(tree_, row, subject);
 }
 

@@ -10,6 +10,7 @@
 #include "fs/text_file.h"
 #include "fs/tree/clones_dir.h"
 #include "fs/tree/furnished_dir.h"
+#include "fs/tree/guest_files.h"
 #include "fs/value_file.h"
 
 namespace sbxfs {
@@ -18,18 +19,12 @@ namespace {
 constexpr std::chrono::milliseconds kSizesFresh{500};
 constexpr std::chrono::milliseconds kSizesPause{300};
 
-// What a snapshot is known by for its life: tags change. Those of others have
-// no layer of their own.
-std::string IdOf(const Snapshot& snapshot) {
-  return snapshot.layer.empty() ? "=" + snapshot.tag : snapshot.layer;
-}
-
 // The view with the snapshot in it. Throws Error(ENOENT) when it is gone.
 View SnapshotView(Tree& tree, const Caller& reader, const std::string& uuid,
                   const std::string& id) {
   View view = tree.ViewFor(reader, uuid);
   for (const auto& [tag, one] : view.sandbox->snapshots) {
-    if (IdOf(one) == id) view.snapshot = &one;
+    if (SnapshotId(one) == id) view.snapshot = &one;
   }
   if (view.snapshot == nullptr) {
     throw Error(ENOENT, "Cannot go on: the snapshot is gone");
@@ -193,9 +188,9 @@ void SnapshotsDir::Rename(const Caller& caller, const std::string& name,
 
 SnapshotDir::SnapshotDir(TreePtr tree, const std::string& uuid,
                          const Snapshot& snapshot)
-    : Dir(fmt::format("{}/snapshots/{}/", uuid, IdOf(snapshot)), uuid),
+    : Dir(fmt::format("{}/snapshots/{}/", uuid, SnapshotId(snapshot)), uuid),
       tree_(std::move(tree)),
-      id_(IdOf(snapshot)) {}
+      id_(SnapshotId(snapshot)) {}
 
 struct stat SnapshotDir::Stat(const Caller& reader) {
   const View view = SnapshotView(*tree_, reader, subject, id_);
@@ -212,6 +207,7 @@ void SnapshotDir::FreshStat(const Caller& reader, Reply<struct stat> reply) {
 }
 
 NodePtr SnapshotDir::Child(const Row& row) {
+  if (row.name == "fs") return GuestRoot(tree_, subject, id_);
   if (row.form == Form::kDirectory) {
     return std::make_shared<ClonesDir>(tree_, subject, id_);
   }
@@ -226,9 +222,14 @@ NodePtr SnapshotDir::Lookup(const Caller&, const std::string& name) {
 std::vector<Dir::Entry> SnapshotDir::List(const Caller&) {
   std::vector<Entry> entries;
   for (const Row& row : Rows(DirKind::kSnapshot)) {
+    if (!row.listed) continue;
     entries.push_back({std::string(row.name), Child(row)});
   }
   return entries;
+}
+
+std::vector<Dir::Entry> SnapshotDir::Unlisted(const Caller&) {
+  return {{"fs", Child(*FindRow(DirKind::kSnapshot, "fs"))}};
 }
 
 void SnapshotDir::Unlink(const Caller& caller, const std::string& name,

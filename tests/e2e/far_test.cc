@@ -77,6 +77,7 @@ TEST_F(FarTest, ItsPortsMountsAndSshAreHere) {
   EXPECT_EQ(Ssh("cat " + (shared / "note").string()).out, "from here\n");
   EXPECT_EQ(Ssh("echo back > " + (shared / "answer").string()).status, 0);
   EXPECT_EQ(ReadText(shared / "answer"), "back\n");
+  EXPECT_EQ(ReadText(Box() / "fs/etc/hostname"), "lima-box\n");
   // A port of the guest's is one of this machine.
   ASSERT_EQ(Ssh("sudo systemd-run --quiet python3 -m http.server -d /etc 3000")
                 .status,

@@ -10,6 +10,7 @@
 
 #include "backend/backend.h"
 #include "backend/util/mutex.h"
+#include "tests/support/fake_files.h"
 #include "tests/support/fake_jobs.h"
 
 namespace sbxfs {
@@ -116,6 +117,7 @@ class FakeBackend : public Backend {
   void SetUri(const Caller& caller, const std::string& uri,
               Reply<Done> reply) override;
   FakeJobs& GetJobs() override { return jobs_; }
+  FakeFiles& GetFiles() override { return files_; }
   void OpenImage(const std::string& name,
                  Reply<std::shared_ptr<ImageReader>> reply) override;
   void CreateImage(const Caller& caller, const std::string& name,
@@ -158,6 +160,7 @@ class FakeBackend : public Backend {
   void Overtake(const std::string& uuid) EXCLUDES(mutex_);
 
   FakeJobs jobs_{[this](const std::string& uuid) { Changed(uuid); }};
+  FakeFiles files_;
   mutable Mutex mutex_;
   std::string under_way_ GUARDED_BY(mutex_);
   Observer* observer_ GUARDED_BY(mutex_) = nullptr;

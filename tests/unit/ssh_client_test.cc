@@ -4,25 +4,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <pwd.h>
-#include <sched.h>
-#include <signal.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iostream>
 #include <thread>
 
 #include "backend/util/error.h"
 #include "backend/util/unique_fd.h"
+#include "tests/support/own_sshd.h"
 
 namespace sbxfs {
 namespace {
@@ -73,71 +64,7 @@ void Say(int fd, std::string_view text) {
   (void)!send(fd, text.data(), text.size(), MSG_NOSIGNAL);
 }
 
-std::string MyName() {
-  const passwd* me = getpwuid(getuid());
-  return me == nullptr ? "" : me->pw_name;
-}
-
-// An sshd of the test's own, which lets this user in by one key.
-class SshClient : public testing::Test {
- protected:
-  void SetUp() override {
-    if (access(kSshd, X_OK) != 0) GTEST_SKIP() << kSshd << " is missing";
-    std::string name = testing::TempDir() + "/sbxfs-ssh.XXXXXX";
-    dir_ = mkdtemp(name.data());
-    host_key_ = LoadOrMakeKeyPair(dir_ / "host");
-    identity_ = LoadOrMakeKeyPair(dir_ / "id");
-    { port_ = Listener().Port(); }
-    std::ofstream(dir_ / "config")
-        << "ListenAddress 127.0.0.1:" << port_ << "\nHostKey "
-        << (dir_ / "host").string() << "\nAuthorizedKeysFile "
-        << (dir_ / "id.pub").string()
-        << "\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n";
-    sshd_ = fork();
-    if (sshd_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      MakeRunDirectory();
-      const std::string log = dir_ / "log";
-      const std::string config = dir_ / "config";
-      execl(kSshd, kSshd, "-D", "-E", log.c_str(), "-f", config.c_str(),
-            nullptr);
-      _exit(127);
-    }
-    const auto deadline = Steady::now() + 10s;
-    while (!SshAnswers(port_, 1s)) {
-      ASSERT_LT(Steady::now(), deadline) << "sshd does not start";
-      std::this_thread::sleep_for(20ms);
-    }
-  }
-  void TearDown() override {
-    if (sshd_ > 0) {
-      kill(sshd_, SIGTERM);
-      waitpid(sshd_, nullptr, 0);
-    }
-    if (HasFailure()) std::cerr << std::ifstream(dir_ / "log").rdbuf();
-    if (!dir_.empty()) fs::remove_all(dir_);
-  }
-
-  // As root sshd insists on /run/sshd, where another test's sshd may need it
-  // too: a /run of its own, which nobody has to clean up.
-  static void MakeRunDirectory() {
-    if (geteuid() == 0 && unshare(CLONE_NEWNS) == 0 &&
-        mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0) {
-      mount("none", "/run", "tmpfs", 0, "mode=755");
-    }
-    mkdir("/run/sshd", 0755);
-  }
-
-  [[nodiscard]] SshTarget Target() const {
-    return {port_, MyName(), host_key_.public_key, identity_};
-  }
-
-  static constexpr char kSshd[] = "/usr/sbin/sshd";
-  fs::path dir_;
-  KeyPair host_key_, identity_;
-  int port_ = 0;
-  pid_t sshd_ = 0;
-};
+using SshClient = OwnSshd;
 
 // The errno of a run that fails, and its sentence.
 std::pair<int, std::string> Failure(const SshTarget& target,

@@ -158,6 +158,8 @@ struct Sandbox {
   bool forward_x11 = false, forward_x11_trusted = false;
   std::string host_key;         // "ssh-ed25519 AAAA…", or empty
   std::string authorized_keys;  // one a line, this sandbox's own
+  // Whom a certificate must be for; empty: none lets in, ssh.ca is not set.
+  std::string ssh_principal;
 
   // The entries of its collections: name to value, as it reads back.
   std::map<std::string, std::string> mounts;
@@ -252,6 +254,7 @@ struct Host {
   std::map<std::string, HostText> templates;
   std::string authorized_keys;  // of .host/authorized_keys
   std::string identity_file;    // path of the mount's private ssh key
+  std::string ssh_ca;           // public key of the CA for ssh.ca
   uid_t uid = 0;                // the mount's owner
   gid_t gid = 0;
   std::vector<Image> images;      // sorted by name
@@ -470,6 +473,20 @@ class Backend {
   // .host/uri: another way to the same hypervisor. EBUSY for another one.
   virtual void SetUri(const Caller& caller, const std::string& uri,
                       Reply<Done> reply) = 0;
+
+  // Short-lived certificates for ssh, of a sandbox that has ssh.ca. Issues one
+  // for a public key; for an empty one, for that which the caller gave less
+  // than ten minutes ago, else the one that the caller logs in with. Answers
+  // with what was issued, for logs. EINVAL for what is no key, ENOKEY.
+  virtual void Certify(const Caller& caller, const std::string& uuid,
+                       const std::string& key, Reply<std::string> reply) = 0;
+  // The last one that this process issued for a uid; empty: none.
+  [[nodiscard]] virtual std::string Certificate(const std::string& uuid,
+                                                uid_t reader) const = 0;
+  // All that were issued are void when it answers; a guest that is paused or
+  // saved learns of it when it goes on.
+  virtual void RevokeCertificates(const Caller& caller, const std::string& uuid,
+                                  Reply<Done> reply) = 0;
 
   // exec/: commands in the guests.
   [[nodiscard]] virtual Jobs& GetJobs() = 0;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "backend/actions.h"
+#include "backend/certificates.h"
 #include "backend/clones.h"
 #include "backend/core.h"
 #include "backend/documents.h"
@@ -61,6 +62,7 @@ class LibvirtBackend : public Backend {
                      }
                      if (what == std::string_view("resumed")) {
                        clock_.Resumed(uuid);
+                       readiness_.Resumed(uuid);
                      }
                      core_.ReadSoon(uuid);
                    },
@@ -306,6 +308,8 @@ class LibvirtBackend : public Backend {
     core_.workers.Run([this, name, text, reply] {
       reply.Guard([&] {
         host_documents_.Set(name, text);
+        // ssh's keys may be other ones now.
+        if (!name.starts_with("templates/")) PushAllKeys();
         reply.Ok();
       });
     });
@@ -315,9 +319,7 @@ class LibvirtBackend : public Backend {
     core_.workers.Run([this, text, reply] {
       reply.Guard([&] {
         host_documents_.Set("authorized_keys", text);
-        for (const auto& sandbox : core_.catalog.List(false)) {
-          readiness_.PushKeysSoon(sandbox->uuid);
-        }
+        PushAllKeys();
         reply.Ok();
       });
     });
@@ -334,6 +336,26 @@ class LibvirtBackend : public Backend {
         reply.Ok();
       });
     });
+  }
+  void Certify(const Caller& caller, const std::string& uuid,
+               const std::string& key, Reply<std::string> reply) override {
+    certificates_.Certify(caller, uuid, key, std::move(reply));
+  }
+  std::string Certificate(const std::string& uuid,
+                          uid_t reader) const override {
+    return certificates_.Last(uuid, reader);
+  }
+  void RevokeCertificates(const Caller&, const std::string& uuid,
+                          Reply<Done> reply) override {
+    const std::string what =
+        fmt::format("Cannot revoke certificates of '{}'", core_.NameOf(uuid));
+    SetAndFollow(
+        true, reply,
+        [&](const Reply<Done>& asker) {
+          core_.Work(uuid, what, asker,
+                     [this, uuid, what] { certificates_.Revoke(uuid, what); });
+        },
+        [this, uuid] { readiness_.PushKeysNow(uuid); });
   }
   Jobs& GetJobs() override { return exec_; }
   void OpenImage(const std::string& name,
@@ -370,6 +392,12 @@ class LibvirtBackend : public Backend {
   }
 
  private:
+  void PushAllKeys() {
+    for (const auto& sandbox : core_.catalog.List(false)) {
+      readiness_.PushKeysSoon(sandbox->uuid);
+    }
+  }
+
   // Runs `follow` after `set` has succeeded; when `waits`, before its asker is
   // told.
   void SetAndFollow(bool waits, const Reply<Done>& reply,
@@ -515,6 +543,7 @@ class LibvirtBackend : public Backend {
   Readiness readiness_;
   Thaw thaw_;
   Secrets secrets_{core_};
+  Certificates certificates_{core_};
   Exec exec_{core_};
   Relay relay_{core_};
   WakePorts wake_ports_;

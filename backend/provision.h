@@ -109,7 +109,8 @@ class Provision {
                                   const Spec& spec) const;
 
   // Every key let into the sandbox, and the digest of them all.
-  [[nodiscard]] std::vector<std::string> Keys(const Metadata& meta);
+  [[nodiscard]] std::vector<std::string> Keys(const Metadata& meta,
+                                              const std::string& uuid);
   [[nodiscard]] static std::string KeysDigest(
       const std::vector<std::string>& keys);
   [[nodiscard]] Ports& ports() { return ports_; }

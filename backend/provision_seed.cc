@@ -100,7 +100,7 @@ SeedInput Provision::SeedFor(const Metadata& meta, const std::string& uuid,
 bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
                             const std::string& name, const Spec& spec) {
   SeedInput seed = SeedFor(meta, uuid, name, spec);
-  seed.authorized_keys = Keys(meta);
+  seed.authorized_keys = Keys(meta, uuid);
   seed.host_key = SeedHostKey(meta);
   const std::string digest = SeedDigest(seed);
   // Writing another that found no room may have taken it away.

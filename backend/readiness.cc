@@ -322,14 +322,31 @@ void Readiness::FetchLog(const std::string& uuid) {
       uuid, [&](Catalog::Overlay& overlay) { overlay.provision_log = text; });
 }
 
+void Readiness::Resumed(const std::string& uuid) {
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  if (sandbox == nullptr || !sandbox->ours || !sandbox->ready) return;
+  core_.workers.Run([this, uuid] {
+    try {
+      core_.Read(uuid);
+      PushKeysNow(uuid);
+    } catch (const Error& error) {
+      core_.catalog.ReportEnd(uuid, &error);
+    }
+  });
+}
+
+void Readiness::PushKeysNow(const std::string& uuid) {
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  if (sandbox != nullptr && sandbox->ours && sandbox->ready &&
+      sandbox->state == State::kRunning && !core_.test_driver) {
+    PushKeys(uuid);
+  }
+}
+
 void Readiness::PushKeysSoon(const std::string& uuid) {
   core_.workers.Run([this, uuid] {
     try {
-      const SandboxPtr sandbox = core_.catalog.Get(uuid);
-      if (sandbox != nullptr && sandbox->ready &&
-          sandbox->state == State::kRunning && !core_.test_driver) {
-        PushKeys(uuid);
-      }
+      PushKeysNow(uuid);
     } catch (const Error& error) {
       core_.catalog.ReportEnd(uuid, &error);
     }
@@ -339,7 +356,7 @@ void Readiness::PushKeysSoon(const std::string& uuid) {
 void Readiness::PushKeys(const std::string& uuid) {
   constexpr char kWhat[] = "Cannot give the guest its keys";
   const Metadata meta = core_.Meta(uuid, kWhat);
-  const auto keys = provision_.Keys(meta);
+  const auto keys = provision_.Keys(meta, uuid);
   const std::string digest = Provision::KeysDigest(keys);
   if (meta.guest_keys == digest) return;
   std::string text;

@@ -27,8 +27,12 @@ class Readiness {
   // The guest began anew in its running domain: it is not ready, and its memory
   // is empty. Returns at once.
   void Rebooted(const std::string& uuid);
+  // A guest that was paused goes on, with the keys of before. Returns at once.
+  void Resumed(const std::string& uuid);
   // Gives a ready guest the keys that hold now. Returns at once.
   void PushKeysSoon(const std::string& uuid);
+  // The same; blocks, and throws Error.
+  void PushKeysNow(const std::string& uuid);
 
  private:
   using Clock = std::chrono::steady_clock;

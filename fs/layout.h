@@ -88,6 +88,7 @@ struct Row {
   std::optional<Facet> fresh = {};         // refreshed at open
   bool (*present)(const View&) = nullptr;  // null: always
   bool for_all = false;  // root's and 0444 whatever the directory's mode
+  bool issued = false;   // a certificate: made at open for who opens it
 };
 
 // In the order of listings: built-in files, then directories.

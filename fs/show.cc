@@ -135,6 +135,9 @@ std::string SshPort(const View& view) {
   return port == 0 ? std::string() : fmt::format("{}\n", port);
 }
 std::string SshConfig(const View& view) { return SshHost(view, *view.sandbox); }
+std::string Certificate(const View& view) {
+  return view.tree.backend.Certificate(view.sandbox->uuid, view.reader.uid);
+}
 std::string AuthorizedKeys(const View& view) {
   return Line(view.sandbox->authorized_keys);
 }
@@ -280,6 +283,8 @@ std::string Overrides(const View& view) { return view.host->overrides; }
 std::string HostAuthorizedKeys(const View& view) {
   return Line(view.host->authorized_keys);
 }
+
+std::string SshCa(const View& view) { return Line(view.host->ssh_ca); }
 
 std::string HostSshConfig(const View& view) {
   std::string text;

@@ -28,6 +28,7 @@ std::string UsageText(const View& view);
 std::string HostName(const View& view);
 std::string SshPort(const View& view);
 std::string SshConfig(const View& view);
+std::string Certificate(const View& view);
 std::string AuthorizedKeys(const View& view);
 std::string KnownHosts(const View& view);
 std::string Ip(const View& view);
@@ -62,6 +63,7 @@ std::string Warm(const View& view);
 std::string Defaults(const View& view);
 std::string Overrides(const View& view);
 std::string HostAuthorizedKeys(const View& view);
+std::string SshCa(const View& view);
 std::string HostSshConfig(const View& view);
 
 }  // namespace sbxfs::show

@@ -16,6 +16,7 @@ void Autostart(const Change& change, Reply<Done> reply);
 void Status(const Change& change, Reply<Done> reply);
 void HostName(const Change& change, Reply<Done> reply);
 void SshPort(const Change& change, Reply<Done> reply);
+void Certificate(const Change& change, Reply<Done> reply);
 void AuthorizedKeys(const Change& change, Reply<Done> reply);
 void Commit(const Change& change, Reply<Done> reply);
 void Revert(const Change& change, Reply<Done> reply);

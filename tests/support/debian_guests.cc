@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/util/text.h"
+#include "tests/support/secrets.h"
 
 namespace sbxfs {
 
@@ -80,6 +81,7 @@ void DebianGuests::SetUp() {
 
 void DebianGuests::TearDown() {
   if (mount_ == nullptr) return;
+  ExpectNoSecrets(mount_->Dir());
   Clear(mount_->Dir());
   // Layers go a moment after the last sandbox that stood on them.
   const stdfs::path image = Host() / "images/debian-12";

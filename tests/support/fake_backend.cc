@@ -712,6 +712,34 @@ void FakeBackend::SetDocument(const Caller&, const std::string& name,
   });
 }
 
+void FakeBackend::Certify(const Caller& caller, const std::string& uuid,
+                          const std::string& key, Reply<std::string> reply) {
+  Log("certify " + NameOf(uuid) + ' ' + key);
+  Do("certify", reply, [=, this] {
+    {
+      MutexLock lock(mutex_);
+      std::string& text = certificates_[{uuid, caller.uid}];
+      if (!key.empty() || text.empty()) {
+        text = "certificate of '" + key + "'\n";
+      }
+    }
+    reply.Ok("serial 7");
+  });
+}
+
+std::string FakeBackend::Certificate(const std::string& uuid,
+                                     uid_t reader) const {
+  MutexLock lock(mutex_);
+  const auto found = certificates_.find({uuid, reader});
+  return found == certificates_.end() ? "" : found->second;
+}
+
+void FakeBackend::RevokeCertificates(const Caller&, const std::string& uuid,
+                                     Reply<Done> reply) {
+  Log("revoke " + NameOf(uuid));
+  Do("revoke", reply, [=] { reply.Ok(); });
+}
+
 void FakeBackend::SetAuthorizedKeys(const Caller&, const std::string& text,
                                     Reply<Done> reply) {
   Log("keys " + text);

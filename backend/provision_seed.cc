@@ -124,4 +124,16 @@ bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
   return true;
 }
 
+void Provision::DropSeedKey(const std::string& uuid, const std::string& what) {
+  Metadata meta = core_.Meta(uuid, what);
+  if (!meta.seeded || VolumeForSeed(meta, uuid) != meta.seed_volume) return;
+  // Else as it is: the guest may boot from it once more by itself.
+  if (!FreshenSeed(meta, uuid, core_.NameOf(uuid), core_.AppliedSpec(meta))) {
+    return;
+  }
+  core_.ChangeMeta(uuid, what, [&meta](Metadata& now) {
+    now.seed_digest = meta.seed_digest;
+  });
+}
+
 }  // namespace sbxfs

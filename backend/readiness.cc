@@ -291,7 +291,8 @@ bool Readiness::ProbesPass(const Sandbox& sandbox, Checked& checked) {
 void Readiness::NoteReady(const Sandbox& sandbox) {
   const std::string& uuid = sandbox.uuid;
   constexpr char kWhat[] = "Cannot note that the guest is ready";
-  if (!core_.Meta(uuid, kWhat).seeded) {
+  const bool first = !core_.Meta(uuid, kWhat).seeded;
+  if (first) {
     const Turns::Turn turn = core_.Turn(uuid, kWhat);
     core_.ChangeMeta(uuid, kWhat, [](Metadata& meta) { meta.seeded = true; });
   }
@@ -303,6 +304,7 @@ void Readiness::NoteReady(const Sandbox& sandbox) {
     run.ready_seconds = std::max(seconds, 0.0);
   });
   core_.Read(uuid);
+  if (first) DropSeedKeySoon(uuid);
   // Its agent may take longer than who reads `ip` waits.
   core_.workers.Run([this, uuid] {
     try {
@@ -312,6 +314,19 @@ void Readiness::NoteReady(const Sandbox& sandbox) {
   });
   // What was changed while it booted.
   ChangeMachine(core_, uuid);
+}
+
+// Nobody has to wait for that; where it fails the next start does it.
+void Readiness::DropSeedKeySoon(const std::string& uuid) {
+  core_.workers.Run([this, uuid] {
+    constexpr char kWhat[] = "Cannot make the seed without the host key";
+    try {
+      const Turns::Turn turn = core_.Turn(uuid, kWhat);
+      provision_.DropSeedKey(uuid, kWhat);
+    } catch (const Error& error) {
+      spdlog::debug("{}", error.Sentence());
+    }
+  });
 }
 
 void Readiness::FetchLog(const std::string& uuid) {
@@ -324,10 +339,10 @@ void Readiness::FetchLog(const std::string& uuid) {
 
 void Readiness::Resumed(const std::string& uuid) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (sandbox == nullptr || !sandbox->ours || !sandbox->ready) return;
+  if (sandbox == nullptr || !sandbox->ours) return;
   core_.workers.Run([this, uuid] {
     try {
-      core_.Read(uuid);
+      core_.Read(uuid);  // what is known is from before
       PushKeysNow(uuid);
     } catch (const Error& error) {
       core_.catalog.ReportEnd(uuid, &error);

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/core.h"
@@ -152,14 +153,17 @@ TEST_F(SshCertificatesTest, ItsOwnAloneWhileTheyLastAndUntilTheyAreRevoked) {
   EXPECT_TRUE(LetsIn("other", others)) << "they are another sandbox's";
   EXPECT_NE(ReadText(Dir() / "box/events").find(" box certificates revoked\n"),
             std::string::npos);
-  const std::string next = Certificate("box");
-  EXPECT_TRUE(LetsIn("box", next));
 
-  // One that is paused meanwhile learns of it as it goes on.
-  Do("box/status", "pause");
-  ASSERT_EQ(WriteText(Dir() / "box/ssh_cert", "revoke\n"), Verdict{});
-  Do("box/status", "resume");
-  EXPECT_TRUE(Eventually([&] { return !LetsIn("box", next); }, 60s));
+  // One that is paused or saved meanwhile learns of it as it goes on.
+  for (const auto& [off, on] :
+       {std::pair{"pause", "resume"}, {"save", "start"}}) {
+    const std::string before = Certificate("box");
+    EXPECT_TRUE(LetsIn("box", before)) << off;
+    Do("box/status", off);
+    ASSERT_EQ(WriteText(Dir() / "box/ssh_cert", "revoke\n"), Verdict{});
+    Do("box/status", on);
+    EXPECT_TRUE(Eventually([&] { return !LetsIn("box", before); }, 60s)) << on;
+  }
 
   const std::string last = Certificate("box");
   EXPECT_TRUE(LetsIn("box", last));

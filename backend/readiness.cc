@@ -17,6 +17,9 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kProbeLimit = 60s;
+// How often it is looked whether one that goes on is known to run.
+constexpr auto kResumePause = 250ms;
+constexpr int kResumeRounds = 40;
 
 bool IsDue(const Core& core, const Sandbox* sandbox) {
   return sandbox != nullptr && sandbox->ours && !core.test_driver &&
@@ -337,16 +340,24 @@ void Readiness::FetchLog(const std::string& uuid) {
       uuid, [&](Catalog::Overlay& overlay) { overlay.provision_log = text; });
 }
 
-void Readiness::Resumed(const std::string& uuid) {
-  const SandboxPtr sandbox = core_.catalog.Get(uuid);
-  if (sandbox == nullptr || !sandbox->ours) return;
-  core_.workers.Run([this, uuid] {
+void Readiness::Resumed(const std::string& uuid, int round) {
+  if (core_.test_driver) return;
+  core_.workers.Run([this, uuid, round] {
+    const SandboxPtr sandbox = core_.catalog.Get(uuid);
+    if (sandbox == nullptr || !sandbox->ours || IsOff(sandbox->state)) return;
     try {
-      core_.Read(uuid);  // what is known is from before
-      PushKeysNow(uuid);
+      if (sandbox->ready && sandbox->state == State::kRunning) {
+        PushKeys(uuid);
+        return;
+      }
     } catch (const Error& error) {
-      core_.catalog.ReportEnd(uuid, &error);
+      // Its agent answers a moment later than it runs.
+      spdlog::debug("{}", error.Sentence());
+      if (round == kResumeRounds) core_.catalog.ReportEnd(uuid, &error);
     }
+    if (round == kResumeRounds) return;
+    core_.timer.After(kResumePause,
+                      [this, uuid, round] { Resumed(uuid, round + 1); });
   });
 }
 

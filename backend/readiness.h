@@ -29,7 +29,7 @@ class Readiness {
   void Rebooted(const std::string& uuid);
   // A guest that was paused or saved goes on, with the keys of before. Returns
   // at once.
-  void Resumed(const std::string& uuid);
+  void Resumed(const std::string& uuid, int round = 0);
   // Gives a ready guest the keys that hold now. Returns at once.
   void PushKeysSoon(const std::string& uuid);
   // The same; blocks, and throws Error.

@@ -311,6 +311,12 @@ class ImageWriter {
   [[nodiscard]] virtual uint64_t Written() const = 0;
 };
 
+// An ssh certificate that was issued.
+struct Certificate {
+  std::string text;  // a line
+  std::string note;  // what logs say of it
+};
+
 // What single files of a sandbox set.
 enum class Setting {
   kConfig,  // the whole text; EINVAL keeps it as `rejected`
@@ -474,15 +480,11 @@ class Backend {
   virtual void SetUri(const Caller& caller, const std::string& uri,
                       Reply<Done> reply) = 0;
 
-  // Short-lived certificates for ssh, of a sandbox that has ssh.ca. Issues one
-  // for a public key; for an empty one, for that which the caller gave less
-  // than ten minutes ago, else the one that the caller logs in with. Answers
-  // with what was issued, for logs. EINVAL for what is no key, ENOKEY.
+  // A short-lived certificate for the ssh of a sandbox that has ssh.ca, of a
+  // public key; for an empty one of that which the caller logs in with. EINVAL
+  // for what is no key, ENOKEY where the caller has none.
   virtual void Certify(const Caller& caller, const std::string& uuid,
-                       const std::string& key, Reply<std::string> reply) = 0;
-  // The last one that this process issued for a uid; empty: none.
-  [[nodiscard]] virtual std::string Certificate(const std::string& uuid,
-                                                uid_t reader) const = 0;
+                       const std::string& key, Reply<Certificate> reply) = 0;
   // All that were issued are void when it answers; a guest that is paused or
   // saved learns of it when it goes on.
   virtual void RevokeCertificates(const Caller& caller, const std::string& uuid,

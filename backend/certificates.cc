@@ -110,14 +110,14 @@ std::string SignCertificate(const std::string& ca_file,
 }
 
 void Certificates::Certify(const Caller& caller, const std::string& uuid,
-                           const std::string& key, Reply<std::string> reply) {
+                           const std::string& key, Reply<Certificate> reply) {
   if (!key.empty()) CheckPublicKey(key);
   core_.workers.Run([this, caller, uuid, key, reply] {
     reply.Guard([&] { reply.Ok(CertifyNow(caller, uuid, key)); });
   });
 }
 
-std::string Certificates::CertifyNow(const Caller& caller,
+Certificate Certificates::CertifyNow(const Caller& caller,
                                      const std::string& uuid,
                                      const std::string& key) {
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
@@ -125,36 +125,19 @@ std::string Certificates::CertifyNow(const Caller& caller,
     throw Error(EOPNOTSUPP,
                 "Cannot certify the key: ssh.ca is not true in config.yaml");
   }
-  Issued issued{key, std::chrono::system_clock::now(), "", {}};
-  if (key.empty()) {
-    MutexLock lock(mutex_);
-    const auto before = issued_.find({uuid, caller.uid});
-    if (before != issued_.end() && !before->second.key.empty() &&
-        issued.asked < before->second.asked + kLasts) {
-      issued.key = before->second.key;
-      issued.asked = before->second.asked;
-    }
-  }
-  const std::string certified =
-      issued.key.empty() ? UsualKey(caller) : issued.key;
+  const std::string certified = key.empty() ? UsualKey(caller) : key;
   const uint64_t serial = NextSerial();
-  issued.until = std::chrono::system_clock::now() + kLasts;
-  issued.text = SignCertificate(
+  const Time until = std::chrono::system_clock::now() + kLasts;
+  Certificate made;
+  made.text = SignCertificate(
       core_.ssh_ca_file,
       {certified, sandbox->ssh_principal,
        fmt::format("sbxfs: uid {} for {}", caller.uid, sandbox->name), serial});
-  std::string note = fmt::format("serial {} for uid {}, until {}, of key {}",
-                                 serial, caller.uid, FormatMoment(issued.until),
-                                 Fingerprint(certified));
-  {
-    MutexLock lock(mutex_);
-    const auto now = std::chrono::system_clock::now();
-    std::erase_if(issued_,
-                  [&](const auto& one) { return one.second.until < now; });
-    issued_[{uuid, caller.uid}] = std::move(issued);
-  }
-  core_.catalog.Report("certificate", note, sandbox.get());
-  return note;
+  made.note =
+      fmt::format("serial {} for uid {}, until {}, of key {}", serial,
+                  caller.uid, FormatMoment(until), Fingerprint(certified));
+  core_.catalog.Report("certificate", made.note, sandbox.get());
+  return made;
 }
 
 std::string Certificates::UsualKey(const Caller& caller) const {
@@ -182,21 +165,10 @@ uint64_t Certificates::NextSerial() {
   return last_serial_;
 }
 
-std::string Certificates::Last(const std::string& uuid, uid_t reader) const {
-  MutexLock lock(mutex_);
-  const auto found = issued_.find({uuid, reader});
-  return found == issued_.end() ? "" : found->second.text;
-}
-
 void Certificates::Revoke(const std::string& uuid, const std::string& what) {
   core_.ChangeMeta(uuid, what, [](Metadata& meta) {
     meta.certificates_revoked = std::chrono::system_clock::now();
   });
-  {
-    MutexLock lock(mutex_);
-    std::erase_if(issued_,
-                  [&](const auto& one) { return one.first.first == uuid; });
-  }
   core_.ReadDone(uuid);
   core_.catalog.Report("certificates", "revoked",
                        core_.catalog.Get(uuid).get());

@@ -2,11 +2,7 @@
 #define SBXFS_BACKEND_CERTIFICATES_H_
 
 #include <cstdint>
-#include <map>
-#include <optional>
 #include <string>
-#include <string_view>
-#include <utility>
 
 #include "backend/core.h"
 
@@ -40,36 +36,24 @@ class Certificates {
  public:
   explicit Certificates(Core& core) : core_(core) {}
 
-  // As Backend has them.
+  // As Backend has it.
   void Certify(const Caller& caller, const std::string& uuid,
-               const std::string& key, Reply<std::string> reply)
-      EXCLUDES(mutex_);
-  [[nodiscard]] std::string Last(const std::string& uuid, uid_t reader) const
-      EXCLUDES(mutex_);
+               const std::string& key, Reply<Certificate> reply);
   // Blocks, with the sandbox's turn held: none counts any more, once the guest
   // has its authorized_keys anew.
-  void Revoke(const std::string& uuid, const std::string& what)
-      EXCLUDES(mutex_);
+  void Revoke(const std::string& uuid, const std::string& what);
 
  private:
-  struct Issued {
-    std::string key;  // that was asked for; empty: the reader's usual one
-    Time asked;
-    std::string text;
-    Time until;
-  };
-
-  [[nodiscard]] std::string CertifyNow(const Caller& caller,
+  [[nodiscard]] Certificate CertifyNow(const Caller& caller,
                                        const std::string& uuid,
-                                       const std::string& key) EXCLUDES(mutex_);
+                                       const std::string& key);
   // The public key that somebody logs in with. Throws Error(ENOKEY).
   [[nodiscard]] std::string UsualKey(const Caller& caller) const;
   [[nodiscard]] uint64_t NextSerial() EXCLUDES(mutex_);
 
   Core& core_;
-  mutable Mutex mutex_;
+  Mutex mutex_;
   uint64_t last_serial_ GUARDED_BY(mutex_) = 0;
-  std::map<std::pair<std::string, uid_t>, Issued> issued_ GUARDED_BY(mutex_);
 };
 
 }  // namespace sbxfs

@@ -253,14 +253,8 @@ class Fleet : public Backend {
     return i < members_.size() ? members_[i].backend->Effective(uuid) : "";
   }
   void Certify(const Caller& caller, const std::string& uuid,
-               const std::string& key, Reply<std::string> reply) override {
+               const std::string& key, Reply<Certificate> reply) override {
     reply.Guard([&] { Of(uuid).Certify(caller, uuid, key, reply); });
-  }
-  [[nodiscard]] std::string Certificate(const std::string& uuid,
-                                        uid_t reader) const override {
-    const std::size_t i = Holder(uuid);
-    return i < members_.size() ? members_[i].backend->Certificate(uuid, reader)
-                               : "";
   }
   void RevokeCertificates(const Caller& caller, const std::string& uuid,
                           Reply<Done> reply) override {

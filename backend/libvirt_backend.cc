@@ -338,12 +338,8 @@ class LibvirtBackend : public Backend {
     });
   }
   void Certify(const Caller& caller, const std::string& uuid,
-               const std::string& key, Reply<std::string> reply) override {
+               const std::string& key, Reply<Certificate> reply) override {
     certificates_.Certify(caller, uuid, key, std::move(reply));
-  }
-  std::string Certificate(const std::string& uuid,
-                          uid_t reader) const override {
-    return certificates_.Last(uuid, reader);
   }
   void RevokeCertificates(const Caller&, const std::string& uuid,
                           Reply<Done> reply) override {

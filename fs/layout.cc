@@ -173,11 +173,11 @@ const Row kRows[] = {
      .name = "ssh_cert",
      .mode = 0600,
      .form = kValue,
-     .show = show::Certificate,
+     .show = show::Nothing,
      .store = store::Certificate,
      .clock = kConfig,
-     .help = "with ssh.ca: a certificate for ten minutes; write a public key "
-             "to have that certified, or revoke",
+     .help =
+         "with ssh.ca: a certificate for ten minutes; write revoke to end all",
      .present = HasCertificates,
      .issued = true},
     {kSandbox, "authorized_keys", 0600, kDocument, show::AuthorizedKeys,

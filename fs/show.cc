@@ -135,9 +135,6 @@ std::string SshPort(const View& view) {
   return port == 0 ? std::string() : fmt::format("{}\n", port);
 }
 std::string SshConfig(const View& view) { return SshHost(view, *view.sandbox); }
-std::string Certificate(const View& view) {
-  return view.tree.backend.Certificate(view.sandbox->uuid, view.reader.uid);
-}
 std::string AuthorizedKeys(const View& view) {
   return Line(view.sandbox->authorized_keys);
 }

@@ -28,7 +28,6 @@ std::string UsageText(const View& view);
 std::string HostName(const View& view);
 std::string SshPort(const View& view);
 std::string SshConfig(const View& view);
-std::string Certificate(const View& view);
 std::string AuthorizedKeys(const View& view);
 std::string KnownHosts(const View& view);
 std::string Ip(const View& view);
@@ -36,7 +35,7 @@ std::string Effective(const View& view);
 std::string ProvisionLog(const View& view);
 std::string DomainXml(const View& view);
 std::string StandsOn(const View& view);
-// Of a file that is written alone.
+// Of a file that is written alone, or made at open.
 std::string Nothing(const View& view);
 
 std::string SnapshotCreated(const View& view);

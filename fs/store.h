@@ -5,6 +5,13 @@
 
 // What a write to a file does: the `store` column of the table.
 
+namespace sbxfs {
+
+// The word that is written to ssh_cert.
+inline constexpr std::string_view kRevoke = "revoke";
+
+}  // namespace sbxfs
+
 namespace sbxfs::store {
 
 void Config(const Change& change, Reply<Done> reply);

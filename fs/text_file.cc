@@ -8,7 +8,6 @@
 
 #include "backend/util/text.h"
 #include "fs/attributes.h"
-#include "fs/audit.h"
 #include "fs/open_text.h"
 
 namespace sbxfs {
@@ -100,18 +99,6 @@ bool TextFile::MayRepeat(const std::string& bytes) {
                    *verb != Verb::kFactoryReset && *verb != Verb::kDestroy);
 }
 
-void TextFile::Issue(const Caller& caller, Reply<std::string> reply) {
-  const Deed deed{"certify", PathOf(*tree_, *this), subject, ""};
-  tree_->backend.Certify(
-      caller, subject, "",
-      reply.Then<std::string>([tree = tree_, caller, deed](std::string note) {
-        Deed done = deed;
-        done.value = note;
-        AuditDone(*tree, caller, done);
-        return note;
-      }));
-}
-
 void TextFile::Reopen(const Caller& caller, int flags, bool whole,
                       Reply<OpenFilePtr> reply) {
   if (row_.form == Form::kLog) {
@@ -127,11 +114,6 @@ void TextFile::Open(const Caller& caller, int flags, Reply<OpenFilePtr> reply) {
   const auto open = [self = Self(), caller, flags](Done) {
     return OpenRow(self, caller, flags);
   };
-  if (row_.issued && (flags & O_ACCMODE) != O_WRONLY) {
-    Issue(caller, reply.Then<std::string>(
-                      [open](const std::string&) { return open({}); }));
-    return;
-  }
   const bool fetch = row_.fresh && (row_.form != Form::kConsole ||
                                     view.sandbox->state != State::kStopped ||
                                     !view.sandbox->console);

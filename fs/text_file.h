@@ -50,9 +50,6 @@ class TextFile : public ValueFile {
     return std::static_pointer_cast<TextFile>(shared_from_this());
   }
 
-  // A reader has its own, and that is told as what it changes is.
-  void Issue(const Caller& caller, Reply<std::string> reply);
-
   const Row& row_;
 };
 

@@ -67,9 +67,7 @@ class SshCertificatesTest : public DebianGuests {
   }
   // One for that key.
   std::string Certificate(const std::string& name) {
-    EXPECT_EQ(WriteText(Dir() / name / "ssh_cert", ReadText(key_ + ".pub")),
-              Verdict{});
-    return ReadText(Dir() / name / "ssh_cert");
+    return CertificateOf(Dir() / name, key_ + ".pub");
   }
   // One of the mount's authority that the test signs by itself.
   std::string Signed(const std::string& principal, const std::string& valid) {

@@ -13,12 +13,13 @@ namespace sbxfs {
 namespace {
 
 using testing::Contains;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
-class CertificateFile : public testing::Test {
+class CertificateFileTest : public testing::Test {
  protected:
-  CertificateFile() {
+  CertificateFileTest() {
     uuid_ = backend_.Add("box");
     backend_.Update(uuid_, [](Sandbox& one) { one.uid = 1000; });
   }
@@ -31,7 +32,7 @@ class CertificateFile : public testing::Test {
   std::string uuid_;
 };
 
-TEST_F(CertificateFile, ItIsThereWithSshCaAlone) {
+TEST_F(CertificateFileTest, ItIsThereWithSshCaAlone) {
   EXPECT_THAT(fuse_.Ls("box"), Not(Contains("ssh_cert")));
   EXPECT_THAT(fuse_.Cat("box/ssh_config"), Not(HasSubstr("CertificateFile")));
   Allow();
@@ -45,35 +46,44 @@ TEST_F(CertificateFile, ItIsThereWithSshCaAlone) {
   EXPECT_THAT(backend_.Calls(), Not(Contains(HasSubstr("forget"))));
 }
 
-TEST_F(CertificateFile, EachReadIssuesOneAndIsAudited) {
+TEST_F(CertificateFileTest, EachReadIssuesOneAndIsAudited) {
   Allow();
-  EXPECT_EQ(fuse_.Cat("box/ssh_cert"), "certificate of ''\n");
-  EXPECT_THAT(backend_.Calls(), Contains("certify box "));
+  EXPECT_EQ(fuse_.Cat("box/ssh_cert"), "for 1000 of ''\n");
+  EXPECT_EQ(fuse_.Cat("box/ssh_cert"), "for 1000 of ''\n");
+  EXPECT_THAT(backend_.Calls(), ElementsAre("certify box ", "certify box "));
   EXPECT_THAT(fuse_.Cat(".host/audit"),
               HasSubstr(" certify box/ssh_cert ok serial 7\n"));
-  EXPECT_EQ(fuse_.Stat("box/ssh_cert")->size, 18u);
-  fuse_.caller.uid = 0;
-  EXPECT_EQ(fuse_.Stat("box/ssh_cert")->size, 0u) << "it is another's";
+  EXPECT_EQ(fuse_.Stat("box/ssh_cert")->size, 0u);
 }
 
-TEST_F(CertificateFile, AKeyThatIsWrittenIsCertifiedAndRevokeRevokes) {
+TEST_F(CertificateFileTest, AKeyThatIsWrittenIsCertifiedForTheSameOpenFile) {
   Allow();
-  EXPECT_EQ(fuse_.Echo("ssh-ed25519 AAAA me", "box/ssh_cert"), 0);
-  EXPECT_THAT(backend_.Calls(), Contains("certify box ssh-ed25519 AAAA me"));
-  EXPECT_EQ(fuse_.Cat("box/ssh_cert"),
-            "certificate of 'ssh-ed25519 AAAA me'\n");
-  EXPECT_EQ(fuse_.Echo("revoke", "box/ssh_cert"), 0);
-  EXPECT_THAT(backend_.Calls(), Contains("revoke box"));
+  const auto file = fuse_.Open("box/ssh_cert", O_RDWR);
+  EXPECT_EQ(fuse_.Read(file), "");
+  EXPECT_EQ(fuse_.Write(file, "ssh-ed25519 AAAA me\n"), 0);
+  EXPECT_EQ(fuse_.Read(file, 20), "for 1000 of 'ssh-ed25519 AAAA me'\n");
+  EXPECT_EQ(fuse_.Read(file, 25), "000 of 'ssh-ed25519 AAAA me'\n");
+  EXPECT_EQ(fuse_.Cat("box/ssh_cert"), "for 1000 of ''\n") << "another's";
+  backend_.Fail("certify", Error(EINVAL, "Cannot certify the key: none"));
+  EXPECT_EQ(fuse_.Write(file, "ssh-ed25519 BBBB\n", 20), EINVAL);
+  EXPECT_EQ(fuse_.Read(file, 20), "Cannot certify the key: none\n");
+  EXPECT_EQ(fuse_.Close(file), 0);
 }
 
-TEST_F(CertificateFile, WhoHasNoKeyIsToldSo) {
+TEST_F(CertificateFileTest, RevokeRevokes) {
+  Allow();
+  EXPECT_EQ(fuse_.Echo("revoke", "box/ssh_cert"), 0);
+  EXPECT_THAT(backend_.Calls(), ElementsAre("revoke box"));
+}
+
+TEST_F(CertificateFileTest, WhoHasNoKeyIsToldSo) {
   Allow();
   backend_.Fail("certify", Error(ENOKEY, "Cannot certify a key for uid 5"));
   EXPECT_EQ(fuse_.Open("box/ssh_cert", O_RDONLY).error, ENOKEY);
   EXPECT_THAT(fuse_.Cat(".host/audit"), Not(HasSubstr("certify box")));
 }
 
-TEST_F(CertificateFile, APrivateKeyIsNoLineOfTheAudit) {
+TEST_F(CertificateFileTest, APrivateKeyIsNoLineOfTheAudit) {
   Allow();
   const std::string key =
       "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAA\n";
@@ -85,7 +95,7 @@ TEST_F(CertificateFile, APrivateKeyIsNoLineOfTheAudit) {
   EXPECT_THAT(fuse_.Cat("box/error"), Not(HasSubstr("b3Blbn")));
 }
 
-TEST_F(CertificateFile, ThePublicKeyOfTheAuthorityIsShown) {
+TEST_F(CertificateFileTest, ThePublicKeyOfTheAuthorityIsShown) {
   backend_.UpdateHost([](Host& host) { host.ssh_ca = "ssh-ed25519 CCCC"; });
   EXPECT_EQ(fuse_.Cat(".host/ssh_ca.pub"), "ssh-ed25519 CCCC\n");
 }

@@ -68,6 +68,14 @@ bool BringTemplate() {
   return true;
 }
 
+std::string CertificateOf(const stdfs::path& box, const stdfs::path& key) {
+  const Ended ended = RunProgram(
+      {"sh", "-c", "exec 3<>\"$1/ssh_cert\"; cat \"$2\" >&3; cat <&3", "sh",
+       box.string(), key.string()});
+  EXPECT_EQ(ended.status, 0) << ended.err << ended.out;
+  return ended.out;
+}
+
 void DebianGuests::SetUp() {
   if (const auto why = NoBootBecause(); !why.empty()) GTEST_SKIP() << why;
   const bool warm = boots_ == Boots::kLeavesATemplate ||

@@ -713,25 +713,12 @@ void FakeBackend::SetDocument(const Caller&, const std::string& name,
 }
 
 void FakeBackend::Certify(const Caller& caller, const std::string& uuid,
-                          const std::string& key, Reply<std::string> reply) {
+                          const std::string& key, Reply<Certificate> reply) {
   Log("certify " + NameOf(uuid) + ' ' + key);
-  Do("certify", reply, [=, this] {
-    {
-      MutexLock lock(mutex_);
-      std::string& text = certificates_[{uuid, caller.uid}];
-      if (!key.empty() || text.empty()) {
-        text = "certificate of '" + key + "'\n";
-      }
-    }
-    reply.Ok("serial 7");
+  Do("certify", reply, [=] {
+    reply.Ok({"for " + std::to_string(caller.uid) + " of '" + key + "'\n",
+              "serial 7"});
   });
-}
-
-std::string FakeBackend::Certificate(const std::string& uuid,
-                                     uid_t reader) const {
-  MutexLock lock(mutex_);
-  const auto found = certificates_.find({uuid, reader});
-  return found == certificates_.end() ? "" : found->second;
 }
 
 void FakeBackend::RevokeCertificates(const Caller&, const std::string& uuid,

@@ -115,11 +115,9 @@ class FakeBackend : public Backend {
                          Reply<Done> reply) override;
   void SetUri(const Caller& caller, const std::string& uri,
               Reply<Done> reply) override;
-  // "certify", "revoke": what was certified, by whom, is the certificate.
+  // "certify", "revoke": what was certified, and for whom, is the certificate.
   void Certify(const Caller& caller, const std::string& uuid,
-               const std::string& key, Reply<std::string> reply) override;
-  std::string Certificate(const std::string& uuid, uid_t reader) const override
-      EXCLUDES(mutex_);
+               const std::string& key, Reply<Certificate> reply) override;
   void RevokeCertificates(const Caller& caller, const std::string& uuid,
                           Reply<Done> reply) override;
   FakeJobs& GetJobs() override { return jobs_; }
@@ -171,8 +169,6 @@ class FakeBackend : public Backend {
   std::map<std::string, SandboxPtr> sandboxes_ GUARDED_BY(mutex_);
   HostPtr host_ GUARDED_BY(mutex_);
   std::map<std::string, std::string> images_ GUARDED_BY(mutex_);
-  std::map<std::pair<std::string, uid_t>, std::string> certificates_
-      GUARDED_BY(mutex_);
   int last_ GUARDED_BY(mutex_) = 0;
   std::vector<std::string> calls_ GUARDED_BY(mutex_);
   std::set<std::string> holding_ GUARDED_BY(mutex_);

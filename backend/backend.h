@@ -159,6 +159,8 @@ struct Sandbox {
   bool forward_x11 = false, forward_x11_trusted = false;
   std::string host_key;         // "ssh-ed25519 AAAA…", or empty
   std::string authorized_keys;  // one a line, this sandbox's own
+  // Whom a certificate must be for; empty: none lets in, ssh.ca is not set.
+  std::string ssh_principal;
 
   // The entries of its collections: name to value, as it reads back.
   std::map<std::string, std::string> mounts;
@@ -253,6 +255,7 @@ struct Host {
   std::map<std::string, HostText> templates;
   std::string authorized_keys;  // of .host/authorized_keys
   std::string identity_file;    // path of the mount's private ssh key
+  std::string ssh_ca;           // public key of the CA for ssh.ca
   uid_t uid = 0;                // the mount's owner
   gid_t gid = 0;
   std::vector<Image> images;      // sorted by name
@@ -307,6 +310,12 @@ class ImageWriter {
   // Checks the image and makes it visible. EINVAL when it is none.
   virtual void Finish(Reply<Done> reply) = 0;
   [[nodiscard]] virtual uint64_t Written() const = 0;
+};
+
+// An ssh certificate that was issued.
+struct Certificate {
+  std::string text;  // a line
+  std::string note;  // what logs say of it
 };
 
 // What single files of a sandbox set.
@@ -471,6 +480,16 @@ class Backend {
   // .host/uri: another way to the same hypervisor. EBUSY for another one.
   virtual void SetUri(const Caller& caller, const std::string& uri,
                       Reply<Done> reply) = 0;
+
+  // A short-lived certificate for the ssh of a sandbox that has ssh.ca, of a
+  // public key; for an empty one of that which the caller logs in with. EINVAL
+  // for what is no key, ENOKEY where the caller has none.
+  virtual void Certify(const Caller& caller, const std::string& uuid,
+                       const std::string& key, Reply<Certificate> reply) = 0;
+  // All that were issued are void when it answers; a guest that is paused or
+  // saved learns of it when it goes on.
+  virtual void RevokeCertificates(const Caller& caller, const std::string& uuid,
+                                  Reply<Done> reply) = 0;
 
   // exec/: commands in the guests.
   [[nodiscard]] virtual Jobs& GetJobs() = 0;

@@ -84,6 +84,8 @@ Core::Core(const BackendOptions& options_arg, Connection::Listener listener)
       machine(MachineId()),
       data_dir(DataDirectory()),
       identity(LoadOrMakeKeyPair(data_dir + "/id_ed25519")),
+      ssh_ca_file(data_dir + "/ssh_ca"),
+      ssh_ca(LoadOrMakeKeyPair(ssh_ca_file).public_key),
       connection(options_arg.uri,
                  {options_arg.ssh_config, options_arg.insecure_tcp, data_dir},
                  options_arg.pool, std::move(listener), timer, workers),

@@ -193,19 +193,21 @@ class Core {
   std::function<void(const Sandbox& sandbox)> on_take;
 
   const BackendOptions options;
-  const std::string machine;    // this machine's id, for uids in metadata
-  const std::string data_dir;   // of the mounting user
-  const KeyPair identity;       // the mount's own ssh key
-  bool test_driver = false;     // set once connected
-  bool local = true;            // the hypervisor is this machine
-  bool relayed = false;         // its guests' ports are opened here by ssh
-  bool kvm = false;             // works, not merely exists
-  std::string arch = "x86_64";  // the hypervisor's own
-  std::string cpu_model;        // the hypervisor's processor, with KVM
-  std::string pool_uuid;        // this libvirt's own
-  uid_t guest_uid = 0;          // whom QEMU runs as
-  std::string no_virtiofs;      // MountEnds has it
-  std::string no_networks;      // why there are none; empty: there are
+  const std::string machine;      // this machine's id, for uids in metadata
+  const std::string data_dir;     // of the mounting user
+  const KeyPair identity;         // the mount's own ssh key
+  const std::string ssh_ca_file;  // its CA's, the public key in a .pub beside
+  const std::string ssh_ca;       // that public key
+  bool test_driver = false;       // set once connected
+  bool local = true;              // the hypervisor is this machine
+  bool relayed = false;           // its guests' ports are opened here by ssh
+  bool kvm = false;               // works, not merely exists
+  std::string arch = "x86_64";    // the hypervisor's own
+  std::string cpu_model;          // the hypervisor's processor, with KVM
+  std::string pool_uuid;          // this libvirt's own
+  uid_t guest_uid = 0;            // whom QEMU runs as
+  std::string no_virtiofs;        // MountEnds has it
+  std::string no_networks;        // why there are none; empty: there are
 
   Timer timer;
   Turns turns;

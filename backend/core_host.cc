@@ -219,6 +219,7 @@ void Core::LearnHost() {
     host.pool_available = pool.available;
     host.pool_uuid = pool.uuid;
     host.identity_file = data_dir + "/id_ed25519";
+    host.ssh_ca = ssh_ca;
     host.uid = geteuid();
     host.gid = getegid();
   });

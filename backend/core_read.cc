@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "backend/certificates.h"
 #include "backend/condition.h"
 #include "backend/conveyor.h"
 #include "backend/core.h"
@@ -261,6 +262,10 @@ Sandbox Core::Describe(const DomainTexts& texts, DomainFacts& facts,
   try {
     const Spec spec = SpecOf(meta);
     AddSpec(sandbox, spec);
+    if (spec.ssh_ca) {
+      sandbox.ssh_principal =
+          PrincipalOf(sandbox.uuid, meta.certificates_revoked);
+    }
     if (!spec.mounts.empty() && !test_driver) {
       const MountWay way = WayOfMounts(spec, meta);
       sandbox.mount_way = WordFor(way.type);

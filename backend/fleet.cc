@@ -252,6 +252,14 @@ class Fleet : public Backend {
     const std::size_t i = Holder(uuid);
     return i < members_.size() ? members_[i].backend->Effective(uuid) : "";
   }
+  void Certify(const Caller& caller, const std::string& uuid,
+               const std::string& key, Reply<Certificate> reply) override {
+    reply.Guard([&] { Of(uuid).Certify(caller, uuid, key, reply); });
+  }
+  void RevokeCertificates(const Caller& caller, const std::string& uuid,
+                          Reply<Done> reply) override {
+    reply.Guard([&] { Of(uuid).RevokeCertificates(caller, uuid, reply); });
+  }
   [[nodiscard]] Jobs& GetJobs() override { return jobs_; }
   [[nodiscard]] GuestFiles& GetFiles() override { return files_; }
 

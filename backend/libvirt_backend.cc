@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "backend/actions.h"
+#include "backend/certificates.h"
 #include "backend/clones.h"
 #include "backend/core.h"
 #include "backend/documents.h"
@@ -62,6 +63,7 @@ class LibvirtBackend : public Backend {
                      }
                      if (what == std::string_view("resumed")) {
                        clock_.Resumed(uuid);
+                       readiness_.Resumed(uuid);
                      }
                      core_.ReadSoon(uuid);
                    },
@@ -309,6 +311,8 @@ class LibvirtBackend : public Backend {
     core_.workers.Run([this, name, text, reply] {
       reply.Guard([&] {
         host_documents_.Set(name, text);
+        // ssh's keys may be other ones now.
+        if (!name.starts_with("templates/")) PushAllKeys();
         reply.Ok();
       });
     });
@@ -318,9 +322,7 @@ class LibvirtBackend : public Backend {
     core_.workers.Run([this, text, reply] {
       reply.Guard([&] {
         host_documents_.Set("authorized_keys", text);
-        for (const auto& sandbox : core_.catalog.List(false)) {
-          readiness_.PushKeysSoon(sandbox->uuid);
-        }
+        PushAllKeys();
         reply.Ok();
       });
     });
@@ -337,6 +339,22 @@ class LibvirtBackend : public Backend {
         reply.Ok();
       });
     });
+  }
+  void Certify(const Caller& caller, const std::string& uuid,
+               const std::string& key, Reply<Certificate> reply) override {
+    certificates_.Certify(caller, uuid, key, std::move(reply));
+  }
+  void RevokeCertificates(const Caller&, const std::string& uuid,
+                          Reply<Done> reply) override {
+    const std::string what =
+        fmt::format("Cannot revoke certificates of '{}'", core_.NameOf(uuid));
+    SetAndFollow(
+        true, reply,
+        [&](const Reply<Done>& asker) {
+          core_.Work(uuid, what, asker,
+                     [this, uuid, what] { certificates_.Revoke(uuid, what); });
+        },
+        [this, uuid] { readiness_.PushKeysNow(uuid); });
   }
   Jobs& GetJobs() override { return exec_; }
   GuestFiles& GetFiles() override { return files_; }
@@ -374,6 +392,12 @@ class LibvirtBackend : public Backend {
   }
 
  private:
+  void PushAllKeys() {
+    for (const auto& sandbox : core_.catalog.List(false)) {
+      readiness_.PushKeysSoon(sandbox->uuid);
+    }
+  }
+
   // Runs `follow` after `set` has succeeded; when `waits`, before its asker is
   // told.
   void SetAndFollow(bool waits, const Reply<Done>& reply,
@@ -519,6 +543,7 @@ class LibvirtBackend : public Backend {
   Readiness readiness_;
   Thaw thaw_;
   Secrets secrets_{core_};
+  Certificates certificates_{core_};
   Exec exec_{core_};
   LiveFiles files_{core_};
   Relay relay_{core_};

@@ -91,6 +91,7 @@ void VisitMembers(M& m, Visitor& visit) {
   visit.Short("hostKey", m.host_key, IsPublicKey);
   visit.Document("authorizedKeys", m.authorized_keys);
   visit.Short("guestKeys", m.guest_keys, IsLine);
+  visit.Moment("certificatesRevoked", m.certificates_revoked);
   visit.Short("pool", m.pool, IsFileName);
   visit.Short("diskVolume", m.disk_volume, IsFileName);
   visit.Short("seedVolume", m.seed_volume, IsFileName);

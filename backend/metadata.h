@@ -44,6 +44,7 @@ struct Metadata {
   std::string host_key;         // public
   std::string authorized_keys;  // this sandbox's own
   std::string guest_keys;       // digest of the keys that the guest lets in
+  Time certificates_revoked;    // those issued up to then count no more
   std::string pool;
   std::string disk_volume;
   std::string seed_volume;

@@ -71,7 +71,7 @@ Keys ChangedKeys(Core& core, const Metadata& meta, const Spec& now) {
   std::erase_if(keys, [](const auto& key) {
     return !WhyIdle(key).empty() || key == "description" ||
            key == "autostart" || key == "snapshotMemory" || key == "warm" ||
-           key == "idle" || key.starts_with("ssh.forward") ||
+           key == "idle" || key.starts_with("ssh.forward") || key == "ssh.ca" ||
            key == "ssh.loadDotSSHPubKeys" || key == "ssh.localPort" ||
            key == "portForwards" || key == "mounts" ||
            key.starts_with("mountType") || key == "cpus" || key == "memory";

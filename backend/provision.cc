@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <random>
 
+#include "backend/certificates.h"
 #include "backend/guest/keys.h"
 #include "backend/image/download.h"
 #include "backend/libvirt_error.h"
@@ -306,13 +307,18 @@ void Provision::Define(const std::string& uuid, const std::string& name,
   }
 }
 
-std::vector<std::string> Provision::Keys(const Metadata& meta) {
+std::vector<std::string> Provision::Keys(const Metadata& meta,
+                                         const std::string& uuid) {
   std::vector<std::string> keys{core_.identity.public_key};
   AddLines(keys, meta.authorized_keys);
   AddLines(keys, core_.catalog.GetHost()->authorized_keys);
   try {
-    if (core_.SpecOf(meta).load_dot_ssh_pub_keys &&
-        meta.machine == core_.machine) {
+    const Spec spec = core_.SpecOf(meta);
+    if (spec.ssh_ca) {
+      AddLines(keys, AuthorityLine(PrincipalOf(uuid, meta.certificates_revoked),
+                                   core_.ssh_ca));
+    }
+    if (spec.load_dot_ssh_pub_keys && meta.machine == core_.machine) {
       for (const auto& key : DotSshPublicKeys(meta.uid)) AddLines(keys, key);
     }
   } catch (const Error& error) {

@@ -108,8 +108,14 @@ class Provision {
                                   const std::string& name,
                                   const Spec& spec) const;
 
+  // Blocks, with the sandbox's turn held: its seed anew for a guest that runs
+  // and has its host key, which is not in it any more. That of a snapshot from
+  // before is left until the next start.
+  void DropSeedKey(const std::string& uuid, const std::string& what);
+
   // Every key let into the sandbox, and the digest of them all.
-  [[nodiscard]] std::vector<std::string> Keys(const Metadata& meta);
+  [[nodiscard]] std::vector<std::string> Keys(const Metadata& meta,
+                                              const std::string& uuid);
   [[nodiscard]] static std::string KeysDigest(
       const std::vector<std::string>& keys);
   [[nodiscard]] Ports& ports() { return ports_; }

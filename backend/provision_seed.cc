@@ -97,7 +97,7 @@ SeedInput Provision::SeedFor(const Metadata& meta, const std::string& uuid,
 bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
                             const std::string& name, const Spec& spec) {
   SeedInput seed = SeedFor(meta, uuid, name, spec);
-  seed.authorized_keys = Keys(meta);
+  seed.authorized_keys = Keys(meta, uuid);
   seed.host_key = SeedHostKey(meta);
   const std::string digest = SeedDigest(seed);
   // Writing another that found no room may have taken it away.
@@ -119,6 +119,18 @@ bool Provision::FreshenSeed(Metadata& meta, const std::string& uuid,
     meta.guest_keys = KeysDigest(seed.authorized_keys);
   }
   return true;
+}
+
+void Provision::DropSeedKey(const std::string& uuid, const std::string& what) {
+  Metadata meta = core_.Meta(uuid, what);
+  if (!meta.seeded || VolumeForSeed(meta, uuid) != meta.seed_volume) return;
+  // Else as it is: the guest may boot from it once more by itself.
+  if (!FreshenSeed(meta, uuid, core_.NameOf(uuid), core_.AppliedSpec(meta))) {
+    return;
+  }
+  core_.ChangeMeta(uuid, what, [&meta](Metadata& now) {
+    now.seed_digest = meta.seed_digest;
+  });
 }
 
 }  // namespace sbxfs

@@ -17,6 +17,9 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kProbeLimit = 60s;
+// How often it is looked whether one that goes on is known to run.
+constexpr auto kResumePause = 250ms;
+constexpr int kResumeRounds = 40;
 
 bool IsDue(const Core& core, const Sandbox* sandbox) {
   return sandbox != nullptr && sandbox->ours && !core.test_driver &&
@@ -291,7 +294,8 @@ bool Readiness::ProbesPass(const Sandbox& sandbox, Checked& checked) {
 void Readiness::NoteReady(const Sandbox& sandbox) {
   const std::string& uuid = sandbox.uuid;
   constexpr char kWhat[] = "Cannot note that the guest is ready";
-  if (!core_.Meta(uuid, kWhat).seeded) {
+  const bool first = !core_.Meta(uuid, kWhat).seeded;
+  if (first) {
     const Turns::Turn turn = core_.Turn(uuid, kWhat);
     core_.ChangeMeta(uuid, kWhat, [](Metadata& meta) { meta.seeded = true; });
   }
@@ -303,6 +307,7 @@ void Readiness::NoteReady(const Sandbox& sandbox) {
     run.ready_seconds = std::max(seconds, 0.0);
   });
   core_.Read(uuid);
+  if (first) DropSeedKeySoon(uuid);
   // Its agent may take longer than who reads `ip` waits.
   core_.workers.Run([this, uuid] {
     try {
@@ -314,6 +319,19 @@ void Readiness::NoteReady(const Sandbox& sandbox) {
   ChangeMachine(core_, uuid);
 }
 
+// Nobody has to wait for that; where it fails the next start does it.
+void Readiness::DropSeedKeySoon(const std::string& uuid) {
+  core_.workers.Run([this, uuid] {
+    constexpr char kWhat[] = "Cannot make the seed without the host key";
+    try {
+      const Turns::Turn turn = core_.Turn(uuid, kWhat);
+      provision_.DropSeedKey(uuid, kWhat);
+    } catch (const Error& error) {
+      spdlog::debug("{}", error.Sentence());
+    }
+  });
+}
+
 void Readiness::FetchLog(const std::string& uuid) {
   const ShellResult result =
       RunInGuest(core_, uuid, kProvisionLogScript, "", 20s);
@@ -322,14 +340,39 @@ void Readiness::FetchLog(const std::string& uuid) {
       uuid, [&](Catalog::Overlay& overlay) { overlay.provision_log = text; });
 }
 
+void Readiness::Resumed(const std::string& uuid, int round) {
+  if (core_.test_driver) return;
+  core_.workers.Run([this, uuid, round] {
+    const SandboxPtr sandbox = core_.catalog.Get(uuid);
+    if (sandbox == nullptr || !sandbox->ours || IsOff(sandbox->state)) return;
+    try {
+      if (sandbox->ready && sandbox->state == State::kRunning) {
+        PushKeys(uuid);
+        return;
+      }
+    } catch (const Error& error) {
+      // Its agent answers a moment later than it runs.
+      spdlog::debug("{}", error.Sentence());
+      if (round == kResumeRounds) core_.catalog.ReportEnd(uuid, &error);
+    }
+    if (round == kResumeRounds) return;
+    core_.timer.After(kResumePause,
+                      [this, uuid, round] { Resumed(uuid, round + 1); });
+  });
+}
+
+void Readiness::PushKeysNow(const std::string& uuid) {
+  const SandboxPtr sandbox = core_.catalog.Get(uuid);
+  if (sandbox != nullptr && sandbox->ours && sandbox->ready &&
+      sandbox->state == State::kRunning && !core_.test_driver) {
+    PushKeys(uuid);
+  }
+}
+
 void Readiness::PushKeysSoon(const std::string& uuid) {
   core_.workers.Run([this, uuid] {
     try {
-      const SandboxPtr sandbox = core_.catalog.Get(uuid);
-      if (sandbox != nullptr && sandbox->ready &&
-          sandbox->state == State::kRunning && !core_.test_driver) {
-        PushKeys(uuid);
-      }
+      PushKeysNow(uuid);
     } catch (const Error& error) {
       core_.catalog.ReportEnd(uuid, &error);
     }
@@ -339,7 +382,7 @@ void Readiness::PushKeysSoon(const std::string& uuid) {
 void Readiness::PushKeys(const std::string& uuid) {
   constexpr char kWhat[] = "Cannot give the guest its keys";
   const Metadata meta = core_.Meta(uuid, kWhat);
-  const auto keys = provision_.Keys(meta);
+  const auto keys = provision_.Keys(meta, uuid);
   const std::string digest = Provision::KeysDigest(keys);
   if (meta.guest_keys == digest) return;
   std::string text;

@@ -27,8 +27,13 @@ class Readiness {
   // The guest began anew in its running domain: it is not ready, and its memory
   // is empty. Returns at once.
   void Rebooted(const std::string& uuid);
+  // A guest that was paused or saved goes on, with the keys of before. Returns
+  // at once.
+  void Resumed(const std::string& uuid, int round = 0);
   // Gives a ready guest the keys that hold now. Returns at once.
   void PushKeysSoon(const std::string& uuid);
+  // The same; blocks, and throws Error.
+  void PushKeysNow(const std::string& uuid);
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -59,6 +64,7 @@ class Readiness {
   // Blocks: runs the probes that have not passed yet, up to one that fails.
   [[nodiscard]] bool ProbesPass(const Sandbox& sandbox, Checked& checked);
   void NoteReady(const Sandbox& sandbox);
+  void DropSeedKeySoon(const std::string& uuid);
   void FetchLog(const std::string& uuid);
   // Blocks: writes the keys where the guest has others.
   void PushKeys(const std::string& uuid);

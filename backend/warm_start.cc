@@ -175,7 +175,7 @@ void Warm::Become(const std::string& uuid, const std::string& what) {
   const auto key = HostKeyOf(core_.storage.Read(meta.seed_volume, 0, 0));
   if (!key) throw Error(EIO, what + ": its seed has no host key");
   const SeedInput seed = provision_.SeedFor(meta, uuid, name, spec);
-  const std::vector<std::string> keys = provision_.Keys(meta);
+  const std::vector<std::string> keys = provision_.Keys(meta, uuid);
   std::string lines;
   for (const auto& line : keys) lines += line + "\n";
   std::string id = uuid;

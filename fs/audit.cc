@@ -37,6 +37,8 @@ std::string FormatDeed(const Deed& deed, const Caller& who,
       process.command.empty() ? "-" : Escape(process.command, true),
       deed.operation, Escape(deed.path, true), ResultOf(error));
   std::string_view value = deed.value;
+  // Written where it does not belong, by mistake.
+  if (value.find("PRIVATE KEY") != std::string_view::npos) value = "(hidden)";
   if (!value.empty()) {
     line += ' ' + Escape(value.substr(0, kLongestValue), false);
     if (value.size() > kLongestValue) line += "...";
@@ -44,17 +46,23 @@ std::string FormatDeed(const Deed& deed, const Caller& who,
   return line + '\n';
 }
 
-}  // namespace
-
-void Audit(Server& server, const RequestPtr& request, Deed deed) {
+// Who may see a line of it, without its text.
+LogLine LineOf(const Tree& tree, const Caller& who, const Deed& deed) {
   LogLine line;
   line.uuid = deed.subject;
-  line.by = request->caller.uid;
-  if (const auto sandbox = server.tree->backend.Get(deed.subject)) {
+  line.by = who.uid;
+  if (const auto sandbox = tree.backend.Get(deed.subject)) {
     line.uid = sandbox->uid;
     line.gid = sandbox->gid;
     line.mode = sandbox->mode;
   }
+  return line;
+}
+
+}  // namespace
+
+void Audit(Server& server, const RequestPtr& request, Deed deed) {
+  LogLine line = LineOf(*server.tree, request->caller, deed);
   // Asked for now: who waits may be gone when it is answered.
   request->OnEnd([tree = server.tree, line = std::move(line),
                   deed = std::move(deed), who = request->caller,
@@ -64,6 +72,13 @@ void Audit(Server& server, const RequestPtr& request, Deed deed) {
     told.text = FormatDeed(deed, who, process, told.time, error);
     tree->Audit(std::move(told));
   });
+}
+
+void AuditDone(Tree& tree, const Caller& who, const Deed& deed) {
+  LogLine line = LineOf(tree, who, deed);
+  line.time = std::chrono::system_clock::now();
+  line.text = FormatDeed(deed, who, ReadProcess(who.pid), line.time, 0);
+  tree.Audit(std::move(line));
 }
 
 std::string PathOf(const Tree& tree, const Node& node) {

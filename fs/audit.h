@@ -22,6 +22,9 @@ struct Deed {
 // blanks.
 void Audit(Server& server, const RequestPtr& request, Deed deed);
 
+// The same at once, of what was done without a request for a change.
+void AuditDone(Tree& tree, const Caller& who, const Deed& deed);
+
 // A file's path, or a directory's with a slash at its end.
 [[nodiscard]] std::string PathOf(const Tree& tree, const Node& node);
 

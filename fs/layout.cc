@@ -13,6 +13,10 @@ using enum DirKind;
 using enum Form;
 using enum Clock;
 
+bool HasCertificates(const View& view) {
+  return view.sandbox && !view.sandbox->ssh_principal.empty();
+}
+
 bool HasRejected(const View& view) {
   return view.sandbox && !view.sandbox->rejected.empty();
 }
@@ -55,6 +59,8 @@ const Row kRows[] = {
      kOverrides, "what wins over every config.yaml"},
     {kHost, "authorized_keys", 0600, kDocument, show::HostAuthorizedKeys,
      store::HostAuthorizedKeys, kDefaults, "ssh keys let into every sandbox"},
+    {kHost, "ssh_ca.pub", 0444, kValue, show::SshCa, nullptr, kConnected,
+     "the CA that sandboxes with ssh.ca trust"},
     {.dir = kHost,
      .name = "ssh_config",
      .mode = 0444,
@@ -163,6 +169,17 @@ const Row kRows[] = {
      .clock = kConfig,
      .help = "ssh -F NAME/ssh_config sbx-NAME",
      .for_all = true},
+    {.dir = kSandbox,
+     .name = "ssh_cert",
+     .mode = 0600,
+     .form = kValue,
+     .show = show::Nothing,
+     .store = store::Certificate,
+     .clock = kConfig,
+     .help =
+         "with ssh.ca: a certificate for ten minutes; write revoke to end all",
+     .present = HasCertificates,
+     .issued = true},
     {kSandbox, "authorized_keys", 0600, kDocument, show::AuthorizedKeys,
      store::AuthorizedKeys, kUsed, "ssh keys let in here"},
     {kSandbox, "known_hosts", 0444, kValue, show::KnownHosts, nullptr, kConfig,

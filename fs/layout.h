@@ -89,6 +89,7 @@ struct Row {
   bool (*present)(const View&) = nullptr;  // null: always
   bool for_all = false;  // root's and 0444 whatever the directory's mode
   bool listed = true;    // false: there for who names it
+  bool issued = false;   // a certificate: made at open for who opens it
 };
 
 // In the order of listings: built-in files, then directories.

@@ -281,6 +281,8 @@ std::string HostAuthorizedKeys(const View& view) {
   return Line(view.host->authorized_keys);
 }
 
+std::string SshCa(const View& view) { return Line(view.host->ssh_ca); }
+
 std::string HostSshConfig(const View& view) {
   std::string text;
   Access access(view.reader);

@@ -35,7 +35,7 @@ std::string Effective(const View& view);
 std::string ProvisionLog(const View& view);
 std::string DomainXml(const View& view);
 std::string StandsOn(const View& view);
-// Of a file that is written alone.
+// Of a file that is written alone, or made at open.
 std::string Nothing(const View& view);
 
 std::string SnapshotCreated(const View& view);
@@ -62,6 +62,7 @@ std::string Warm(const View& view);
 std::string Defaults(const View& view);
 std::string Overrides(const View& view);
 std::string HostAuthorizedKeys(const View& view);
+std::string SshCa(const View& view);
 std::string HostSshConfig(const View& view);
 
 }  // namespace sbxfs::show

@@ -46,6 +46,11 @@ std::string SshHost(const View& view, const Sandbox& sandbox) {
         "  IdentityFile ~/.ssh/id_rsa\n",
         view.host->identity_file);
   }
+  // Read anew at each connection, and so always in time.
+  if (!sandbox.ssh_principal.empty()) {
+    text += fmt::format("  CertificateFile \"{}/{}/ssh_cert\"\n",
+                        options.mount_point, sandbox.name);
+  }
   if (sandbox.forward_agent) text += "  ForwardAgent yes\n";
   if (sandbox.forward_x11) text += "  ForwardX11 yes\n";
   if (sandbox.forward_x11_trusted) text += "  ForwardX11Trusted yes\n";

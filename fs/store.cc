@@ -73,6 +73,18 @@ void HostName(const Change& change, Reply<Done> reply) {
 void SshPort(const Change& change, Reply<Done> reply) {
   SetValue(change, Setting::kSshPort, "ssh_port", std::move(reply));
 }
+void Certificate(const Change& change, Reply<Done> reply) {
+  const std::string text(Trim(change.text));
+  const std::string& uuid = change.sandbox->uuid;
+  if (text == kRevoke) {
+    change.tree.backend.RevokeCertificates(change.caller, uuid,
+                                           std::move(reply));
+    return;
+  }
+  change.tree.backend.Certify(
+      change.caller, uuid, text,
+      reply.Then<sbxfs::Certificate>([](const auto&) { return Done(); }));
+}
 void AuthorizedKeys(const Change& change, Reply<Done> reply) {
   Set(change, Setting::kAuthorizedKeys, change.text, std::move(reply));
 }

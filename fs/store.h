@@ -5,6 +5,13 @@
 
 // What a write to a file does: the `store` column of the table.
 
+namespace sbxfs {
+
+// The word that is written to ssh_cert.
+inline constexpr std::string_view kRevoke = "revoke";
+
+}  // namespace sbxfs
+
 namespace sbxfs::store {
 
 void Config(const Change& change, Reply<Done> reply);
@@ -16,6 +23,7 @@ void Autostart(const Change& change, Reply<Done> reply);
 void Status(const Change& change, Reply<Done> reply);
 void HostName(const Change& change, Reply<Done> reply);
 void SshPort(const Change& change, Reply<Done> reply);
+void Certificate(const Change& change, Reply<Done> reply);
 void AuthorizedKeys(const Change& change, Reply<Done> reply);
 void Commit(const Change& change, Reply<Done> reply);
 void Revert(const Change& change, Reply<Done> reply);

@@ -171,6 +171,18 @@ std::string LineFault(std::string_view line) {
 
 }  // namespace
 
+void CheckPublicKey(std::string_view line) {
+  const std::string fault =
+      line.find("PRIVATE KEY") == std::string_view::npos
+          ? KeyFault(line)
+          : "it is a private key, which must not leave its owner";
+  if (!fault.empty()) {
+    throw Error(EINVAL, fmt::format("Cannot certify the key: {}; write the "
+                                    "line of a file that ends in .pub",
+                                    fault));
+  }
+}
+
 void CheckAuthorizedKeys(std::string_view text) {
   size_t number = 0;
   for (const std::string_view whole : Split(text, '\n')) {

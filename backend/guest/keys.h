@@ -33,6 +33,8 @@ struct KeyPair {
 // Throws Error(EINVAL) naming the line of `text` that is no authorized_keys
 // line; blank lines and comments pass.
 void CheckAuthorizedKeys(std::string_view text);
+// The same of a line that is to be a public key without options.
+void CheckPublicKey(std::string_view line);
 
 }  // namespace sbxfs
 

@@ -80,6 +80,7 @@ constexpr SpecKey kRosettaKeys[] = {{"binfmt", kPlain, CheckFlag},
                                     {"enabled", kPlain, CheckFlag}};
 constexpr SpecKey kSshKeys[] = {
     {"address", kText, CheckText},
+    {"ca", kPlain, ReadFlag<&Spec::ssh_ca>},
     {"forwardAgent", kPlain, ReadFlag<&Spec::forward_agent>},
     {"forwardX11", kPlain, ReadFlag<&Spec::forward_x11>},
     {"forwardX11Trusted", kPlain, ReadFlag<&Spec::forward_x11_trusted>},

@@ -85,6 +85,7 @@ user:
 ssh:
   localPort: 0
   loadDotSSHPubKeys: false
+  ca: false
   forwardAgent: false
   forwardX11: false
   forwardX11Trusted: false
@@ -161,6 +162,7 @@ std::vector<std::string> Differences(const Spec& a, const Spec& b) {
   compare("provision", a.provision == b.provision);
   compare("snapshotMemory", a.snapshot_memory == b.snapshot_memory);
   compare("warm", a.warm == b.warm);
+  compare("ssh.ca", a.ssh_ca == b.ssh_ca);
   compare("ssh.forwardAgent", a.forward_agent == b.forward_agent);
   compare("ssh.forwardX11", a.forward_x11 == b.forward_x11);
   compare("ssh.forwardX11Trusted",

@@ -120,6 +120,7 @@ struct Spec {
   std::string comment;  // user.comment
   int ssh_port = 0;     // ssh.localPort; 0: sbxfs chooses
   bool load_dot_ssh_pub_keys = false;
+  bool ssh_ca = false;  // ssh.ca: who has a certificate of ours is let in too
   std::optional<bool> legacy_bios;  // firmware.legacyBIOS; unset: as the image
   // cpuType. `cpu_type` is the entry for `arch`; while that is empty, for the
   // architecture sbxfs itself runs on. Empty: chosen.

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "backend/util/text.h"
+#include "fs/certificate_file.h"
 #include "fs/document.h"
 #include "fs/name.h"
 #include "fs/text_file.h"
@@ -17,6 +18,7 @@ std::shared_ptr<File> RowNode(const TreePtr& tree, const Row& row,
   if (row.form == Form::kDocument) {
     return std::make_shared<RowDocument>(tree, row, uuid);
   }
+  if (row.issued) return std::make_shared<CertificateFile>(tree, row, uuid);
   return std::make_shared<TextFile>(tree, row, uuid);
 }
 

@@ -58,7 +58,7 @@ NodePtr SandboxDir::SubDir(const Row& row) {
 
 bool SandboxDir::UnlinkRow(const Caller& caller, const Row& row,
                            Reply<Done>& reply) {
-  if (row.present == nullptr) return false;
+  if (row.name != "config.yaml.rejected") return false;
   tree_->backend.ForgetRejected(caller, subject,
                                 Clearing(tree_, subject, reply));
   return true;

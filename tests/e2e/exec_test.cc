@@ -15,6 +15,7 @@
 
 #include "backend/util/unique_fd.h"
 #include "tests/support/debian_guests.h"
+#include "tests/support/secrets.h"
 
 namespace sbxfs {
 namespace {
@@ -57,6 +58,7 @@ class ExecTest : public testing::Test {
   }
   static void TearDownTestSuite() {
     if (mount_ == nullptr) return;
+    ExpectNoSecrets(mount_->Dir());
     if (stdfs::exists(Box())) Clear(mount_->Dir());
     (void)unlink((mount_->Dir() / ".host/images/debian-12").c_str());
     mount_->Stop();
@@ -128,23 +130,30 @@ TEST_F(ExecTest, EnvironmentDirectoryUserAndInput) {
   EXPECT_NE(plain.out.find(" joe two words\n0\n"), std::string::npos)
       << plain.out;
 
-  std::ofstream(Box() / "secrets/TOKEN") << "s3cret\n";
+  std::ofstream(Box() / "secrets/TOKEN") << Canary("job\n");
   ASSERT_TRUE(stdfs::exists(Box() / "secrets/TOKEN"));
   const stdfs::path job = Make("e");
   EXPECT_EQ(WriteText(job / "env", "A=1\nB=it's \"b\" $HOME\n"), Verdict{});
   EXPECT_EQ(WriteText(job / "env", "A=2\ndir=mine\nIFS=x\n"), Verdict{});
   EXPECT_EQ(ReadText(job / "env"),
             "B=it's \"b\" $HOME\nA=2\ndir=mine\nIFS=x\n");
+  // Values of variables are secrets, too.
+  EXPECT_EQ(WriteText(job / "env", "KEY=" + Canary("env\n")), Verdict{});
   EXPECT_EQ(WriteText(job / "cwd", "/usr/share\n"), Verdict{});
   EXPECT_EQ(WriteText(job / "user", "root\n"), Verdict{});
   const std::string input("in\0put\n\xff", 8);
   EXPECT_EQ(WriteText(job / "stdin", input), Verdict{});
   EXPECT_EQ(ReadText(job / "stdin"), input);
-  EXPECT_EQ(WriteText(job / "command",
-                      "id -un; pwd; echo \"$A $B $dir $TOKEN\"; cat"),
-            Verdict{});
-  EXPECT_EQ(ReadText(job / "stdout"),
-            "root\n/usr/share\n2 it's \"b\" $HOME mine s3cret\n" + input);
+  {
+    const ProcessWatch watch;
+    EXPECT_EQ(WriteText(job / "command",
+                        "id -un; pwd; echo \"$A $B $dir $TOKEN\"; cat"),
+              Verdict{});
+  }
+  EXPECT_EQ(
+      ReadText(job / "stdout"),
+      "root\n/usr/share\n2 it's \"b\" $HOME mine " + Canary("job\n") + input);
+  ExpectNoSecrets(mount_->Dir());
   EXPECT_EQ(ReadText(job / "stderr"), "");
   EXPECT_EQ(WriteText(job / "command", "true").error, EBUSY);
   EXPECT_EQ(WriteText(job / "env", "A=3").error, EBUSY);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tests/support/debian_guests.h"
+#include "tests/support/secrets.h"
 
 namespace sbxfs {
 namespace {
@@ -122,7 +123,7 @@ TEST_F(ForkTest, ACloneOfARunningGuestGoesOnFromThatMoment) {
   EXPECT_EQ(MarkOf("three"), "second");
 
   // Secrets are handed on to nobody who was not named.
-  ASSERT_EQ(WriteText(Dir() / "box/secrets/token", "hush\n", O_CREAT),
+  ASSERT_EQ(WriteText(Dir() / "box/secrets/token", Canary("hush\n"), O_CREAT),
             Verdict{});
   EXPECT_EQ(mkdir((Dir() / "box/clones/five").c_str(), 0700), -1);
   EXPECT_EQ(errno, EPERM);
@@ -133,7 +134,7 @@ TEST_F(ForkTest, ACloneOfARunningGuestGoesOnFromThatMoment) {
   EXPECT_EQ(mkdir((Dir() / "five/clones/six").c_str(), 0700), -1);
   EXPECT_EQ(errno, EPERM);
   Do("five/status", "start");
-  EXPECT_EQ(Job("five", "sudo cat /run/sbxfs/token"), "hush");
+  EXPECT_EQ(Job("five", "sudo cat /run/sbxfs/token"), Canary("hush"));
   EXPECT_TRUE(stdfs::exists(Dir() / "five/secrets/token"));
   EXPECT_EQ(WriteText(Dir() / "five/status", "save\n").error, EPERM);
 

@@ -15,6 +15,7 @@
 
 #include "backend/util/text.h"
 #include "tests/support/debian_guests.h"
+#include "tests/support/secrets.h"
 
 namespace sbxfs {
 namespace {
@@ -35,6 +36,7 @@ class GuestTest : public testing::Test {
   }
   static void TearDownTestSuite() {
     if (mount_ == nullptr) return;
+    ExpectNoSecrets(mount_->Dir());
     if (stdfs::exists(Box())) Clear(mount_->Dir());
     mount_->Stop();
     mount_.reset();
@@ -99,6 +101,7 @@ TEST_F(GuestTest, T01_AnImageIsCopiedIn) {
 // What each step leaves behind is looked at after the first boot, and after
 // the second what it left behind twice.
 constexpr char kConfig[] = R"(
+ssh: {ca: true}
 memory: 512MiB
 maxMemory: 768MiB
 maxCPUs: 3
@@ -326,76 +329,36 @@ TEST_F(GuestTest, T04a1_TheDiskGrowsLiveAndWhatIsTrimmedIsGivenBack) {
   EXPECT_LT(taken() + (56U << 20), full) << full;
 }
 
-// A value that nobody but the guest may have, and where to look for it.
-class Needle {
- public:
-  Needle() : text_(fmt::format("needle{}x{}", getpid(), time(nullptr))) {}
-  [[nodiscard]] const std::string& Text() const { return text_; }
-  // The places that have it, as it is or as the agent would carry it.
-  [[nodiscard]] std::string FoundIn(
-      const std::vector<std::string>& places) const {
-    std::string found;
-    // Whatever comes before it, two of three encodings begin elsewhere.
-    for (size_t skip = 0; skip < 3; ++skip) {
-      std::string coded = Base64Encode(std::string(skip, ' ') + text_);
-      coded = coded.substr(4, coded.size() - 10);
-      found += Grep(coded, places);
-    }
-    return found + Grep(text_, places);
-  }
-
- private:
-  static std::string Grep(const std::string& what,
-                          const std::vector<std::string>& places) {
-    const std::string list =
-        fmt::format("{}.needle", testing::TempDir() + "/sbxfs");
-    std::ofstream(list) << what << '\n';
-    // From a file, so that grep itself is not found in /proc.
-    std::vector<std::string> grep = {"grep", "-rlaF", "-D", "skip", "-f", list};
-    grep.insert(grep.end(), places.begin(), places.end());
-    const Ended ended = RunProgram(grep, 120s);
-    stdfs::remove(list);
-    return ended.out;
-  }
-
-  const std::string text_;
-};
-
 TEST_F(GuestTest, T04c_ASecretIsTheGuestsAlone) {
-  const Needle needle;
+  const std::string token = Canary("token");
   const stdfs::path secrets = Box() / "secrets";
   EXPECT_EQ(RunProgram({"ls", secrets}).out, "");
-  ASSERT_EQ(WriteText(secrets / "TOKEN", needle.Text() + "#\n", O_CREAT),
-            Verdict{})
-      << Errors();
-  const std::string pem = "-----BEGIN-----\n" + std::string(60000, 'k') + "\n";
-  ASSERT_EQ(WriteText(secrets / "PEM", pem, O_CREAT), Verdict{}) << Errors();
+  {
+    const ProcessWatch watch;
+    ASSERT_EQ(WriteText(secrets / "TOKEN", token + "#\n", O_CREAT), Verdict{})
+        << Errors();
+    const std::string pem =
+        Canary("pem\n") + std::string(60000, 'k') + Canary("end\n");
+    ASSERT_EQ(WriteText(secrets / "PEM", pem, O_CREAT), Verdict{}) << Errors();
+  }
   EXPECT_EQ(RunProgram({"ls", secrets}).out, "PEM\nTOKEN\n");
   EXPECT_EQ(
       Call([&] { return open((secrets / "TOKEN").c_str(), O_RDONLY); }).error,
       EACCES);
-  ExpectSsh({"cat /run/sbxfs/TOKEN; echo; env | grep ^TOKEN; "
-             "sh -lc 'echo $TOKEN; echo ${#PEM}'; "
-             "stat -c '%a %s' /run/sbxfs/PEM; df --output=fstype /run/sbxfs | "
-             "tail -1"},
-            fmt::format("{0}#\nTOKEN={0}#\n{0}#\n60016\n400 60017\ntmpfs\n",
-                        needle.Text()));
+  ExpectSsh(
+      {"cat /run/sbxfs/TOKEN; echo; env | grep ^TOKEN; "
+       "sh -lc 'echo $TOKEN; echo ${#PEM}'; "
+       "stat -c '%a %s' /run/sbxfs/PEM; df --output=fstype /run/sbxfs | "
+       "tail -1"},
+      fmt::format("{0}#\nTOKEN={0}#\n{0}#\n60033\n400 60034\ntmpfs\n", token));
   // Nothing of this machine has it but the daemon that was told.
-  std::vector<std::string> places = {"/var/lib/libvirt", "/var/log/libvirt",
-                                     "/etc/libvirt",     "/run/libvirt",
-                                     Host() / "events",  Host() / "audit"};
+  ExpectNoSecrets(mount_->Dir());
   for (const auto& file : stdfs::directory_iterator(Box())) {
-    if (file.is_regular_file()) places.push_back(file.path());
+    if (!file.is_regular_file()) continue;
+    EXPECT_EQ(ReadText(file.path()).find(Canary("")), npos) << file.path();
   }
-  for (const auto& entry : stdfs::directory_iterator("/proc")) {
-    if (stdfs::exists(entry.path() / "cmdline")) {
-      places.push_back(entry.path() / "cmdline");
-    }
-  }
-  EXPECT_EQ(needle.FoundIn(places), "");
   EXPECT_EQ(Ssh({"sudo", "grep", "-rlaF", "-D", "skip", "-e",
-                 needle.Text().substr(0, 8), "/etc", "/var", "/home", "/root",
-                 "/tmp"},
+                 token.substr(0, 12), "/etc", "/var", "/home", "/root", "/tmp"},
                 120s)
                 .out,
             "");
@@ -444,6 +407,10 @@ TEST_F(GuestTest, T06_AuthorizedKeysAreLive) {
       user.substr(at, user.find('\n', at) - at) + "@127.0.0.1",
       "true"};
   EXPECT_EQ(RunProgram(login).status, 255);
+  // It has known the authority since its first boot.
+  std::ofstream(key + "-cert.pub") << CertificateOf(Box(), key + ".pub");
+  EXPECT_EQ(RunProgram(login).status, 0);
+  stdfs::remove(key + "-cert.pub");
   ASSERT_EQ(WriteText(Box() / "authorized_keys", ReadText(key + ".pub")),
             Verdict{});
   EXPECT_TRUE(Eventually([&] { return RunProgram(login).status == 0; }, 60s))

@@ -60,6 +60,7 @@ ssh:
 ssh:
   forwardAgent: true
   loadDotSSHPubKeys: true
+  ca: true
 
 user:
   name: me

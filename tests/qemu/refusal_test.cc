@@ -139,7 +139,7 @@ TEST_F(RefusalTest, ARefusedConfigYamlIsKeptApartAndBarsTheStart) {
   const std::string sentence =
       "Cannot accept 'config.yaml': line 3, column 3: unknown key "
       "'ssh.localprt'; did you mean 'ssh.localPort'? Known keys of ssh: "
-      "address, forwardAgent, forwardX11, forwardX11Trusted, "
+      "address, ca, forwardAgent, forwardX11, forwardX11Trusted, "
       "loadDotSSHPubKeys, localPort, overVsock";
   RefusedIn("box", Write("box/config.yaml", bad), EINVAL, sentence);
   EXPECT_EQ(ReadText(Dir() / "box/config.yaml.rejected"), bad);

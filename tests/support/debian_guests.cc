@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/util/text.h"
+#include "tests/support/secrets.h"
 
 namespace sbxfs {
 
@@ -67,6 +68,14 @@ bool BringTemplate() {
   return true;
 }
 
+std::string CertificateOf(const stdfs::path& box, const stdfs::path& key) {
+  const Ended ended = RunProgram(
+      {"sh", "-c", "exec 3<>\"$1/ssh_cert\"; cat \"$2\" >&3; cat <&3", "sh",
+       box.string(), key.string()});
+  EXPECT_EQ(ended.status, 0) << ended.err << ended.out;
+  return ended.out;
+}
+
 void DebianGuests::SetUp() {
   if (const auto why = NoBootBecause(); !why.empty()) GTEST_SKIP() << why;
   const bool warm = boots_ == Boots::kLeavesATemplate ||
@@ -80,6 +89,7 @@ void DebianGuests::SetUp() {
 
 void DebianGuests::TearDown() {
   if (mount_ == nullptr) return;
+  ExpectNoSecrets(mount_->Dir());
   Clear(mount_->Dir());
   // Layers go a moment after the last sandbox that stood on them.
   const stdfs::path image = Host() / "images/debian-12";

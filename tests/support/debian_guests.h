@@ -23,6 +23,10 @@ void KeepTemplate();
 // What its guests are like.
 inline constexpr char kWarmConfig[] =
     "memory: 512MiB\ndisk: 4GiB\ncpus: 1\nuser: {name: joe}\n";
+// What ssh_cert of a sandbox's directory says of that public key, as sbxfs(5)
+// has it for a shell.
+[[nodiscard]] std::string CertificateOf(const std::filesystem::path& box,
+                                        const std::filesystem::path& key);
 class Stopwatch {
  public:
   [[nodiscard]] double Seconds() const {

@@ -712,6 +712,21 @@ void FakeBackend::SetDocument(const Caller&, const std::string& name,
   });
 }
 
+void FakeBackend::Certify(const Caller& caller, const std::string& uuid,
+                          const std::string& key, Reply<Certificate> reply) {
+  Log("certify " + NameOf(uuid) + ' ' + key);
+  Do("certify", reply, [=] {
+    reply.Ok({"for " + std::to_string(caller.uid) + " of '" + key + "'\n",
+              "serial 7"});
+  });
+}
+
+void FakeBackend::RevokeCertificates(const Caller&, const std::string& uuid,
+                                     Reply<Done> reply) {
+  Log("revoke " + NameOf(uuid));
+  Do("revoke", reply, [=] { reply.Ok(); });
+}
+
 void FakeBackend::SetAuthorizedKeys(const Caller&, const std::string& text,
                                     Reply<Done> reply) {
   Log("keys " + text);

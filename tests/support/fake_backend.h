@@ -116,6 +116,11 @@ class FakeBackend : public Backend {
                          Reply<Done> reply) override;
   void SetUri(const Caller& caller, const std::string& uri,
               Reply<Done> reply) override;
+  // "certify", "revoke": what was certified, and for whom, is the certificate.
+  void Certify(const Caller& caller, const std::string& uuid,
+               const std::string& key, Reply<Certificate> reply) override;
+  void RevokeCertificates(const Caller& caller, const std::string& uuid,
+                          Reply<Done> reply) override;
   FakeJobs& GetJobs() override { return jobs_; }
   FakeFiles& GetFiles() override { return files_; }
   void OpenImage(const std::string& name,

@@ -23,6 +23,7 @@
 #include <thread>
 
 #include "backend/util/text.h"
+#include "tests/support/secrets.h"
 
 namespace sbxfs {
 namespace {
@@ -325,7 +326,9 @@ void GuestMount::Stop() {
 }
 
 void GuestMount::ReadLog() {
-  std::istringstream log(ReadText(log_));
+  const std::string text = ReadText(log_);
+  EXPECT_EQ(text.find(Canary("")), std::string::npos) << "a secret is logged";
+  std::istringstream log(text);
   std::string line;
   std::string bad;
   while (std::getline(log, line)) {

@@ -46,6 +46,7 @@ Metadata Full() {
   m.ssh_port = 65535;
   m.host_key = "ssh-ed25519 AAAAC3Nza+/= root@box";
   m.authorized_keys = "ssh-ed25519 AAAA a\n# two\n";
+  m.certificates_revoked = At(1700000003123000000);
   m.pool = "sbxfs";
   m.disk_volume = "box <&>.qcow2";
   m.seed_volume = "box.iso";
@@ -71,6 +72,7 @@ void ExpectEqual(const Metadata& a, const Metadata& b) {
   EXPECT_EQ(a.rejected_reason, b.rejected_reason);
   EXPECT_EQ(a.applied, b.applied);
   EXPECT_EQ(a.user, b.user);
+  EXPECT_EQ(a.certificates_revoked, b.certificates_revoked);
   EXPECT_EQ(a.guest_uid, b.guest_uid);
   EXPECT_EQ(a.ssh_port, b.ssh_port);
   EXPECT_EQ(a.host_key, b.host_key);

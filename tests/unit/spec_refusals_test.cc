@@ -52,9 +52,9 @@ TEST(SpecRefusals, Keys) {
        "'hostResolver'?"},
       {"ssh:\n  localport: 22\n",
        "line 2, column 3: unknown key 'ssh.localport'; did you mean "
-       "'ssh.localPort'? Known keys of ssh: address, forwardAgent, "
-       "forwardX11, forwardX11Trusted, loadDotSSHPubKeys, localPort, "
-       "overVsock"},
+       "'ssh.localPort'? Known keys of ssh: address, ca, "
+       "forwardAgent, forwardX11, forwardX11Trusted, loadDotSSHPubKeys, "
+       "localPort, overVsock"},
       {"user: {login: a}",
        "line 1, column 8: unknown key 'user.login'; known keys of user: "
        "comment, home, name, shell, uid"},
@@ -242,7 +242,7 @@ TEST(SpecRefusals, Values) {
        "line without ':'"},
       {"ssh: 22",
        "line 1, column 6: ssh is '22'; it must be a map with the keys "
-       "address, forwardAgent, forwardX11, forwardX11Trusted, "
+       "address, ca, forwardAgent, forwardX11, forwardX11Trusted, "
        "loadDotSSHPubKeys, localPort, overVsock"},
       {"ssh: {localPort: 65536}",
        "line 1, column 18: ssh.localPort is '65536'" + port},
@@ -251,6 +251,8 @@ TEST(SpecRefusals, Values) {
       {"ssh: {loadDotSSHPubKeys: y}",
        "line 1, column 26: ssh.loadDotSSHPubKeys is 'y'; it must be true or "
        "false"},
+      {"ssh: {ca: only}",
+       "line 1, column 11: ssh.ca is 'only'; it must be true or false"},
       {"firmware: {legacyBIOS: 1}",
        "line 1, column 24: firmware.legacyBIOS is '1'; it must be true or "
        "false"},

@@ -266,6 +266,7 @@ TEST(SpecTest, Differences) {
   b.home = b.shell = b.comment = b.description = "x";
   b.ssh_port = 1;
   b.load_dot_ssh_pub_keys = true;
+  b.ssh_ca = true;
   b.legacy_bios = false;
   b.cpu_types["x86_64"] = "max";
   b.autostart = true;
@@ -275,8 +276,8 @@ TEST(SpecTest, Differences) {
       (std::vector<std::string>{
           "arch", "autostart", "cpuType", "cpus", "description", "disk",
           "firmware.legacyBIOS", "images", "maxCPUs", "maxMemory", "memory",
-          "ssh.loadDotSSHPubKeys", "ssh.localPort", "user.comment", "user.home",
-          "user.name", "user.shell", "user.uid"}));
+          "ssh.ca", "ssh.loadDotSSHPubKeys", "ssh.localPort", "user.comment",
+          "user.home", "user.name", "user.shell", "user.uid"}));
   EXPECT_EQ(Differences(a, b), Differences(b, a));
 }
 

@@ -96,6 +96,7 @@ TEST(VocabularyTest, Provisioning) {
        [](const Spec& s) {
          return s.forward_agent && s.forward_x11 && s.forward_x11_trusted;
        }},
+      {"ssh: {ca: true}", {"ssh.ca"}, [](const Spec& s) { return s.ssh_ca; }},
       {"user: {home: \"/home/{{.User}}.guest\"}",
        {"user.home"},
        [](const Spec& s) { return s.home == "/home/{{.User}}.guest"; }},

@@ -1,7 +1,6 @@
 #include "backend/certificates.h"
 
 #include <fmt/format.h>
-#include <gcrypt.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -52,11 +51,7 @@ std::string Fingerprint(std::string_view key) {
   const auto words = Split(key, ' ');
   const auto blob = words.size() < 2 ? std::nullopt : Base64Decode(words[1]);
   if (!blob) return "none";
-  StartGcrypt();
-  unsigned char digest[32];
-  gcry_md_hash_buffer(GCRY_MD_SHA256, digest, blob->data(), blob->size());
-  std::string text = Base64Encode(
-      std::string_view(reinterpret_cast<const char*>(digest), sizeof digest));
+  std::string text = Base64Encode(Sha256(*blob));
   while (text.ends_with('=')) text.pop_back();
   return "SHA256:" + text;
 }

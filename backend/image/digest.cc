@@ -37,21 +37,23 @@ void StartGcrypt() {
   (void)started;
 }
 
-std::string ShortDigest(int algorithm, std::string_view text) {
+std::string DigestOf(int algorithm, std::string_view text) {
   StartGcrypt();
-  unsigned char digest[20];
-  gcry_md_hash_buffer(algorithm, digest, text.data(), text.size());
-  return {reinterpret_cast<const char*>(digest), sizeof digest};
+  std::string digest(gcry_md_get_algo_dlen(algorithm), '\0');
+  gcry_md_hash_buffer(algorithm, digest.data(), text.data(), text.size());
+  return digest;
 }
 
 }  // namespace
 
 std::string Ripemd160(std::string_view text) {
-  return ShortDigest(GCRY_MD_RMD160, text);
+  return DigestOf(GCRY_MD_RMD160, text);
 }
 
-std::string Sha1(std::string_view text) {
-  return ShortDigest(GCRY_MD_SHA1, text);
+std::string Sha1(std::string_view text) { return DigestOf(GCRY_MD_SHA1, text); }
+
+std::string Sha256(std::string_view text) {
+  return DigestOf(GCRY_MD_SHA256, text);
 }
 
 struct Digest::State {

@@ -21,10 +21,11 @@ void Download(const std::string& url,
               const std::function<void(std::string_view)>& sink,
               const std::function<bool(uint64_t, uint64_t)>& progress);
 
-// Digests that tell one text from another, of 20 bytes each: the second is that
-// of UUIDs.
+// Digests of a text, as bytes: what tells one from another here, what UUIDs are
+// made of, and what ssh knows a key by.
 [[nodiscard]] std::string Ripemd160(std::string_view text);
 [[nodiscard]] std::string Sha1(std::string_view text);
+[[nodiscard]] std::string Sha256(std::string_view text);
 
 // A running digest, "sha256:HEX"; sha384 and sha512 too. Not thread-safe.
 class Digest {

@@ -21,6 +21,8 @@ using WallClock = std::chrono::system_clock;
 
 // What OpenSSH's takes and gives at most, and some.
 constexpr size_t kMostPacket = 300 * 1024;
+// What is taken at a time: a guest may send without an end.
+constexpr int kMostPieces = 16;
 // For one reply.
 constexpr milliseconds kOneAnswerWithin{10000};
 constexpr uint32_t kSftpVersion = 3;
@@ -182,7 +184,7 @@ void SftpClient::Begin(Clock::time_point deadline) {
   // What comes back has no number: it is taken apart as it stands.
   while (in_.size() < 5 || in_.size() < 4 + size_t{SftpIn(in_).U32()}) {
     if (in_.size() >= 4 && SftpIn(in_).U32() > kMostPacket) FailNoSftp();
-    if (!Pump()) Wait(deadline);
+    if (!Pump() || Clock::now() > deadline) Wait(deadline);
   }
   SftpIn in(std::string_view(in_).substr(0, 4 + SftpIn(in_).U32()));
   in.U32();
@@ -224,15 +226,17 @@ void SftpClient::Wait(Clock::time_point deadline) {
 
 bool SftpClient::Receive() {
   std::array<char, 65536> buffer;
+  const auto take = [&](int is_stderr) {
+    return ssh_channel_read_nonblocking(channel_.get(), buffer.data(),
+                                        buffer.size(), is_stderr);
+  };
   bool any = false;
-  for (int got; (got = ssh_channel_read_nonblocking(
-                     channel_.get(), buffer.data(), buffer.size(), 0)) > 0;) {
+  for (int i = 0, got; i < kMostPieces && (got = take(0)) > 0; ++i) {
     in_.append(buffer.data(), got);
     any = true;
   }
   // What it complains of would fill the window, and nobody reads it.
-  while (ssh_channel_read_nonblocking(channel_.get(), buffer.data(),
-                                      buffer.size(), 1) > 0) {
+  for (int i = 0; i < kMostPieces && take(1) > 0; ++i) {
   }
   return any;
 }
@@ -289,7 +293,7 @@ uint32_t SftpClient::Send(Type type, const SftpOut& fields) {
   out_ += head.Bytes() + fields.Bytes();
   const auto deadline = Clock::now() + limit_;
   while (!out_.empty()) {
-    if (!Pump()) Wait(deadline);
+    if (!Pump() || Clock::now() > deadline) Wait(deadline);
     TakePackets();
   }
   return number;
@@ -300,7 +304,9 @@ SftpClient::Answer SftpClient::Await(uint32_t number) {
   while (!answers_.contains(number)) {
     const bool any = Pump();
     TakePackets();
-    if (!any && !answers_.contains(number)) Wait(deadline);
+    if (answers_.contains(number)) break;
+    // One that says much, and never that, is not waited for either.
+    if (!any || Clock::now() > deadline) Wait(deadline);
   }
   expected_.erase(number);
   return std::move(answers_.extract(number).mapped());

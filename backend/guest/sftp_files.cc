@@ -18,6 +18,8 @@ using Clock = std::chrono::steady_clock;
 // How long a connection that could not be made is not tried again: many may
 // wait for it.
 constexpr std::chrono::milliseconds kRefusedFor{1000};
+// Names of a directory: a guest may never come to an end of them.
+constexpr size_t kMostNames = 200000;
 
 std::string DirectoryOf(const std::string& path) {
   const auto slash = path.rfind('/');
@@ -133,6 +135,7 @@ std::vector<FileTree::Entry> SftpFiles::List(const std::string& path) {
     };
     // The next part is on its way while this one is taken apart.
     std::vector<Entry> entries;
+    size_t told = 0;
     for (uint32_t next = ask();;) {
       const auto answer = client->Await(next);
       if (answer.type != SftpClient::kName) {
@@ -144,7 +147,13 @@ std::vector<FileTree::Entry> SftpFiles::List(const std::string& path) {
       }
       next = ask();
       SftpIn in(answer.body);
-      for (uint32_t left = in.U32(); left > 0; --left) {
+      uint32_t left = in.U32();
+      told += left + 1;
+      if (told > kMostNames) {
+        client->Drop(next);
+        RefuseIt(EFBIG, "list", path, "there are too many names in it");
+      }
+      for (; left > 0; --left) {
         Entry entry;
         entry.name = in.Text();
         in.Text();  // a line as of ls -l

@@ -66,7 +66,8 @@ void OwnSshd::SetUp() {
       << (dir_ / "host").string() << "\nAuthorizedKeysFile "
       << (dir_ / "id.pub").string()
       << "\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"
-         "Subsystem sftp internal-sftp\n";
+         "Subsystem sftp "
+      << sftp_ << "\n";
   sshd_ = fork();
   if (sshd_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);

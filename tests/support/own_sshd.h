@@ -24,6 +24,7 @@ class OwnSshd : public testing::Test {
 
   static constexpr char kSshd[] = "/usr/sbin/sshd";
   std::filesystem::path dir_;
+  std::string sftp_ = "internal-sftp";  // what serves files, before SetUp
   KeyPair host_key_, identity_;
   int port_ = 0;
   pid_t sshd_ = 0;

@@ -102,6 +102,14 @@ std::vector<sock_filter> Filter() {
 
 }  // namespace
 
+bool CanConfine() {
+#ifdef SBXFS_SANITIZED
+  return false;
+#else
+  return true;
+#endif
+}
+
 void Confine() {
   Limit(RLIMIT_CORE, 0);
 #ifndef SBXFS_SANITIZED

@@ -63,6 +63,8 @@ class FileTree {
     // The file that is open, whatever its name leads to by now.
     [[nodiscard]] virtual FileFacts Look();
     virtual void Resize(uint64_t size);
+    // Whether what it was opened in is still there. Returns at once.
+    [[nodiscard]] virtual bool IsCurrent() const { return true; }
     // What it was just after it was opened, where that was told anyway.
     std::optional<FileFacts> found;
   };

@@ -34,6 +34,8 @@ class GuestOpen : public OpenFile {
   // What goes to a place goes there twice, what goes to the end does not.
   [[nodiscard]] bool MayRepeat(const std::string&) override;
 
+  // False once the guest that it was opened in is gone.
+  [[nodiscard]] bool IsCurrent() const { return opened_->IsCurrent(); }
   // Attributes of the file, whatever its name leads to.
   void Look(Reply<FileFacts> reply);
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fs/attributes.h"
+#include "fs/guest_open.h"
 
 namespace sbxfs {
 namespace {
@@ -146,12 +147,16 @@ bool GuestPlace::AtRest() const {
 }
 
 GuestPathPtr GuestPlace::At(const std::string& path, bool is_dir) {
-  GuestPathPtr other;  // freed outside the lock
+  GuestPathPtr other;  // both are freed outside the lock
+  std::shared_ptr<GuestOpen> open;
   MutexLock lock(mutex_);
   auto& known = paths_[path];
   if (auto live = known.lock()) {
-    // A directory is no other thing of that name.
-    if (live->identity.ends_with('/') == is_dir) return live;
+    // A directory is no other thing of that name, and what was opened in a
+    // guest that is gone is not what its disk has.
+    open = live->Open();
+    const bool lost = open && !open->IsCurrent();
+    if (!lost && live->identity.ends_with('/') == is_dir) return live;
     other = std::move(live);
   }
   std::string identity = key + path;

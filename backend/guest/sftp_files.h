@@ -53,6 +53,7 @@ class SftpFiles : public FileTree,
   void HangUp() EXCLUDES(client_mutex_);
   // The same for ever: the guest is gone.
   void End() EXCLUDES(client_mutex_);
+  [[nodiscard]] bool HasEnded() const { return ended_; }
 
  private:
   friend class SftpOpened;

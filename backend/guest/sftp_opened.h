@@ -28,6 +28,7 @@ class SftpOpened : public FileTree::Opened {
   void Sync() override;
   FileFacts Look() override;
   void Resize(uint64_t size) override;
+  [[nodiscard]] bool IsCurrent() const override { return !files_->HasEnded(); }
 
  private:
   using Clock = std::chrono::steady_clock;

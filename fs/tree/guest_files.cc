@@ -102,6 +102,10 @@ struct stat GuestThing::Shown(const FileFacts& facts) const {
 
 void GuestThing::Ask(Reply<FileFacts> reply) const {
   const auto open = path_->Open();
+  if (open && !open->IsCurrent()) {
+    open->Look(std::move(reply));
+    return;
+  }
   // By another name, or none, than it was opened by.
   const Reply<FileFacts> told([reply, open](Outcome<FileFacts> outcome) {
     const auto* error = std::get_if<Error>(&outcome);

@@ -68,6 +68,10 @@ LibvirtUri LibvirtUri::Parse(std::string_view text) {
                              "qemu:///system or qemu+ssh://user@host/system",
                              text, reason));
   };
+  // libxml2 ends a text there.
+  if (text.find("%00") != std::string_view::npos) {
+    throw fail("there is a null byte in it");
+  }
   const std::string copy(text);
   const std::unique_ptr<xmlURI, UriFree> parsed(xmlParseURI(copy.c_str()));
   if (parsed == nullptr) throw fail("it is no URI");

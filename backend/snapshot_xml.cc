@@ -69,7 +69,8 @@ xmlNode* DiskWithoutSource(const xmlNode* domain, std::string_view target) {
 
 void SetVolume(const xmlNode* domain, std::string_view target,
                const std::string& pool, const std::string& volume) {
-  if (volume.empty()) return;
+  // Metadata that somebody wrote may name no pool.
+  if (volume.empty() || pool.empty()) return;
   xmlNode* disk = DiskWithoutSource(domain, target);
   if (disk == nullptr) return;
   xmlSetProp(disk, Raw("type"), Raw("volume"));

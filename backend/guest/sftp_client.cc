@@ -27,15 +27,6 @@ constexpr int kMostPieces = 16;
 constexpr milliseconds kOneAnswerWithin{10000};
 constexpr uint32_t kSftpVersion = 3;
 
-// Which attributes there are.
-enum AttributeBit : uint32_t {
-  kHasSize = 1,
-  kHasOwners = 2,
-  kHasMode = 4,
-  kHasTimes = 8,
-  kHasMore = 0x80000000
-};
-
 [[noreturn]] void FailNoSftp() {
   throw Error(EPROTO,
               "Cannot read what the guest's sftp server says: it is no "
@@ -71,10 +62,10 @@ SftpOut& SftpOut::Text(std::string_view text) {
 }
 SftpOut& SftpOut::Attributes(const FileChanges& changes) {
   uint32_t which = 0;
-  if (changes.size) which |= kHasSize;
-  if (changes.uid && changes.gid) which |= kHasOwners;
-  if (changes.mode) which |= kHasMode;
-  if (changes.read && changes.modified) which |= kHasTimes;
+  if (changes.size) which |= sftp::kHasSize;
+  if (changes.uid && changes.gid) which |= sftp::kHasOwner;
+  if (changes.mode) which |= sftp::kHasMode;
+  if (changes.read && changes.modified) which |= sftp::kHasTimes;
   U32(which);
   if (changes.size) U64(*changes.size);
   if (changes.uid && changes.gid) U32(*changes.uid).U32(*changes.gid);
@@ -106,17 +97,17 @@ std::string_view SftpIn::Text() { return Take(U32()); }
 FileFacts SftpIn::Attributes() {
   FileFacts facts;
   const uint32_t which = U32();
-  if ((which & kHasSize) != 0) facts.size = U64();
-  if ((which & kHasOwners) != 0) {
+  if ((which & sftp::kHasSize) != 0) facts.size = U64();
+  if ((which & sftp::kHasOwner) != 0) {
     facts.uid = U32();
     facts.gid = U32();
   }
-  if ((which & kHasMode) != 0) facts.mode = U32();
-  if ((which & kHasTimes) != 0) {
+  if ((which & sftp::kHasMode) != 0) facts.mode = U32();
+  if ((which & sftp::kHasTimes) != 0) {
     facts.read = WallClock::time_point(WholeSeconds(U32()));
     facts.modified = WallClock::time_point(WholeSeconds(U32()));
   }
-  if ((which & kHasMore) != 0) {
+  if ((which & sftp::kHasExtended) != 0) {
     for (uint32_t left = U32(); left > 0; --left) {
       Text();
       Text();
@@ -179,7 +170,7 @@ void SftpClient::Begin(Clock::time_point deadline) {
   Finish(deadline, [&] { return ssh_channel_open_session(channel); });
   Finish(deadline,
          [&] { return ssh_channel_request_subsystem(channel, "sftp"); });
-  const SftpOut hello = std::move(SftpOut().Byte(1).U32(kSftpVersion));
+  const SftpOut hello = std::move(SftpOut().Byte(kInit).U32(kSftpVersion));
   out_ = SftpOut().Text(hello.Bytes()).Bytes();
   // What comes back has no number: it is taken apart as it stands.
   while (in_.size() < 5 || in_.size() < 4 + size_t{SftpIn(in_).U32()}) {
@@ -188,7 +179,7 @@ void SftpClient::Begin(Clock::time_point deadline) {
   }
   SftpIn in(std::string_view(in_).substr(0, 4 + SftpIn(in_).U32()));
   in.U32();
-  if (in.Byte() != 2 || in.U32() < kSftpVersion) FailNoSftp();
+  if (in.Byte() != kVersion || in.U32() < kSftpVersion) FailNoSftp();
   while (!in.Empty()) {
     extensions_.emplace(in.Text());
     in.Text();

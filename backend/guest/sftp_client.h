@@ -15,6 +15,7 @@
 #include "backend/file_tree.h"
 #include "backend/guest/ssh_client.h"
 #include "backend/guest/ssh_handle.h"
+#include "backend/util/sftp_words.h"
 #include "backend/util/unique_fd.h"
 
 namespace sbxfs {
@@ -56,39 +57,9 @@ class SftpIn {
 // in any order. For one thread at a time, but Abort.
 class SftpClient {
  public:
-  enum Type : uint8_t {
-    kOpen = 3,
-    kClose = 4,
-    kRead = 5,
-    kWrite = 6,
-    kLstat = 7,
-    kFstat = 8,
-    kSetstat = 9,
-    kFsetstat = 10,
-    kOpendir = 11,
-    kReaddir = 12,
-    kRemove = 13,
-    kMkdir = 14,
-    kRmdir = 15,
-    kRename = 18,
-    kReadlink = 19,
-    kSymlink = 20,
-    kStatus = 101,
-    kHandle = 102,
-    kData = 103,
-    kName = 104,
-    kAttrs = 105,
-    kExtended = 200
-  };
-  // The codes of a kStatus.
-  enum Status : uint32_t {
-    kOk = 0,
-    kEof = 1,
-    kNoSuchFile = 2,
-    kPermissionDenied = 3,
-    kFailure = 4,
-    kUnsupported = 8
-  };
+  using Type = sftp::Type;
+  using enum sftp::Type;
+  using enum sftp::Status;
   struct Answer {
     uint8_t type = 0;
     std::string body;  // behind its number

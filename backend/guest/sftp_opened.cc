@@ -15,28 +15,20 @@ constexpr size_t kSftpPiece = 64 * 1024;
 // taken for true.
 constexpr size_t kMostAhead = 8;
 constexpr std::chrono::milliseconds kAheadLasts{500};
-constexpr uint8_t kSftpExtended = 201;
-
-enum SftpOpenFlag : uint32_t {
-  kForReading = 1,
-  kForWriting = 2,
-  kAppending = 4,
-  kCreating = 8,
-  kTruncating = 16,
-  kExclusive = 32
-};
 
 }  // namespace
 
 uint32_t SftpFlags(int flags) {
   const int access = flags & O_ACCMODE;
   uint32_t wanted = 0;
-  if (access != O_WRONLY) wanted |= kForReading;
-  if (access != O_RDONLY) wanted |= kForWriting;
-  if ((flags & O_APPEND) != 0 && access != O_RDONLY) wanted |= kAppending;
-  if ((flags & O_CREAT) != 0) wanted |= kCreating;
-  if ((flags & O_TRUNC) != 0) wanted |= kTruncating | kForWriting;
-  if ((flags & O_EXCL) != 0 && (flags & O_CREAT) != 0) wanted |= kExclusive;
+  if (access != O_WRONLY) wanted |= sftp::kFlagRead;
+  if (access != O_RDONLY) wanted |= sftp::kFlagWrite;
+  if ((flags & O_APPEND) != 0 && access != O_RDONLY)
+    wanted |= sftp::kFlagAppend;
+  if ((flags & O_CREAT) != 0) wanted |= sftp::kFlagCreate;
+  if ((flags & O_TRUNC) != 0) wanted |= sftp::kFlagTruncate | sftp::kFlagWrite;
+  if ((flags & O_EXCL) != 0 && (flags & O_CREAT) != 0)
+    wanted |= sftp::kFlagExclusive;
   return wanted;
 }
 
@@ -216,7 +208,7 @@ int SftpOpened::WhyNotWritten() const {
   if (!client_->Has(kStatvfs)) return EIO;
   const auto answer = client_->Call(SftpClient::kExtended,
                                     SftpOut().Text(kStatvfs).Text(handle_));
-  if (answer.type != kSftpExtended) return EIO;
+  if (answer.type != SftpClient::kExtendedReply) return EIO;
   // Two sizes of blocks, all blocks, those that are free, and those for users.
   SftpIn in(answer.body);
   for (int i = 0; i < 4; ++i) in.U64();

@@ -14,53 +14,16 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "backend/util/sftp_words.h"
+
 namespace sbxfs {
 namespace {
 
-enum Type : uint8_t {
-  kInit = 1,
-  kVersion = 2,
-  kOpen = 3,
-  kClose = 4,
-  kRead = 5,
-  kWrite = 6,
-  kLstat = 7,
-  kFstat = 8,
-  kSetstat = 9,
-  kFsetstat = 10,
-  kOpendir = 11,
-  kReaddir = 12,
-  kRemove = 13,
-  kMkdir = 14,
-  kRmdir = 15,
-  kRealpath = 16,
-  kStat = 17,
-  kRename = 18,
-  kReadlink = 19,
-  kSymlink = 20,
-  kStatus = 101,
-  kHandle = 102,
-  kData = 103,
-  kName = 104,
-  kAttrs = 105,
-  kExtended = 200,
-  kExtendedReply = 201,
-};
-
-enum Status : uint32_t {
-  kOk = 0,
-  kEof = 1,
-  kNoSuchFile = 2,
-  kPermissionDenied = 3,
-  kFailure = 4,
-  kUnsupported = 8,
-};
-
-// Which fields a file's attributes have.
-constexpr uint32_t kHasSize = 1, kHasOwner = 2, kHasMode = 4, kHasTimes = 8,
-                   kHasExtended = 0x80000000;
-constexpr uint32_t kFlagRead = 1, kFlagWrite = 2, kFlagAppend = 4,
-                   kFlagCreate = 8, kFlagTruncate = 16, kFlagExclusive = 32;
+using enum sftp::Type;
+using enum sftp::Status;
+using enum sftp::Attribute;
+using enum sftp::OpenFlag;
+using sftp::Status;
 
 constexpr uint32_t kMaxData = 256 * 1024;
 constexpr size_t kMaxHandles = 4096;

@@ -15,6 +15,7 @@
 #include "backend/image/download.h"
 #include "backend/util/capture.h"
 #include "backend/util/text.h"
+#include "backend/util/utc.h"
 
 namespace sbxfs {
 namespace {
@@ -54,15 +55,6 @@ std::string Fingerprint(std::string_view key) {
   std::string text = Base64Encode(Sha256(*blob));
   while (text.ends_with('=')) text.pop_back();
   return "SHA256:" + text;
-}
-
-std::string FormatMoment(Time time) {
-  const std::time_t whole = std::chrono::system_clock::to_time_t(time);
-  std::tm parts{};
-  gmtime_r(&whole, &parts);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-                     parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
-                     parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
 }  // namespace
@@ -130,7 +122,7 @@ Certificate Certificates::CertifyNow(const Caller& caller,
        fmt::format("sbxfs: uid {} for {}", caller.uid, sandbox->name), serial});
   made.note =
       fmt::format("serial {} for uid {}, until {}, of key {}", serial,
-                  caller.uid, FormatMoment(until), Fingerprint(certified));
+                  caller.uid, FormatUtc(until) + "Z", Fingerprint(certified));
   core_.catalog.Report("certificate", made.note, sandbox.get());
   return made;
 }

@@ -3,7 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <ctime>
+
+#include "backend/util/utc.h"
 
 namespace sbxfs {
 
@@ -11,13 +12,7 @@ std::string FormatTime(Time time) {
   using std::chrono::milliseconds;
   const auto since = std::chrono::floor<milliseconds>(time.time_since_epoch());
   const auto seconds = std::chrono::floor<std::chrono::seconds>(since);
-  const std::time_t whole = seconds.count();
-  std::tm parts{};
-  gmtime_r(&whole, &parts);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-                     parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
-                     parts.tm_hour, parts.tm_min, parts.tm_sec,
-                     (since - seconds).count());
+  return fmt::format("{}.{:03}Z", FormatUtc(time), (since - seconds).count());
 }
 
 std::string FormatEvent(const Event& event) {

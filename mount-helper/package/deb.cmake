@@ -10,7 +10,6 @@ set(CPACK_DEBIAN_PACKAGE_DESCRIPTION
 is an isolated Linux machine: mkdir makes one, echo start boots it, ssh gets
 in, rmdir takes it away. It has snapshots, clones, mounts of directories, port
 forwards and limits of whom a guest may reach, all as files.")
-set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_INSTALL_CMAKE_PROJECTS "${CMAKE_BINARY_DIR};sbxfs;sbxfs;/")
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE
   OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
@@ -43,4 +42,9 @@ set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_LIST_DIR}/postinst)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_PRE_BUILD_SCRIPTS ${CMAKE_CURRENT_LIST_DIR}/debian.cmake)
 set(CPACK_SBXFS_SOURCE ${PROJECT_SOURCE_DIR})
+# A release: `cpack --config CPackSourceConfig.cmake`, of what git has.
+set(CPACK_SOURCE_GENERATOR TXZ)
+set(CPACK_SOURCE_PACKAGE_FILE_NAME sbxfs-${PROJECT_VERSION})
+set(CPACK_SOURCE_IGNORE_FILES "${PROJECT_SOURCE_DIR}/build/"
+  "${PROJECT_SOURCE_DIR}/\\\\.git(/|$)" __pycache__ "[.]swp$" "~$")
 include(CPack)

@@ -1,4 +1,8 @@
 # What Debian's policy wants besides, in the tree that becomes the package.
+# A release of the sources is none.
+if(NOT CPACK_GENERATOR STREQUAL "DEB")
+  return()
+endif()
 set(root ${CPACK_TEMPORARY_DIRECTORY})
 set(doc ${root}/usr/share/doc/sbxfs)
 set(here ${CPACK_SBXFS_SOURCE}/mount-helper/package)

@@ -60,8 +60,12 @@ install(FILES mount-helper/systemd/user/sbxfs@.service
   DESTINATION lib/systemd/user)
 install(FILES mount-helper/completions/sbxfs.bash RENAME sbxfs
   DESTINATION share/bash-completion/completions)
-install(FILES mount-helper/completions/_sbxfs DESTINATION ${zsh_completions})
+install(FILES mount-helper/completions/sandbox.bash RENAME sandbox
+  DESTINATION share/bash-completion/completions)
+install(FILES mount-helper/completions/_sbxfs mount-helper/completions/_sandbox
+  DESTINATION ${zsh_completions})
 install(FILES mount-helper/completions/sbxfs.fish
+  mount-helper/completions/sandbox.fish
   DESTINATION share/fish/vendor_completions.d)
 
 add_custom_target(uninstall COMMAND ${CMAKE_COMMAND} -DBUILD=${CMAKE_BINARY_DIR}

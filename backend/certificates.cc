@@ -110,7 +110,8 @@ Certificate Certificates::CertifyNow(const Caller& caller,
   const SandboxPtr sandbox = core_.catalog.Get(uuid);
   if (sandbox == nullptr || sandbox->ssh_principal.empty()) {
     throw Error(EOPNOTSUPP,
-                "Cannot certify the key: ssh.ca is not true in config.yaml");
+                "Cannot certify the key: ssh.ca is not true; set it in "
+                "config.yaml");
   }
   const std::string certified = key.empty() ? UsualKey(caller) : key;
   const uint64_t serial = NextSerial();

@@ -51,8 +51,9 @@ class DiskIdentity {
     }
     if (tag_.empty()) {
       if (!Rests(*sandbox)) {
-        throw Error(EBUSY, fmt::format("{}: it is {}, and changes", What(),
-                                       StateName(sandbox->state)));
+        throw Error(EBUSY, fmt::format("{}: it is {}, and changes; stop it, or "
+                                       "look into a snapshot of it",
+                                       What(), StateName(sandbox->state)));
       }
       // What is done from here on shows as another number.
       works_ = core_.Works(uuid_);

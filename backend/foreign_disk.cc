@@ -66,7 +66,8 @@ void AwaitBackup(virDomainPtr domain, std::string_view what) {
   if (type == VIR_DOMAIN_JOB_COMPLETED) return;
   const char* reason = nullptr;
   virTypedParamsGetString(said.all, said.count, VIR_DOMAIN_JOB_ERRMSG, &reason);
-  throw Error(EIO, fmt::format("{}: the copying of its disk ended early{}{}",
+  throw Error(EIO, fmt::format("{}: the copying of its disk ended early{}{}; "
+                               "try again",
                                what, reason == nullptr ? "" : ": ",
                                reason == nullptr ? "" : reason));
 }

@@ -54,7 +54,8 @@ UniqueFd OpenAs(uid_t uid, const std::string& path) {
   if (uid != self && self != 0) {
     throw Error(EPERM, what +
                            ": it would be read with the rights of the "
-                           "mount's owner, who is another user");
+                           "mount's owner, who is another user; copy it to "
+                           ".host/images");
   }
   std::vector<gid_t> own(1024);
   gid_t group = getegid();

@@ -72,7 +72,7 @@ void Provision::CheckName(const std::string& uuid, const std::string& name,
                 other->name == name
                     ? fmt::format("{}: it exists", what)
                     : fmt::format("{}: '{}' exists, whose guest has the same "
-                                  "host name, {}",
+                                  "host name, {}; choose another",
                                   what, other->name, host));
   }
 }

@@ -98,9 +98,11 @@ std::vector<Hypervisor> HypervisorsOf(const Options& options) {
   std::ifstream file(options.hosts);
   std::ostringstream text;
   if (!(text << file.rdbuf())) {
-    throw Error(file.is_open() ? EINVAL : ENOENT,
-                fmt::format("Cannot use '{}': it cannot be read, or is empty",
-                            options.hosts));
+    throw Error(
+        file.is_open() ? EINVAL : ENOENT,
+        fmt::format("Cannot use '{}': it cannot be read, or is empty; it "
+                    "has a line NAME URI for each hypervisor",
+                    options.hosts));
   }
   return ReadHypervisors(options.hosts, text.str());
 }

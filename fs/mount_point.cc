@@ -109,7 +109,8 @@ std::string ResolveMountPoint(const std::string& dir, std::string_view uri) {
       access(real.c_str(), W_OK) != 0) {
     throw Error(EACCES,
                 fmt::format("Cannot mount on '{}': it is neither yours nor "
-                            "writable for you, as FUSE wants it",
+                            "writable for you, as FUSE wants it; mount on a "
+                            "directory of yours",
                             dir));
   }
   return real;

@@ -22,10 +22,11 @@ constexpr size_t kLongestChain = 256;
 
 DiskChain::DiskChain(std::vector<ChainFile> files, ReadFileAt read) {
   if (files.empty() || files.size() > kLongestChain) {
-    throw Error(EINVAL,
-                fmt::format("Cannot read the disk: it is a chain of {} files, "
-                            "where {} are the most",
-                            files.size(), kLongestChain));
+    throw Error(
+        EINVAL,
+        fmt::format("Cannot read the disk: it is a chain of {} files, "
+                    "where {} are the most; start the sandbox to read it",
+                    files.size(), kLongestChain));
   }
   layers_.resize(files.size());
   for (size_t i = files.size(); i-- > 0;) {

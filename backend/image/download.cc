@@ -166,7 +166,9 @@ void Transfer::FailStatus(long status) const {
     case 401:
     case 403:
       Fail(EACCES, shown_,
-           fmt::format("the server does not let us have it (HTTP {})", status));
+           fmt::format("the server does not let us have it (HTTP {}); "
+                       "download it yourself and cp it to .host/images",
+                       status));
     default:
       Fail(EIO, shown_,
            fmt::format("the server answers HTTP {}; try again later", status));
@@ -234,9 +236,10 @@ void Download(const std::string& url,
     if (next.empty()) return;
     const Address to = Parse(next);
     if (!to.allowed || (to.loopback && !address.loopback)) {
-      Fail(
-          EIO, address.shown,
-          fmt::format("it redirects to '{}', which is no https URL", to.shown));
+      Fail(EIO, address.shown,
+           fmt::format("it redirects to '{}', which is no https URL; name "
+                       "one that does not",
+                       to.shown));
     }
     address = to;
   }

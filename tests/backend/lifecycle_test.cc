@@ -143,7 +143,7 @@ TEST_F(BackendTest, NamesAreTakenWhateverTheCaseAndAsHostNames) {
   EXPECT_EQ(ErrnoOf(Create("WEB.ONE")), EEXIST);
   EXPECT_EQ(SentenceOf(Create("web-one")),
             "Cannot create 'web-one': 'web.one' exists, whose guest has the "
-            "same host name, lima-web-one");
+            "same host name, lima-web-one; choose another");
   // The driver's own domain is nobody's sandbox, but its name is taken.
   EXPECT_EQ(SentenceOf(Create("test")),
             "Cannot create 'test': libvirt has a domain of that name; choose "

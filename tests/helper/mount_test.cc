@@ -243,7 +243,8 @@ TEST_F(MountTest, UserMountsWithoutTheOptionWhereTheyMayWrite) {
   EXPECT_EQ(refused.status, 1);
   EXPECT_EQ(refused.err,
             fmt::format("sbxfs: Cannot mount on '{}': it is neither yours nor "
-                        "writable for you, as FUSE wants it\n",
+                        "writable for you, as FUSE wants it; mount on a "
+                        "directory of yours\n",
                         dir_));
   EXPECT_THAT(MountsOn(dir_), IsEmpty());
 }

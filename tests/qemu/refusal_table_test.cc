@@ -99,10 +99,10 @@ constexpr std::array kRefusals = {
     // Taken names.
     Refusal{How::kMkdir, "BOX", "", EEXIST, kHost,
             "Cannot create 'BOX': 'box' exists, whose guest has the same host "
-            "name, lima-box"},
+            "name, lima-box; choose another"},
     Refusal{How::kMkdir, "web-ONE", "", EEXIST, kHost,
             "Cannot create 'web-ONE': 'Web.one' exists, whose guest has the "
-            "same host name, lima-web-one"},
+            "same host name, lima-web-one; choose another"},
     Refusal{How::kMkdir, "theirs", "", EEXIST, kHost,
             "Cannot create 'theirs': libvirt has a domain of that name; choose "
             "another"},

@@ -130,8 +130,11 @@ def sentences():
     """The left column of the table of what a user sees."""
     part = text().split('\n## When something fails\n')[1].split('\n## ')[0]
     for line in part.split('\n'):
-        if match := re.match(r'\| `(.*?)` ', line):
-            yield match[1]
+        if line.startswith('| `'):
+            # Files and options are named in it, too.
+            for part in re.findall(r'`([^`]+)`', line.split(' | ')[0]):
+                if part[0] not in '.-':
+                    yield part
 
 
 def wrong_sentences():

@@ -85,7 +85,7 @@ TEST_F(MountPointDir, Resolves) {
   } catch (const Error& error) {
     EXPECT_EQ(error.Sentence(),
               "Cannot mount on '/': it is neither yours nor writable for you, "
-              "as FUSE wants it");
+              "as FUSE wants it; mount on a directory of yours");
   }
 }
 

@@ -5,18 +5,16 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
-#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "backend/guest_files.h"
+#include "backend/host.h"
 #include "backend/jobs.h"
-#include "backend/packed_text.h"
+#include "backend/sandbox.h"
 #include "backend/util/error.h"
 #include "backend/util/reply.h"
 
@@ -24,28 +22,6 @@
 // tree in fs/ stands on this interface alone; tests put a fake behind it.
 
 namespace sbxfs {
-
-using Time = std::chrono::system_clock::time_point;
-
-// The words of NAME/status, in TREE.md's order.
-enum class State {
-  kProvisioning,
-  kStopped,
-  kStarting,
-  kRunning,
-  kStopping,
-  kPaused,
-  kSaved,
-  kCrashed,
-  kDestroying,
-  kUnreachable
-};
-[[nodiscard]] std::string_view StateName(State state);
-[[nodiscard]] std::optional<State> ParseState(std::string_view name);
-// Whether nothing of it runs or is saved: it may be redefined and removed.
-[[nodiscard]] bool IsOff(State state);
-// Whether there is a guest, which has its memory.
-[[nodiscard]] bool IsOn(State state);
 
 // What can be written to NAME/status.
 enum class Verb {
@@ -74,195 +50,6 @@ struct Caller {
   // It asked another daemon of this mount before, which may have done it.
   bool repeated = false;
 };
-
-// Counters of a running sandbox; zero while stopped, but for the sizes.
-struct Usage {
-  uint64_t cpu_usec = 0;
-  uint64_t memory_bytes = 0;    // resident in the hypervisor
-  uint64_t disk_bytes = 0;      // allocated by its own layers
-  uint64_t snapshot_bytes = 0;  // by those of them that are frozen
-  uint64_t block_read_bytes = 0;
-  uint64_t block_written_bytes = 0;
-  uint64_t net_received_bytes = 0;
-  uint64_t net_sent_bytes = 0;
-  std::optional<Time> started;
-  bool operator==(const Usage&) const = default;
-};
-
-// What chmod and chown set of a single file; the rest follows the sandbox.
-struct FileRights {
-  std::optional<uid_t> uid;
-  std::optional<gid_t> gid;
-  std::optional<mode_t> mode;
-  bool operator==(const FileRights&) const = default;
-};
-
-// A state of a sandbox's disk that was kept.
-struct Snapshot {
-  std::string tag;
-  std::string parent;  // the tag it came from; empty: none
-  std::string kind;    // "disk", "disk quiesced", "internal", …
-  std::string description;
-  std::string config;  // config.yaml as it was
-  Time created;
-  uint64_t size = 0;  // bytes that it takes; 0 until refreshed
-  std::string layer;  // names it for its life; empty: cannot be gone back to
-  bool operator==(const Snapshot&) const = default;
-};
-
-// One sandbox at one moment. Immutable: a change makes a new one.
-struct Sandbox {
-  std::string uuid;
-  std::string name;
-  bool ours = true;             // false: a domain made by others (`-o all`)
-  std::optional<Time> trashed;  // set: it is listed in .host/trash alone
-  std::string host;             // the name of its hypervisor, among several
-
-  uid_t uid = 0;
-  gid_t gid = 0;
-  mode_t mode = 0700;                       // permission bits of its directory
-  std::map<std::string, FileRights> files;  // those that differ, by name
-  Time created;
-  Time used;  // last start, stop, login or accepted write
-
-  State state = State::kStopped;
-  Time state_since;
-  std::string reason;     // one line, why it is in that state
-  bool becoming = false;  // goes on from a template, not itself yet
-  bool settled = false;   // went on from one, and has no boot to end
-  bool ready = false;     // usable: ssh answers, cloud-init is done
-  double ready_seconds = 0;
-  std::string ready_for;  // while not ready: what is waited for
-  std::string failed;     // running, but something of it failed: what and why
-  // All that was waited for has come to its end, a good or a bad one.
-  [[nodiscard]] bool Booted() const { return ready || !failed.empty(); }
-  std::string progress;  // "step 2 of 4: …", empty when nothing is done
-
-  std::string config;  // the text of config.yaml, as its user wrote it
-  std::string bases;   // the texts its `base` named, packed
-  Time config_time;
-  std::string rejected;         // the text of config.yaml.rejected, or empty
-  std::string rejected_reason;  // the sentence that refused it
-  std::string pending;          // keys not in force yet, one a line
-
-  // The settings that hold, all layers taken together.
-  unsigned cpus = 0;
-  uint64_t memory = 0;  // bytes
-  uint64_t disk = 0;    // bytes
-  std::string description;
-  bool autostart = false;
-  std::chrono::seconds idle{0};  // saved when unused for so long; 0: never
-
-  std::string user;            // the guest's login
-  int ssh_port = 0;            // on 127.0.0.1 of the hypervisor; 0: none
-  bool forward_agent = false;  // what ssh_config asks ssh for
-  bool forward_x11 = false, forward_x11_trusted = false;
-  std::string host_key;         // "ssh-ed25519 AAAA…", or empty
-  std::string authorized_keys;  // one a line, this sandbox's own
-  // Whom a certificate must be for; empty: none lets in, ssh.ca is not set.
-  std::string ssh_principal;
-
-  // The entries of its collections: name to value, as it reads back.
-  std::map<std::string, std::string> mounts;
-  std::string no_networks;  // why it has none of config.yaml's; empty: it has
-  std::string mount_way;    // how they come into the guest, and why so
-  std::map<std::string, std::string> ports;
-  std::set<std::string> secrets;  // their values are never shown
-  // The additional disks that it is defined with, or that config.yaml names.
-  std::set<std::string> disks;
-  // Of a running one: the forwarded sockets, name to path on this machine.
-  std::map<std::string, std::string> sockets;
-
-  std::map<std::string, Snapshot> snapshots;  // by tag
-  std::string snapshot;  // the tag the disk stands on; empty: none
-  // Of a clone: the uuid of the sandbox, and the layer, it was made from.
-  std::string origin, origin_layer;
-
-  std::vector<std::string> addresses;
-  Usage usage;
-  std::shared_ptr<const std::string> console;  // null until refreshed
-  // What this boot's provision scripts said; after it stopped, the last one's.
-  std::shared_ptr<const std::string> provision_log;  // null until refreshed
-  PackedText<PackedKind::kDomainXml> domain_xml;
-
-  bool operator==(const Sandbox&) const = default;
-};
-using SandboxPtr = std::shared_ptr<const Sandbox>;
-
-// A base image in the pool.
-struct Image {
-  std::string name;
-  uint64_t size = 0;  // bytes of the file
-  Time modified;
-  bool used = false;  // a sandbox stands on it
-  bool operator==(const Image&) const = default;
-};
-
-// An additional disk of the pool, which outlives the sandboxes that have it.
-struct ExtraDisk {
-  std::string name;
-  uint64_t size = 0;   // bytes, as a guest sees it
-  uint64_t taken = 0;  // bytes of the pool
-  Time modified;
-  bool operator==(const ExtraDisk&) const = default;
-};
-
-// A libvirt network.
-struct Network {
-  struct Lease {
-    std::string address, mac;
-    std::string hostname;  // as the guest called itself, or empty
-    Time expires;
-    bool operator==(const Lease&) const = default;
-  };
-  std::string name;
-  std::string config;  // what it is made from, in Lima's words
-  bool ours = true;    // false: made by others, and never changed
-  bool active = false;
-  std::vector<std::string> members;  // names of domains that run in it, sorted
-  std::vector<Lease> leases;         // by address
-  bool operator==(const Network&) const = default;
-};
-
-// A text of .host.
-struct HostText {
-  std::string text;
-  Time modified;
-  bool operator==(const HostText&) const = default;
-};
-
-// The hypervisor at one moment. Immutable, like Sandbox.
-struct Host {
-  std::string uri;    // as given, or as libvirt chose it
-  std::string route;  // how that is reached: lines for people
-  bool connected = false;
-  Time since;              // of `connected`
-  std::string why;         // while disconnected: cause and remedy, one line
-  std::string notes;       // lines: what this hypervisor cannot do, and why
-  std::string hypervisor;  // "QEMU 7.2.22, libvirt 9.0.0"
-  unsigned cpus = 0;
-  uint64_t memory = 0, memory_free = 0;        // bytes
-  uint64_t pool_size = 0, pool_available = 0;  // bytes
-  std::string pool;
-  std::string pool_uuid;    // tells one hypervisor from another
-  std::string accelerator;  // "kvm" or "tcg: reason"
-  std::string warm;         // lines: the memory templates
-  std::string defaults;     // the text of .host/defaults.yaml
-  Time defaults_time;
-  std::string overrides;  // of .host/override.yaml
-  Time overrides_time;
-  // By path below .host/templates; a folder's ends with '/'.
-  std::map<std::string, HostText> templates;
-  std::string authorized_keys;  // of .host/authorized_keys
-  std::string identity_file;    // path of the mount's private ssh key
-  std::string ssh_ca;           // public key of the CA for ssh.ca
-  uid_t uid = 0;                // the mount's owner
-  gid_t gid = 0;
-  std::vector<Image> images;      // sorted by name
-  std::vector<ExtraDisk> disks;   // sorted by name
-  std::vector<Network> networks;  // sorted by name
-};
-using HostPtr = std::shared_ptr<const Host>;
 
 // A line of the events files.
 struct Event {

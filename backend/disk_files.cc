@@ -209,6 +209,9 @@ class DiskFiles : public FileTree {
   std::string Target(const std::string& path) override {
     return identity_->With([&] { return tree_.Target(path); });
   }
+  FileSpace Space(const std::string& path) override {
+    return identity_->With([&] { return tree_.Space(path); });
+  }
   std::unique_ptr<Opened> Open(const std::string& path, int flags,
                                mode_t mode) override {
     return identity_->With([&]() -> std::unique_ptr<Opened> {

@@ -27,6 +27,14 @@ struct FileFacts {
   bool own = false, own_group = false;
 };
 
+// What statvfs(3) tells of a file system; all 0: not known.
+struct FileSpace {
+  uint64_t block = 4096;  // bytes, which the next three are counted in
+  uint64_t blocks = 0, free = 0, available = 0;
+  uint64_t files = 0, free_files = 0;
+  bool operator==(const FileSpace&) const = default;
+};
+
 // What is to be set of a file; nothing: stays as it is.
 struct FileChanges {
   std::optional<mode_t> mode;
@@ -77,6 +85,8 @@ class FileTree {
   // Without "." and "..", in the order of the file system.
   [[nodiscard]] virtual std::vector<Entry> List(const std::string& path) = 0;
   [[nodiscard]] virtual std::string Target(const std::string& path) = 0;
+  // Of the file system that it is in.
+  [[nodiscard]] virtual FileSpace Space(const std::string& path) = 0;
   // `flags` and `mode` are those of open(2).
   [[nodiscard]] virtual std::unique_ptr<Opened> Open(const std::string& path,
                                                      int flags,

@@ -16,6 +16,7 @@
 #include "backend/core.h"
 #include "backend/fleet_jobs.h"
 #include "backend/fleet_round.h"
+#include "backend/fleet_view.h"
 #include "backend/libvirt_backend.h"
 #include "backend/spec/yaml.h"
 #include "backend/util/mutex.h"
@@ -70,7 +71,7 @@ class Fleet : public Backend {
   [[nodiscard]] Observer* observer() const { return observer_; }
   // The name of the hypervisor that has it, or empty.
   [[nodiscard]] std::string HolderOf(const std::string& uuid) const {
-    const std::size_t i = Holder(uuid);
+    const std::size_t i = view_.Holder(uuid);
     return i < members_.size() ? members_[i].name : "";
   }
 
@@ -83,22 +84,19 @@ class Fleet : public Backend {
   }
 
   [[nodiscard]] std::vector<SandboxPtr> List() const override {
-    return Merged([](const Backend& backend) { return backend.List(); });
+    return view_.Merged(&Backend::List);
   }
   [[nodiscard]] std::vector<SandboxPtr> ListTrash() const override {
-    return Merged([](const Backend& backend) { return backend.ListTrash(); });
+    return view_.Merged(&Backend::ListTrash);
   }
   [[nodiscard]] SandboxPtr Find(std::string_view name) const override {
-    return Found(name, &Backend::Find);
+    return view_.Found(name, &Backend::Find);
   }
   [[nodiscard]] SandboxPtr FindTrash(std::string_view name) const override {
-    return Found(name, &Backend::FindTrash);
+    return view_.Found(name, &Backend::FindTrash);
   }
   [[nodiscard]] SandboxPtr Get(const std::string& uuid) const override {
-    const std::size_t i = Holder(uuid);
-    if (i == members_.size()) return nullptr;
-    auto sandbox = members_[i].backend->Get(uuid);
-    return sandbox ? Shown(i, std::move(sandbox)) : nullptr;
+    return view_.Get(uuid);
   }
   [[nodiscard]] HostPtr GetHost() const override { return First().GetHost(); }
   [[nodiscard]] std::vector<std::string> Members() const override {
@@ -249,7 +247,7 @@ class Fleet : public Backend {
     });
   }
   [[nodiscard]] std::string Effective(const std::string& uuid) const override {
-    const std::size_t i = Holder(uuid);
+    const std::size_t i = view_.Holder(uuid);
     return i < members_.size() ? members_[i].backend->Effective(uuid) : "";
   }
   void Certify(const Caller& caller, const std::string& uuid,
@@ -320,76 +318,11 @@ class Fleet : public Backend {
 
   // Throws Error(ENOENT) when nobody has it.
   [[nodiscard]] Backend& Of(const std::string& uuid) const {
-    const std::size_t i = Holder(uuid);
+    const std::size_t i = view_.Holder(uuid);
     if (i < members_.size()) return *members_[i].backend;
     throw Error(ENOENT, "Cannot go on: the sandbox is gone");
   }
-  // Whoever has it: one that is being moved is in the trash where it goes.
-  // Their number when nobody has.
-  [[nodiscard]] std::size_t Holder(const std::string& uuid) const {
-    std::size_t holder = members_.size();
-    for (std::size_t i = members_.size(); i-- > 0;) {
-      const auto sandbox = members_[i].backend->Get(uuid);
-      if (!sandbox) continue;
-      if (holder == members_.size() || !sandbox->trashed) holder = i;
-    }
-    return holder;
-  }
-
   void Open();
-
-  // As it is to be seen: one of a name that an earlier member has too is
-  // NAME@HYPERVISOR.
-  [[nodiscard]] SandboxPtr Shown(std::size_t member, SandboxPtr sandbox) const {
-    const auto same = sandbox->trashed ? &Backend::FindTrash : &Backend::Find;
-    for (std::size_t i = 0; i < member; ++i) {
-      if (((*members_[i].backend).*same)(sandbox->name)) {
-        auto other = std::make_shared<Sandbox>(*sandbox);
-        other->name += '@' + members_[member].name;
-        return other;
-      }
-    }
-    return sandbox;
-  }
-  [[nodiscard]] SandboxPtr Found(std::string_view name,
-                                 SandboxPtr (Backend::*find)(std::string_view)
-                                     const) const {
-    const auto at = name.rfind('@');
-    for (std::size_t i = 0; i < members_.size(); ++i) {
-      const auto look = [&](std::string_view own) {
-        const auto found = ((*members_[i].backend).*find)(own);
-        if (!found) return found;
-        auto shown = Shown(i, found);
-        return shown->name == name ? shown : SandboxPtr();
-      };
-      if (auto sandbox = look(name)) return sandbox;
-      if (at != name.npos && name.substr(at + 1) == members_[i].name) {
-        if (auto sandbox = look(name.substr(0, at))) return sandbox;
-      }
-    }
-    return nullptr;
-  }
-  template <typename ListOf>
-  [[nodiscard]] std::vector<SandboxPtr> Merged(ListOf list_of) const {
-    std::vector<SandboxPtr> all;
-    std::set<std::string> names;
-    for (const auto& member : members_) {
-      std::set<std::string> own;
-      for (auto& sandbox : list_of(*member.backend)) {
-        own.insert(sandbox->name);
-        if (names.count(sandbox->name) != 0) {
-          auto other = std::make_shared<Sandbox>(*sandbox);
-          other->name += '@' + member.name;
-          sandbox = std::move(other);
-        }
-        all.push_back(std::move(sandbox));
-      }
-      names.insert(own.begin(), own.end());
-    }
-    std::sort(all.begin(), all.end(),
-              [](const auto& a, const auto& b) { return a->name < b->name; });
-    return all;
-  }
 
   // Where a new sandbox is to be made.
   [[nodiscard]] Backend& Place(const std::string& config,
@@ -433,6 +366,7 @@ class Fleet : public Backend {
   std::atomic<Observer*> observer_{nullptr};
   Mutex mutex_;
   std::set<std::string> being_made_ GUARDED_BY(mutex_);  // host names
+  const FleetView view_{members_};
   FleetJobs jobs_{members_};
   FleetFiles files_{members_};
   std::vector<FleetMember> members_;  // goes first: it still answers

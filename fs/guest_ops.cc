@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 
@@ -123,6 +124,28 @@ void Create(Server& server, const RequestPtr& request, Dir& dir,
   reply.Guard([&] {
     Of(dir).MakeFile(request->caller, name, flags, mode & 07777, reply);
   });
+}
+
+void Statfs(Server& server, const RequestPtr& request, const Node& node) {
+  const auto reply =
+      ReplyFor<FileSpace>(request, [request](const FileSpace& space) {
+        struct statvfs stat {};
+        // A guest said it.
+        constexpr uint64_t kLargest = 1 << 20;
+        stat.f_bsize = stat.f_frsize =
+            std::clamp<uint64_t>(space.block, 512, kLargest);
+        stat.f_blocks = space.blocks;
+        stat.f_bfree = space.free;
+        stat.f_bavail = space.available;
+        stat.f_files = space.files;
+        stat.f_ffree = stat.f_favail = space.free_files;
+        stat.f_namemax = 255;
+        request->Answer([&](fuse_req_t raw) { fuse_reply_statfs(raw, &stat); });
+      });
+  Begin(server, request, node, reply);
+  const GuestPathPtr path = dynamic_cast<const GuestThing&>(node).path();
+  path->place()->Ask(
+      reply, [path](FileTree& tree) { return tree.Space(path->Path()); });
 }
 
 bool IsRoot(const Node& node) {

@@ -46,6 +46,7 @@ void Rename(Server& server, const RequestPtr& request, Dir& from,
             const char* name, Dir& to, const char* new_name, unsigned flags);
 void Create(Server& server, const RequestPtr& request, Dir& dir,
             const char* name, mode_t mode, int flags);
+void Statfs(Server& server, const RequestPtr& request, const Node& node);
 // Whether it is the directory `fs`, whose attributes are the sandbox's.
 [[nodiscard]] bool IsRoot(const Node& node);
 void Setattr(Server& server, const RequestPtr& request, uint64_t number,

@@ -128,8 +128,13 @@ void Readlink(fuse_req_t raw, fuse_ino_t number) {
   });
 }
 
-void Statfs(fuse_req_t raw, fuse_ino_t) {
+void Statfs(fuse_req_t raw, fuse_ino_t number) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
+    const NodePtr node = NodeAt(server, number);
+    if (node->Foreign()) {
+      guest::Statfs(server, request, *node);
+      return;
+    }
     const auto host = server.tree->backend.GetHost();
     struct statvfs stat {};
     stat.f_bsize = stat.f_frsize = 4096;

@@ -256,6 +256,19 @@ std::string ExtFiles::ReadBytes(uint32_t number, ext2_inode_large& inode,
   return bytes;
 }
 
+FileSpace ExtFiles::Space() const {
+  ext2_super_block* super = device_->Get()->super;
+  FileSpace space;
+  space.block = device_->BlockSize();
+  space.blocks = ext2fs_blocks_count(super);
+  space.free = ext2fs_free_blocks_count(super);
+  space.available =
+      space.free - std::min<uint64_t>(space.free, ext2fs_r_blocks_count(super));
+  space.files = super->s_inodes_count;
+  space.free_files = super->s_free_inodes_count;
+  return space;
+}
+
 std::string ExtFiles::Target(const std::string& path) {
   const std::string what = CannotDo("read the link", path);
   const uint32_t number = Resolve(path);

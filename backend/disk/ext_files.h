@@ -36,6 +36,7 @@ class ExtFiles {
   [[nodiscard]] FileFacts Look(const std::string& path);
   [[nodiscard]] std::vector<FileTree::Entry> List(const std::string& path);
   [[nodiscard]] std::string Target(const std::string& path);
+  [[nodiscard]] FileSpace Space() const;
   // The number of a regular file, for Read.
   [[nodiscard]] uint64_t Find(const std::string& path);
   [[nodiscard]] std::string Read(uint64_t number, uint64_t offset, size_t size);

@@ -202,6 +202,10 @@ std::string ProcessTree::Target(const std::string& path) {
   return target;
 }
 
+FileSpace ProcessTree::Space(const std::string&) {
+  return WireReader(process_->Ask(Say::kSpace, "")).Space();
+}
+
 std::unique_ptr<FileTree::Opened> ProcessTree::Open(const std::string& path,
                                                     int flags, mode_t) {
   if ((flags & O_ACCMODE) != O_RDONLY ||

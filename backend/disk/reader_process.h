@@ -73,6 +73,7 @@ class ProcessTree : public FileTree {
   FileFacts Look(const std::string& path) override;
   std::vector<Entry> List(const std::string& path) override;
   std::string Target(const std::string& path) override;
+  FileSpace Space(const std::string& path) override;
   std::unique_ptr<Opened> Open(const std::string& path, int flags,
                                mode_t mode) override;
 

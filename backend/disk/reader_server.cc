@@ -53,6 +53,8 @@ std::string AnswerTo(int fd, const WireMessage& asked,
       return answer.Bytes();
     case Say::kTarget:
       return answer.Text(files.Target(words.Text())).Bytes();
+    case Say::kSpace:
+      return answer.Space(files.Space()).Bytes();
     case Say::kFind:
       return answer.Number(files.Find(words.Text())).Bytes();
     case Say::kRead: {

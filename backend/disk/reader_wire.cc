@@ -86,6 +86,15 @@ WireWriter& WireWriter::Facts(const FileFacts& facts) {
       .Number(static_cast<uint64_t>(Nanoseconds(facts.modified)));
 }
 
+WireWriter& WireWriter::Space(const FileSpace& space) {
+  return Number(space.block)
+      .Number(space.blocks)
+      .Number(space.free)
+      .Number(space.available)
+      .Number(space.files)
+      .Number(space.free_files);
+}
+
 WireWriter& WireWriter::Files(const std::vector<ChainFile>& files) {
   Number(files.size());
   for (const ChainFile& file : files) {
@@ -107,6 +116,15 @@ std::string WireReader::Text() {
   std::string text(left_.substr(0, size));
   left_.remove_prefix(size);
   return text;
+}
+
+FileSpace WireReader::Space() {
+  FileSpace space;
+  for (uint64_t* field : {&space.block, &space.blocks, &space.free,
+                          &space.available, &space.files, &space.free_files}) {
+    *field = Number();
+  }
+  return space;
 }
 
 FileFacts WireReader::Facts() {

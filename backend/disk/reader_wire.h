@@ -22,6 +22,7 @@ enum class Say : uint8_t {
   kLook,    // a path
   kList,    // a path
   kTarget,  // a path
+  kSpace,
   kFind,    // a path
   kRead,    // number, offset, size
   kAnswer,  // what the question's function returns
@@ -40,6 +41,7 @@ class WireWriter {
   WireWriter& Number(uint64_t number);
   WireWriter& Text(std::string_view text);
   WireWriter& Facts(const FileFacts& facts);
+  WireWriter& Space(const FileSpace& space);
   WireWriter& Files(const std::vector<ChainFile>& files);
   [[nodiscard]] const std::string& Bytes() const { return bytes_; }
 
@@ -54,6 +56,7 @@ class WireReader {
   [[nodiscard]] std::string Text();
   // With a mode that has a type, and times that a clock has.
   [[nodiscard]] FileFacts Facts();
+  [[nodiscard]] FileSpace Space();
   [[nodiscard]] std::vector<ChainFile> Files();
   [[nodiscard]] bool Empty() const { return left_.empty(); }
 

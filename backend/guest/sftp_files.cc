@@ -122,6 +122,30 @@ FileFacts SftpFiles::Look(const std::string& path) {
   });
 }
 
+FileSpace SftpFiles::SpaceOf(const SftpClient::Answer& answer) {
+  SftpIn in(answer.body);
+  FileSpace space;
+  in.U64();  // the size of blocks for reading and writing
+  for (uint64_t* field : {&space.block, &space.blocks, &space.free,
+                          &space.available, &space.files, &space.free_files}) {
+    *field = in.U64();
+  }
+  return space;
+}
+
+FileSpace SftpFiles::Space(const std::string& path) {
+  return With(true, [&](const ClientPtr& client) {
+    constexpr char kStatvfs[] = "statvfs@openssh.com";
+    if (!client->Has(kStatvfs)) return FileSpace();
+    const auto answer = client->Call(
+        SftpClient::kExtended, SftpOut().Text(kStatvfs).Text(InGuest(path)));
+    if (answer.type != SftpClient::kExtendedReply) {
+      Check(answer, "look at", path, EIO);
+    }
+    return SpaceOf(answer);
+  });
+}
+
 std::vector<FileTree::Entry> SftpFiles::List(const std::string& path) {
   return With(true, [&](const ClientPtr& client) {
     const auto opened =

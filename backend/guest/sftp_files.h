@@ -33,6 +33,7 @@ class SftpFiles : public FileTree,
   FileFacts Look(const std::string& path) override EXCLUDES(mutex_);
   std::vector<Entry> List(const std::string& path) override EXCLUDES(mutex_);
   std::string Target(const std::string& path) override EXCLUDES(mutex_);
+  FileSpace Space(const std::string& path) override EXCLUDES(mutex_);
   std::unique_ptr<Opened> Open(const std::string& path, int flags,
                                mode_t mode) override EXCLUDES(mutex_);
   void Set(const std::string& path, const FileChanges& changes) override
@@ -70,6 +71,8 @@ class SftpFiles : public FileTree,
   static FileFacts FactsOf(const SftpClient& client,
                            const SftpClient::Answer& answer,
                            const std::string& path);
+  // What the server says to one of OpenSSH's calls for statvfs.
+  [[nodiscard]] static FileSpace SpaceOf(const SftpClient::Answer& answer);
   [[nodiscard]] static bool Exists(SftpClient& client, const std::string& path);
   [[nodiscard]] static std::string InGuest(const std::string& path);
   // Throws what a kStatus says; `failure`: what SFTP's word for all that has

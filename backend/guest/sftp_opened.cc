@@ -209,10 +209,7 @@ int SftpOpened::WhyNotWritten() const {
   const auto answer = client_->Call(SftpClient::kExtended,
                                     SftpOut().Text(kStatvfs).Text(handle_));
   if (answer.type != SftpClient::kExtendedReply) return EIO;
-  // Two sizes of blocks, all blocks, those that are free, and those for users.
-  SftpIn in(answer.body);
-  for (int i = 0; i < 4; ++i) in.U64();
-  return in.U64() == 0 ? ENOSPC : EIO;
+  return SftpFiles::SpaceOf(answer).available == 0 ? ENOSPC : EIO;
 }
 
 }  // namespace sbxfs

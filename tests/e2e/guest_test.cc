@@ -423,7 +423,7 @@ TEST_F(GuestTest, T06_AuthorizedKeysAreLive) {
 
 // Echoes on all that is forwarded below.
 constexpr char kEcho[] = R"py(
-import socket, threading
+import http.server, socket, socketserver, threading
 def serve(listener):
     while True:
         peer = listener.accept()[0]
@@ -439,6 +439,21 @@ def listen(family, address):
 listen(socket.AF_INET, ('0.0.0.0', 3000))
 listen(socket.AF_INET, ('127.0.0.1', 3001))
 listen(socket.AF_UNIX, '/tmp/echo.sock')
+class Engine(http.server.BaseHTTPRequestHandler):
+    """What docker's client asks of an engine, to tell its version."""
+    def do_GET(self):
+        text = b'OK'
+        if self.path.endswith('/version'):
+            text = b'{"Version": "of the guest", "ApiVersion": "1.44"}'
+        self.send_response(200)
+        self.send_header('Api-Version', '1.44')
+        self.send_header('Content-Length', str(len(text)))
+        self.end_headers()
+        if self.command == 'GET': self.wfile.write(text)
+    do_HEAD = do_GET
+    def log_message(self, *_): pass
+threading.Thread(target=socketserver.ThreadingUnixStreamServer(
+    '/tmp/docker.sock', Engine).serve_forever).start()
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 udp.bind(('0.0.0.0', 5300))
 while True:
@@ -545,6 +560,7 @@ TEST_F(GuestTest, T09_SocketsOfTheGuestAreOnThisMachine) {
   const std::string rules =
       "\nportForwards:\n"
       "- guestSocket: /tmp/echo.sock\n  hostSocket: \"{{.Dir}}/sock/e.sock\"\n"
+      "- guestSocket: /tmp/docker.sock\n  hostSocket: docker.sock\n"
       "- guestSocket: /tmp/host.sock\n  hostSocket: " +
       here + "\n  reverse: true\n" +
       "- guestIP: 127.0.0.1\n  guestPort: 3001\n  hostPort: 8213\n";
@@ -563,6 +579,15 @@ TEST_F(GuestTest, T09_SocketsOfTheGuestAreOnThisMachine) {
             stdfs::perms::owner_all);
   EXPECT_EQ(EchoSocket(link, "socket"), "socket");
   EXPECT_EQ(EchoPort(8213, SOCK_STREAM, "loopback"), "loopback");
+  // As README has it for docker's client, where there is one.
+  if (RunProgram({"sh", "-c", "command -v docker"}).status == 0) {
+    const Ended version = RunProgram(
+        {"env", "DOCKER_CONFIG=/nonexistent", "docker", "-H",
+         "unix://" + stdfs::read_symlink(Box() / "sock/docker.sock").string(),
+         "version", "--format", "{{.Server.Version}}"},
+        60s);
+    EXPECT_EQ(version.out, "of the guest\n") << version.err;
+  }
   // A socket of this machine in the guest.
   const Ended said =
       Ssh({"python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); "

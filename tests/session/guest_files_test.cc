@@ -1,9 +1,12 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/fuse.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <string>
 
 #include "fs/guest_place.h"
@@ -114,6 +117,26 @@ TEST_F(GuestFilesTest, TheGuestsUserIsWhoHasTheSandbox) {
   backend_.Update(uuid_, [](Sandbox& sandbox) { sandbox.mode = 0755; });
   EXPECT_EQ(fuse_.Stat("box/fs")->mode, unsigned{S_IFDIR | 0700});
   EXPECT_EQ(fuse_.Chmod("box/fs", 0755), EPERM);
+}
+
+TEST_F(GuestFilesTest, TellTheSpaceOfTheGuest) {
+  const auto space = [&](const std::string& path) {
+    const auto answer = fuse_.Call(FUSE_STATFS, fuse_.Walk(path), "");
+    EXPECT_EQ(answer.error, 0);
+    fuse_statfs_out out{};
+    memcpy(&out, answer.data.data(), std::min(sizeof out, answer.data.size()));
+    return out.st;
+  };
+  for (const char* path : {"box/fs", "box/fs/etc/motd"}) {
+    const auto guest = space(path);
+    EXPECT_EQ(guest.bsize, 512U);  // it said 0
+    EXPECT_EQ(guest.blocks, 900U);
+    EXPECT_EQ(guest.bfree, 400U);
+    EXPECT_EQ(guest.bavail, 300U);
+    EXPECT_EQ(guest.files, 70U);
+    EXPECT_EQ(guest.ffree, 60U);
+  }
+  EXPECT_NE(space("box").blocks, 900U);
 }
 
 TEST_F(GuestFilesTest, AreMadeWrittenCutAndRemoved) {

@@ -46,6 +46,12 @@ class FakeTree : public FileTree {
   std::string Target(const std::string& path) override {
     return With([&](FakeFiles::Files& all) { return At(all, path)->bytes; });
   }
+  FileSpace Space(const std::string& path) override {
+    return With([&](FakeFiles::Files& all) {
+      (void)At(all, path);
+      return FileSpace{0, 900, 400, 300, 70, 60};  // blocks of no size
+    });
+  }
   std::unique_ptr<Opened> Open(const std::string& path, int flags,
                                mode_t mode) override;
   void Set(const std::string& path, const FileChanges& changes) override {

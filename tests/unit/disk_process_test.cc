@@ -204,6 +204,7 @@ TEST_F(DiskProcessTest, OutlivesDamagedFileSystems) {
               [&] { return tree.Open(path, O_RDONLY, 0)->Read(0, 100'000); });
           (void)Thrown([&] { return tree.Target(path); });
           (void)Thrown([&] { return tree.List(path); });
+          (void)Thrown([&] { return tree.Space(path).blocks; });
         }
         return 0;
       });

@@ -32,6 +32,9 @@ class TreeOfReader : public FileTree {
   std::string Target(const std::string& path) override {
     return reader_->Files().Target(path);
   }
+  FileSpace Space(const std::string&) override {
+    return reader_->Files().Space();
+  }
   std::unique_ptr<Opened> Open(const std::string& path, int, mode_t) override {
     return std::make_unique<File>(reader_, reader_->Files().Find(path));
   }
@@ -95,6 +98,12 @@ TEST_P(DiskReaderOptions, ReadsWhatMkfsWrote) {
   MakeExt("disk.raw", GetParam());
   TreeOfReader tree = Tree({"disk.raw"});
   EXPECT_EQ(Differences(LinesOf(tree), LinesOf(Source())), "");
+  const FileSpace space = tree.Space("");
+  EXPECT_EQ(space.block * space.blocks, 64U << 20);
+  EXPECT_LE(space.available, space.free);
+  EXPECT_LT(space.free, space.blocks);
+  EXPECT_GT(space.free_files, 0U);
+  EXPECT_LT(space.free_files, space.files);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -75,6 +76,14 @@ TEST_F(SftpFilesTest, AreLookedAtAndListed) {
   for (const auto& entry : files_->List(At(""))) names.push_back(entry.name);
   EXPECT_THAT(names, UnorderedElementsAre("a", "link", "dir"));
   EXPECT_TRUE(S_ISDIR(files_->Look("").mode));
+  struct statvfs here {};
+  ASSERT_EQ(statvfs(('/' + At("a")).c_str(), &here), 0);
+  const FileSpace space = files_->Space(At("a"));
+  EXPECT_EQ(space.block, here.f_frsize);
+  EXPECT_EQ(space.blocks, here.f_blocks);
+  EXPECT_EQ(space.files, here.f_files);
+  EXPECT_LE(space.available, space.free);
+  EXPECT_EQ(Failing([&] { (void)files_->Space(At("none")); }), ENOENT);
   EXPECT_EQ(Failing([&] { (void)files_->Look(At("none")); }), ENOENT);
   // What OpenSSH says of it; the kernel asks no such thing.
   EXPECT_EQ(Failing([&] { (void)files_->List(At("a")); }), ENOENT);

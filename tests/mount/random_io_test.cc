@@ -15,6 +15,7 @@
 #include <random>
 
 #include "tests/support/mounted.h"
+#include "tests/support/wrapper.h"
 
 // Random calls on a text, in the manner of fsx: what each comes to is compared
 // with a model in memory. SBXFS_SEED repeats a run that failed.
@@ -444,9 +445,14 @@ void RunRandomIo(const std::filesystem::path& path, Kind kind) {
     return;
   }
   std::random_device device;
-  const int sequences = (LongRun() ? 200 : 4) / (kind.stores_slowly ? 2 : 1);
+  int sequences = (LongRun() ? 40 : 4) / (kind.stores_slowly ? 2 : 1);
+  size_t steps = LongRun() ? 5000 : 500;
+  if (IsWrapped()) {
+    sequences = 1;
+    steps = 200;
+  }
   for (int i = 0; i < sequences; ++i) {
-    RandomIo(path, kind, device()).Run(LongRun() ? 5000 : 500);
+    RandomIo(path, kind, device()).Run(steps);
     if (testing::Test::HasFailure()) return;
   }
 }

@@ -99,13 +99,15 @@ void FurnishedDir::RefuseNew(const std::string& name) const {
 NodePtr FurnishedDir::Lookup(const Caller& caller, const std::string& name) {
   const Row* row = FindRow(kind_, name);
   if (row != nullptr && row->form == Form::kDirectory) return SubDir(*row);
+  // Looked for first: it goes after what it becomes has come.
+  NodePtr passing = tree_->passing.Find(key, name);
   if (auto file = Built(caller, name)) {
     // Whoever took a document away expects it to be gone; others still see it.
     if (!IsDocument(name) || !tree_->vacancies.Has(Thing(name), caller.pid)) {
       return file;
     }
   }
-  return tree_->passing.Find(key, name);
+  return passing;
 }
 
 std::vector<Dir::Entry> FurnishedDir::List(const Caller& reader) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/support/mounted.h"
@@ -323,6 +325,31 @@ TEST_F(Stressed, TheTreeHoldsWhateverIsDoneToIt) {
   EXPECT_EQ(Do("ls -A; ls -A .host/trash .host/images .host/disks "
                ".host/networks .host/templates | grep -v : | grep ."),
             ".host\ndefault\n");
+}
+
+TEST_F(Stressed, ANameThatIsBecomingASandboxIsNeverNowhere) {
+  std::atomic<int> made{-1};
+  constexpr int kMany = 60;
+  std::thread looker([&] {
+    for (int now = -1; now < kMany;) {
+      now = made.load();
+      if (now < 0 || now >= kMany) continue;
+      const std::string path = Dir() / ("b" + std::to_string(now) + ".yaml");
+      struct stat stat {};
+      ASSERT_EQ(Call([&] { return lstat(path.c_str(), &stat); }).error, 0)
+          << path;
+    }
+  });
+  for (int i = 0; i < kMany; ++i) {
+    const std::string path = Dir() / ("b" + std::to_string(i) + ".yaml");
+    const UniqueFd fd(
+        open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    made = i;
+    EXPECT_EQ(write(fd.Get(), "cpus: 2\n", 8), 8);
+    EXPECT_EQ(Call([&] { return fsync(fd.Get()); }).error, 0);
+  }
+  made = kMany;
+  looker.join();
 }
 
 // With a pool, images, templates and guests' disks behind it.

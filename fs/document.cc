@@ -45,7 +45,6 @@ class OpenDocument : public OpenFile,
       : file_(std::move(file)),
         opener_(opener),
         process_(ReadProcess(opener.pid).tgid),
-        append_((flags & O_APPEND) != 0),
         pristine_((flags & O_TRUNC) == 0),
         staged_((flags & O_TRUNC) != 0 ? std::string() : file_->Text(opener)) {}
 
@@ -62,12 +61,13 @@ class OpenDocument : public OpenFile,
     reply.Ok(std::move(part));
   }
 
-  void Write(const Caller&, uint64_t offset, std::string bytes, int,
+  void Write(const Caller&, uint64_t offset, std::string bytes, int flags,
              Reply<Done> reply) override EXCLUDES(mutex_) {
     {
       MutexLock lock(mutex_);
-      Overlay(staged_, append_ ? staged_.size() : offset, bytes);
-      dirty_ = true;
+      const bool append = (flags & O_APPEND) != 0;
+      Overlay(staged_, append ? staged_.size() : offset, bytes);
+      written_ = dirty_ = true;
       pristine_ = false;
       verdict_.reset();
     }
@@ -78,8 +78,15 @@ class OpenDocument : public OpenFile,
       EXCLUDES(mutex_) {
     {
       MutexLock lock(mutex_);
+      const bool other = size != staged_.size();
       Resize(staged_, size);
       pristine_ = false;
+      // By itself it changes nothing; after a write it is part of the text,
+      // one that was stored or refused meanwhile, too.
+      if (written_ && other) {
+        dirty_ = true;
+        verdict_.reset();
+      }
     }
     reply.Ok();
   }
@@ -179,28 +186,28 @@ class OpenDocument : public OpenFile,
   const std::shared_ptr<DocumentFile> file_;
   const Caller opener_;
   const pid_t process_;
-  const bool append_;
   mutable Mutex mutex_;
   bool pristine_ GUARDED_BY(mutex_);  // staged_ is what it was at open
   std::string staged_ GUARDED_BY(mutex_);
-  bool dirty_ GUARDED_BY(mutex_) = false;
+  bool written_ GUARDED_BY(mutex_) = false;  // at any time
+  bool dirty_ GUARDED_BY(mutex_) = false;    // since it was stored
   bool stored_ GUARDED_BY(mutex_) = false;
   std::optional<Error> verdict_ GUARDED_BY(mutex_);
 };
 
 class OpenScratch : public OpenFile {
  public:
-  OpenScratch(std::shared_ptr<ScratchFile> file, int flags)
-      : file_(std::move(file)), append_((flags & O_APPEND) != 0) {}
+  explicit OpenScratch(std::shared_ptr<ScratchFile> file)
+      : file_(std::move(file)) {}
 
   void Read(const Caller&, uint64_t offset, size_t size,
             Reply<std::string> reply) override {
     const std::string text = file_->Text();
     reply.Ok(offset < text.size() ? text.substr(offset, size) : std::string());
   }
-  void Write(const Caller&, uint64_t offset, std::string bytes, int,
+  void Write(const Caller&, uint64_t offset, std::string bytes, int flags,
              Reply<Done> reply) override {
-    file_->Write(offset, bytes, append_);
+    file_->Write(offset, bytes, (flags & O_APPEND) != 0);
     reply.Ok();
   }
   void Truncate(const Caller&, uint64_t size, Reply<Done> reply) override {
@@ -210,7 +217,6 @@ class OpenScratch : public OpenFile {
 
  private:
   const std::shared_ptr<ScratchFile> file_;
-  const bool append_;
 };
 
 std::string NextScratchKey() {
@@ -343,7 +349,7 @@ void ScratchFile::Change(const Caller&, const Changes& changes,
 void ScratchFile::Open(const Caller&, int flags, Reply<OpenFilePtr> reply) {
   if ((flags & O_TRUNC) != 0 && (flags & O_ACCMODE) != O_RDONLY) Truncate(0);
   reply.Ok(std::make_shared<OpenScratch>(
-      std::static_pointer_cast<ScratchFile>(shared_from_this()), flags));
+      std::static_pointer_cast<ScratchFile>(shared_from_this())));
 }
 
 std::string ScratchFile::Text() {

@@ -95,7 +95,7 @@ class ScratchFile : public File {
   [[nodiscard]] std::string Text() EXCLUDES(mutex_);
   void Write(uint64_t offset, const std::string& bytes, bool append)
       EXCLUDES(mutex_);
-  void Truncate(uint64_t size) EXCLUDES(mutex_);
+  void Truncate(uint64_t size) override EXCLUDES(mutex_);
 
  private:
   Mutex mutex_;

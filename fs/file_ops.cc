@@ -197,12 +197,16 @@ void Poll(fuse_req_t raw, fuse_ino_t, fuse_file_info* info,
 }
 
 void Lseek(fuse_req_t raw, fuse_ino_t number, off_t offset, int whence,
-           fuse_file_info*) {
+           fuse_file_info* info) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
     const NodePtr node = NodeAt(server, number);
+    const auto open = server.files.Find(info->fh);
+    // What this open file has, which need not be stored yet.
+    const auto staged = open ? open->Size() : std::nullopt;
     const auto reply =
         ReplyFor<struct stat>(request, [=](const struct stat& stat) {
-          const off_t size = stat.st_size;
+          const off_t size =
+              staged ? static_cast<off_t>(*staged) : stat.st_size;
           if (offset >= size) throw Error(ENXIO, "Cannot seek: beyond the end");
           const off_t found = whence == SEEK_HOLE ? size : offset;
           request->Answer(

@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <vector>
 
@@ -16,8 +18,18 @@
 namespace sbxfs {
 namespace {
 
+// The kernel lets names of 1024 bytes through, and looks each up before it does
+// anything else with it.
+constexpr size_t kLongestName = NAME_MAX;
+
 void Lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   Handle(raw, [&](Server& server, const RequestPtr& request) {
+    if (std::strlen(name) > kLongestName) {
+      throw Error(ENAMETOOLONG,
+                  fmt::format("Cannot look up '{}': a name has {} bytes at "
+                              "most",
+                              name, kLongestName));
+    }
     const auto dir = DirAt(server, parent);
     const auto reply = ReplyFor<NodePtr>(request, [&server, request](
                                                       const NodePtr& node) {

@@ -134,6 +134,8 @@ class File : public Node {
   // has not ended with nothing half written. What was lost with it answers EIO.
   virtual void Reopen(const Caller& caller, int flags, bool whole,
                       Reply<OpenFilePtr> reply);
+  // truncate(2), of a name and so of no open file: what has a value keeps it.
+  virtual void Truncate(uint64_t) {}
   // A finished scratch file was renamed onto this one: one write of its text.
   virtual void StoreWhole(const Caller& caller, const std::string& text,
                           Reply<Done> reply);

@@ -92,9 +92,16 @@ void Setattr(fuse_req_t raw, fuse_ino_t number, struct stat* stat, int what,
           return node->Stat(caller);
         })),
         "change", "attributes");
-    // Truncation changes nothing but what an open file has staged.
+    // Truncation changes nothing but what an open file has staged, and what
+    // lives in memory alone.
     if ((what & FUSE_SET_ATTR_SIZE) == 0 || !open) {
-      done.Guard([&] { node->Change(caller, changes, done); });
+      done.Guard([&] {
+        const auto file = std::dynamic_pointer_cast<File>(node);
+        if ((what & FUSE_SET_ATTR_SIZE) != 0 && file) {
+          file->Truncate(static_cast<uint64_t>(stat->st_size));
+        }
+        node->Change(caller, changes, done);
+      });
       return;
     }
     Reply<Done> cut([node, caller, changes, done](Outcome<Done> outcome) {

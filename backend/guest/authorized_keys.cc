@@ -188,10 +188,14 @@ void CheckAuthorizedKeys(std::string_view text) {
   for (const std::string_view whole : Split(text, '\n')) {
     ++number;
     const std::string_view line = Trim(whole);
-    if (line.empty() || line.front() == '#') continue;
     std::string fault;
-    if (line.find("PRIVATE KEY-----") != std::string_view::npos ||
-        line.starts_with("PuTTY-User-Key-File")) {
+    if (line.find('\0') != std::string_view::npos) {
+      // Whoever reads lines as C does would see half of it.
+      fault = "it has a null byte; write the whole text anew";
+    } else if (line.empty() || line.front() == '#') {
+      continue;
+    } else if (line.find("PRIVATE KEY-----") != std::string_view::npos ||
+               line.starts_with("PuTTY-User-Key-File")) {
       fault =
           "this is a private key, which must not leave its owner; give the "
           "file that ends in .pub";

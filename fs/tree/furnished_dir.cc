@@ -69,6 +69,8 @@ bool FurnishedDir::IsDocument(const std::string& name) const {
 }
 
 bool FurnishedDir::IsScratch(const std::string& name, int flags) const {
+  // One that comes and goes by itself would be there twice.
+  if (FindRow(kind_, name) != nullptr) return false;
   if ((flags & O_EXCL) != 0) return true;
   const bool looks = LooksScratch(name);
   for (const Row& row : Rows(kind_)) {
@@ -81,6 +83,11 @@ bool FurnishedDir::IsScratch(const std::string& name, int flags) const {
 }
 
 void FurnishedDir::RefuseNew(const std::string& name) const {
+  if (FindRow(kind_, name) != nullptr) {
+    throw Error(EPERM, fmt::format("Cannot create '{}': it comes by itself "
+                                   "when there is something in it",
+                                   name));
+  }
   const std::string nearest = NearestName(name, RowNames(kind_));
   throw Error(
       EPERM, fmt::format(
@@ -92,13 +99,15 @@ void FurnishedDir::RefuseNew(const std::string& name) const {
 NodePtr FurnishedDir::Lookup(const Caller& caller, const std::string& name) {
   const Row* row = FindRow(kind_, name);
   if (row != nullptr && row->form == Form::kDirectory) return SubDir(*row);
+  // Looked for first: it goes after what it becomes has come.
+  NodePtr passing = tree_->passing.Find(key, name);
   if (auto file = Built(caller, name)) {
     // Whoever took a document away expects it to be gone; others still see it.
     if (!IsDocument(name) || !tree_->vacancies.Has(Thing(name), caller.pid)) {
       return file;
     }
   }
-  return tree_->passing.Find(key, name);
+  return passing;
 }
 
 std::vector<Dir::Entry> FurnishedDir::List(const Caller& reader) {
@@ -197,8 +206,9 @@ void FurnishedDir::Receive(const Caller& caller, const std::string& name,
 void FurnishedDir::TakeAway(const Caller& caller, const std::string& name,
                             Dir& to, const std::string& new_name) {
   auto* target = dynamic_cast<FurnishedDir*>(&to);
+  // What is named like a document looks as if it were stored.
   if (target == nullptr || target->Built(caller, new_name) ||
-      !target->IsScratch(new_name, 0)) {
+      target->IsDocument(new_name) || !target->IsScratch(new_name, 0)) {
     throw Error(EPERM, fmt::format("Cannot rename '{}' to '{}': it keeps its "
                                    "place; copy it",
                                    name, new_name));

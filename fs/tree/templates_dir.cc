@@ -84,15 +84,18 @@ struct stat TemplatesDir::Stat(const Caller&) {
 }
 
 NodePtr TemplatesDir::Lookup(const Caller& caller, const std::string& name) {
+  // Looked for first: it goes after what it becomes has come.
+  NodePtr passing = tree_->passing.Find(key, name);
   if (auto file = Built(caller, name)) {
     if (!tree_->vacancies.Has(Thing(name), caller.pid)) return file;
   } else if (HasFolder(name)) {
     return std::make_shared<TemplatesDir>(tree_, path_ + name + '/');
   }
-  return tree_->passing.Find(key, name);
+  return passing;
 }
 
 std::vector<Dir::Entry> TemplatesDir::List(const Caller&) {
+  auto passing = tree_->passing.List(key);
   std::set<std::string> names;  // folders end with '/'
   const HostPtr host = tree_->backend.GetHost();
   for (auto at = host->templates.lower_bound(path_);
@@ -112,7 +115,7 @@ std::vector<Dir::Entry> TemplatesDir::List(const Caller&) {
       entries.push_back({name, Template(name)});
     }
   }
-  for (auto& entry : tree_->passing.List(key)) {
+  for (auto& entry : passing) {
     if (names.count(entry.name) == 0) entries.push_back(std::move(entry));
   }
   return entries;

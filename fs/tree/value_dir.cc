@@ -140,13 +140,16 @@ void ValueDir::Change(const Caller& caller, const Changes& changes,
 }
 
 NodePtr ValueDir::Lookup(const Caller& caller, const std::string& name) {
+  // Looked for first: it goes after what it becomes has come.
+  NodePtr passing = tree_->passing.Find(key, name);
   if (Find(caller, name) && !tree_->vacancies.Has(key + name, caller.pid)) {
     return Item(name);
   }
-  return tree_->passing.Find(key, name);
+  return passing;
 }
 
 std::vector<Dir::Entry> ValueDir::List(const Caller& reader) {
+  auto passing = tree_->passing.List(key);
   const auto sandbox = tree_->ViewFor(reader, subject).sandbox;
   std::vector<Entry> entries;
   const auto add = [&](const std::string& name) {
@@ -159,7 +162,7 @@ std::vector<Dir::Entry> ValueDir::List(const Caller& reader) {
         collection_ == Collection::kPorts ? sandbox->ports : sandbox->mounts;
     for (const auto& [name, value] : items) add(name);
   }
-  for (auto& entry : tree_->passing.List(key)) {
+  for (auto& entry : passing) {
     if (!ValueOf(*sandbox, collection_, entry.name)) {
       entries.push_back(std::move(entry));
     }

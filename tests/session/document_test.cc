@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 
@@ -113,6 +114,51 @@ TEST_F(Document, RefusedIsKeptAsideAndToldAtEachFlush) {
   EXPECT_THAT(fuse_.Cat("box/error"), HasSubstr("line 1, column 1"));
   EXPECT_EQ(fuse_.Unlink("box/config.yaml.rejected"), 0);
   EXPECT_EQ(fuse_.Walk("box/config.yaml.rejected"), 0u);
+}
+
+TEST_F(Document, ARefusedTextIsListedOnce) {
+  EXPECT_EQ(fuse_.Copy("cpus: 4\n", "box/config.yaml.rejected"), EPERM);
+  EXPECT_EQ(fuse_.Create("box/config.yaml.rejected", O_WRONLY | O_EXCL).error,
+            EPERM);
+  EXPECT_EQ(fuse_.Copy("cpus: 4\n", "box/config.yaml~"), 0);
+  EXPECT_EQ(fuse_.Rename("box/config.yaml~", "box/config.yaml.rejected"),
+            EPERM);
+  EXPECT_EQ(fuse_.Copy("bad: 1\n", "box/config.yaml"), EINVAL);
+  const auto names = fuse_.Ls("box");
+  EXPECT_EQ(std::count(names.begin(), names.end(), "config.yaml.rejected"), 1);
+}
+
+TEST_F(Document, WhatIsCutAfterAWriteIsStoredSo) {
+  const auto file = fuse_.Open("box/config.yaml", O_RDWR);
+  EXPECT_EQ(fuse_.Write(file, "# longer than before\n", 0), 0);
+  EXPECT_EQ(fuse_.Fsync(file), 0);
+  EXPECT_EQ(fuse_.Truncate(file, 8), 0);
+  EXPECT_EQ(fuse_.Fsync(file), 0);
+  EXPECT_EQ(Config(), "# longer");
+  // A refusal is of the text that was refused.
+  EXPECT_EQ(fuse_.Write(file, "\nbad: 1\n", 8), 0);
+  EXPECT_EQ(fuse_.Fsync(file), EINVAL);
+  EXPECT_EQ(fuse_.Truncate(file, 9), 0);
+  EXPECT_EQ(fuse_.Close(file), 0);
+  EXPECT_EQ(Config(), "# longer\n");
+}
+
+TEST_F(Document, AppendingIsWhatTheFlagsSayNow) {
+  auto file = fuse_.Open("box/config.yaml", O_RDWR | O_APPEND);
+  file.flags &= ~O_APPEND;  // fcntl(2)
+  EXPECT_EQ(fuse_.Write(file, "# SKELETON", 0), 0);
+  file.flags |= O_APPEND;
+  EXPECT_EQ(fuse_.Write(file, "# more\n", 0), 0);
+  EXPECT_EQ(fuse_.Close(file), 0);
+  EXPECT_EQ(Config(), "# SKELETON\n# more\n");
+}
+
+TEST_F(Document, IsNotMovedToWhereOneWouldBe) {
+  for (const char* to : {"new.yaml", ".host/templates/box.yaml"}) {
+    EXPECT_EQ(fuse_.Rename("box/config.yaml", to), EPERM) << to;
+    EXPECT_EQ(fuse_.Walk(to), 0u) << to;
+  }
+  EXPECT_EQ(fuse_.Cat("box/config.yaml"), "# skeleton\n");
 }
 
 TEST_F(Document, VimsWay) {

@@ -24,6 +24,7 @@
 
 #include "backend/util/text.h"
 #include "tests/support/secrets.h"
+#include "tests/support/wrapper.h"
 
 namespace sbxfs {
 namespace {
@@ -35,16 +36,6 @@ using Clock = std::chrono::steady_clock;
 constexpr char kUri[] = "qemu:///system";
 
 stdfs::path Root() { return std::getenv("SBXFS_INSIDE"); }
-
-[[noreturn]] void Execute(const std::vector<std::string>& command) {
-  std::vector<char*> argv;
-  for (const std::string& word : command) {
-    argv.push_back(const_cast<char*>(word.c_str()));
-  }
-  argv.push_back(nullptr);
-  execvp(argv[0], argv.data());
-  _exit(127);
-}
 
 int StatusOf(int wait_status) {
   return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status)
@@ -127,7 +118,7 @@ std::string Virsh(std::vector<std::string> words) {
 
 bool Eventually(const std::function<bool()>& holds,
                 std::chrono::milliseconds limit) {
-  const auto until = Clock::now() + limit;
+  const auto until = Clock::now() + (IsWrapped() ? 6 * limit : limit);
   while (!holds()) {
     if (Clock::now() > until) return false;
     std::this_thread::sleep_for(10ms);
@@ -255,8 +246,8 @@ void GuestMount::Start() {
     const int log = open(log_.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     dup2(log, STDOUT_FILENO);
     dup2(log, STDERR_FILENO);
-    Execute({std::string(SBXFS_BIN_DIR) + "/sbxfs", "-f", "-o",
-             "loglevel=debug," + options_, uri_, dir_.string()});
+    ExecuteWrapped({std::string(SBXFS_BIN_DIR) + "/sbxfs", "-f", "-o",
+                    "loglevel=debug," + options_, uri_, dir_.string()});
   }
   const bool mounted = Eventually([this] {
     int status = 0;

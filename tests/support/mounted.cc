@@ -7,6 +7,8 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "tests/support/wrapper.h"
+
 namespace sbxfs {
 namespace {
 
@@ -39,9 +41,8 @@ void Mounted::SetUp() {
     const int out = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     dup2(out, STDOUT_FILENO);
     dup2(out, STDERR_FILENO);
-    execl(SBXFS_BIN_DIR "/sbxfs", "sbxfs", "-f", "-o", options.c_str(),
-          "test:///default", dir_.c_str(), nullptr);
-    _exit(127);
+    ExecuteWrapped({SBXFS_BIN_DIR "/sbxfs", "-f", "-o", options,
+                    "test:///default", dir_.string()});
   }
   int status = 0;
   bool alive = true;
@@ -51,6 +52,7 @@ void Mounted::SetUp() {
   }));
   if (!alive) pid_ = -1;
   ASSERT_TRUE(alive) << "the daemon ended: " << ReadText(log);
+  if (IsWrapped()) WarmUp(dir_);
 }
 
 void Mounted::ExpectEnd() {

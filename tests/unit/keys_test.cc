@@ -62,6 +62,13 @@ std::string Fault(const std::string& text) {
   }
 }
 
+TEST_F(Keys, ANullByteIsNoText) {
+  using std::string_literals::operator""s;
+  for (const auto& text : {"# comment\0more\n"s, "\0\n"s, "#\n\0"s}) {
+    EXPECT_THAT(Fault(text), HasSubstr("null byte"));
+  }
+}
+
 TEST_F(Keys, PairsAreOpenSshKeysAndDiffer) {
   const KeyPair a = MakeKeyPair();
   const KeyPair b = MakeKeyPair();

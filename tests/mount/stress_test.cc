@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "tests/support/mounted.h"
+#include "tests/support/wrapper.h"
 
 // Several processes that do whatever there is to do, in the manner of fsstress,
 // and what must hold of the tree then.
@@ -234,7 +235,7 @@ void Stress(const stdfs::path& dir, bool templates) {
   const char* const given = std::getenv("SBXFS_SEED");
   const auto seed =
       given != nullptr ? static_cast<unsigned>(std::stoul(given)) : device();
-  const int rounds = LongRun() ? 300 : 6;
+  const int rounds = LongRun() ? 300 : IsWrapped() ? 1 : 6;
   constexpr int kLanes = 4;
   std::vector<pid_t> lanes;
   int said[2];

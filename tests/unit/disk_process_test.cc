@@ -160,15 +160,15 @@ TEST_F(DiskProcessTest, OutlivesWhatItsReaderDoes) {
   EXPECT_THAT(look(Instead("head -c 5 /dev/zero >&3; exec sleep 1000")),
               HasSubstr("its reader makes no sense"));
   // Bytes of a file that there is none of; of more than there is.
-  EXPECT_THAT(look(Instead("printf '\\030\\0\\0\\0\\010\\1\\0\\0\\0\\0\\0\\0\\0"
+  EXPECT_THAT(look(Instead("printf '\\030\\0\\0\\0\\011\\1\\0\\0\\0\\0\\0\\0\\0"
                            "\\0\\0\\0\\0\\0\\0\\0\\0\\1\\0\\0\\0\\0\\0\\0\\0' "
                            ">&3; exec sleep 1000")),
               HasSubstr("asks for what is not there"));
   EXPECT_THAT(
-      look(Instead("printf '\\377\\377\\377\\377\\6' >&3; exec sleep 1000")),
+      look(Instead("printf '\\377\\377\\377\\377\\7' >&3; exec sleep 1000")),
       HasSubstr("make no sense"));
   // An answer that is cut short.
-  EXPECT_THAT(look(Instead("printf '\\0\\0\\0\\0\\6\\0\\0\\0\\0\\6' >&3; "
+  EXPECT_THAT(look(Instead("printf '\\0\\0\\0\\0\\7\\0\\0\\0\\0\\7' >&3; "
                            "exec sleep 1000")),
               HasSubstr("are cut short"));
   // And is not tried for ever.

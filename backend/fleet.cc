@@ -55,16 +55,11 @@ class MemberObserver : public Observer {
 
 class Fleet : public Backend {
  public:
-  Fleet(const std::vector<Hypervisor>& hypervisors,
-        const BackendOptions& options) {
-    for (const auto& [name, uri] : hypervisors) {
-      BackendOptions own = options;
-      own.uri = uri;
-      own.hypervisor = name;
-      members_.push_back({name, MakeLibvirt(own),
+  explicit Fleet(std::vector<NamedBackend> backends) {
+    for (auto& [name, backend] : backends) {
+      members_.push_back({name, std::move(backend),
                           std::make_unique<MemberObserver>(*this, name)});
     }
-    Open();
   }
   ~Fleet() override { SetObserver(nullptr); }
 
@@ -316,13 +311,9 @@ class Fleet : public Backend {
  private:
   [[nodiscard]] Backend& First() const { return *members_.front().backend; }
 
-  // Throws Error(ENOENT) when nobody has it.
   [[nodiscard]] Backend& Of(const std::string& uuid) const {
-    const std::size_t i = view_.Holder(uuid);
-    if (i < members_.size()) return *members_[i].backend;
-    throw Error(ENOENT, "Cannot go on: the sandbox is gone");
+    return view_.Of(uuid);
   }
-  void Open();
 
   // Where a new sandbox is to be made.
   [[nodiscard]] Backend& Place(const std::string& config,
@@ -398,42 +389,6 @@ void MemberObserver::Happened(const Event& event) {
 void MemberObserver::ActionEnded(const std::string& uuid, const Error* error) {
   if (Observer* observer = fleet_.observer()) {
     observer->ActionEnded(uuid, error);
-  }
-}
-
-// All at once: one that is down takes its time.
-void Fleet::Open() {
-  std::vector<std::exception_ptr> failures(members_.size());
-  std::vector<std::thread> openers;
-  for (std::size_t i = 0; i < members_.size(); ++i) {
-    openers.emplace_back([this, i, &failures] {
-      try {
-        OpenOrRetry(*members_[i].backend);
-      } catch (...) {
-        failures[i] = std::current_exception();
-      }
-    });
-  }
-  for (auto& opener : openers) opener.join();
-  for (const auto& failure : failures) {
-    if (failure) std::rethrow_exception(failure);
-  }
-  bool connected = false;
-  std::map<std::string, std::string> known;  // pools' UUIDs to members
-  for (const auto& member : members_) {
-    const HostPtr host = member.backend->GetHost();
-    connected = connected || host->connected;
-    if (!host->connected || host->pool_uuid.empty()) continue;
-    const auto [other, added] = known.emplace(host->pool_uuid, member.name);
-    if (!added) {
-      throw Error(EINVAL,
-                  fmt::format("Cannot mount: '{}' and '{}' are one hypervisor; "
-                              "leave one of the two lines",
-                              other->second, member.name));
-    }
-  }
-  if (!connected) {
-    throw Error(EHOSTDOWN, members_.front().backend->GetHost()->why);
   }
 }
 
@@ -528,9 +483,36 @@ void Fleet::SetHost(const Caller&, const std::string& uuid,
 
 }  // namespace
 
+std::unique_ptr<Backend> MakeFleet(std::vector<NamedBackend> backends) {
+  return std::make_unique<Fleet>(std::move(backends));
+}
+
 std::unique_ptr<Backend> OpenFleet(const std::vector<Hypervisor>& hypervisors,
                                    const BackendOptions& options) {
-  return std::make_unique<Fleet>(hypervisors, options);
+  std::vector<NamedBackend> backends;
+  for (const auto& [name, uri] : hypervisors) {
+    BackendOptions own = options;
+    own.uri = uri;
+    own.hypervisor = name;
+    backends.push_back({name, MakeLibvirt(own)});
+  }
+  // All at once: one that is down takes its time.
+  std::vector<std::exception_ptr> failures(backends.size());
+  std::vector<std::thread> openers;
+  for (std::size_t i = 0; i < backends.size(); ++i) {
+    openers.emplace_back([&backend = *backends[i].backend, &failures, i] {
+      try {
+        OpenOrRetry(backend);
+      } catch (...) {
+        failures[i] = std::current_exception();
+      }
+    });
+  }
+  for (auto& opener : openers) opener.join();
+  for (const auto& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
+  return MakeFleet(std::move(backends));
 }
 
 }  // namespace sbxfs

@@ -23,6 +23,14 @@ struct Hypervisor {
 [[nodiscard]] std::vector<Hypervisor> ReadHypervisors(std::string_view path,
                                                       std::string_view text);
 
+struct NamedBackend {
+  std::string name;
+  std::unique_ptr<Backend> backend;
+};
+// One backend of several, one at least.
+[[nodiscard]] std::unique_ptr<Backend> MakeFleet(
+    std::vector<NamedBackend> backends);
+
 // Several hypervisors as one backend: what belongs to no sandbox is that of
 // the first. Those that cannot be reached are disconnected, and tried again by
 // themselves; throws the first one's Error when none can. `options`: of each,

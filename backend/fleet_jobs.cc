@@ -1,7 +1,5 @@
 #include "backend/fleet_jobs.h"
 
-#include <cerrno>
-
 namespace sbxfs {
 
 std::vector<JobPtr> FleetJobs::List(const std::string& uuid) const {
@@ -24,12 +22,7 @@ JobPtr FleetJobs::Get(const std::string& id) const {
   return nullptr;
 }
 JobPtr FleetJobs::Make(const std::string& uuid, const std::string& name) {
-  for (const auto& member : members_) {
-    if (member.backend->Get(uuid)) {
-      return member.backend->GetJobs().Make(uuid, name);
-    }
-  }
-  throw Error(ENOENT, "Cannot make a job: the sandbox is gone");
+  return view_.Of(uuid).GetJobs().Make(uuid, name);
 }
 Jobs& FleetJobs::Of(const std::string& id) const {
   for (const auto& member : members_) {
@@ -40,18 +33,14 @@ Jobs& FleetJobs::Of(const std::string& id) const {
 }
 
 void FleetFiles::Run(const FilesOf& whose, Job job) {
-  // One that is being moved is in the trash where it goes.
-  Backend* holder = nullptr;
-  for (const auto& member : members_) {
-    const auto sandbox = member.backend->Get(whose.uuid);
-    if (!sandbox) continue;
-    if (holder == nullptr || !sandbox->trashed) holder = member.backend.get();
-  }
-  if (holder == nullptr) {
-    job.fail(Error(ENOENT, "Cannot go on: the sandbox is gone"));
+  GuestFiles* files = nullptr;
+  try {
+    files = &view_.Of(whose.uuid).GetFiles();
+  } catch (const Error& error) {
+    job.fail(error);
     return;
   }
-  holder->GetFiles().Run(whose, std::move(job));
+  files->Run(whose, std::move(job));
 }
 
 }  // namespace sbxfs

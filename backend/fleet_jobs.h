@@ -7,24 +7,18 @@
 #include <utility>
 #include <vector>
 
-#include "backend/backend.h"
+#include "backend/fleet_view.h"
+#include "backend/guest_files.h"
 #include "backend/jobs.h"
 
 namespace sbxfs {
-
-// One hypervisor of a fleet.
-struct FleetMember {
-  std::string name;
-  std::unique_ptr<Backend> backend;
-  std::unique_ptr<Observer> observer;  // of this one
-};
 
 // The jobs of all members.
 class FleetJobs : public Jobs {
  public:
   // `members` must outlive it.
   explicit FleetJobs(const std::vector<FleetMember>& members)
-      : members_(members) {}
+      : members_(members), view_(members) {}
   [[nodiscard]] std::vector<JobPtr> List(
       const std::string& uuid) const override;
   [[nodiscard]] JobPtr Find(const std::string& uuid,
@@ -61,6 +55,7 @@ class FleetJobs : public Jobs {
   [[nodiscard]] Jobs& Of(const std::string& id) const;
 
   const std::vector<FleetMember>& members_;
+  const FleetView view_;
 };
 
 // The files of the guests of all members.
@@ -68,11 +63,11 @@ class FleetFiles : public GuestFiles {
  public:
   // `members` must outlive it.
   explicit FleetFiles(const std::vector<FleetMember>& members)
-      : members_(members) {}
+      : view_(members) {}
   void Run(const FilesOf& whose, Job job) override;
 
  private:
-  const std::vector<FleetMember>& members_;
+  const FleetView view_;
 };
 
 }  // namespace sbxfs

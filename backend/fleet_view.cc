@@ -1,6 +1,7 @@
 #include "backend/fleet_view.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <memory>
 #include <set>
 #include <utility>
@@ -63,6 +64,12 @@ SandboxPtr FleetView::Get(const std::string& uuid) const {
   if (i == members_.size()) return nullptr;
   auto sandbox = members_[i].backend->Get(uuid);
   return sandbox ? Shown(i, std::move(sandbox)) : nullptr;
+}
+
+Backend& FleetView::Of(const std::string& uuid) const {
+  const std::size_t i = Holder(uuid);
+  if (i < members_.size()) return *members_[i].backend;
+  throw Error(ENOENT, "Cannot go on: the sandbox is gone");
 }
 
 std::size_t FleetView::Holder(const std::string& uuid) const {

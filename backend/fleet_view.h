@@ -2,13 +2,21 @@
 #define SBXFS_BACKEND_FLEET_VIEW_H_
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "backend/fleet_jobs.h"
+#include "backend/backend.h"
 
 namespace sbxfs {
+
+// One hypervisor of a fleet.
+struct FleetMember {
+  std::string name;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Observer> observer;  // of this one
+};
 
 // The sandboxes of all members as one tree shows them. Any thread; never waits.
 class FleetView {
@@ -28,6 +36,8 @@ class FleetView {
   // Whoever has it: one that is being moved is in the trash where it goes.
   // Their number when nobody has.
   [[nodiscard]] std::size_t Holder(const std::string& uuid) const;
+  // The same. Throws Error(ENOENT) when nobody has it.
+  [[nodiscard]] Backend& Of(const std::string& uuid) const;
 
  private:
   // As it is to be seen: one of a name that an earlier member has too is

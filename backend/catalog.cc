@@ -259,13 +259,20 @@ void Catalog::Change(const std::string& uuid,
 }
 
 void Catalog::ChangeHost(const std::function<void(Host&)>& change) {
+  (void)ChangeHostIf([&](Host& host) {
+    change(host);
+    return true;
+  });
+}
+
+bool Catalog::ChangeHostIf(const std::function<bool(Host&)>& change) {
   std::vector<std::pair<SandboxPtr, SandboxPtr>> changed;
   Observer* observer = nullptr;
   std::string connection;
   {
     MutexLock lock(mutex_);
     Host host = *host_;
-    change(host);
+    if (!change(host)) return false;
     const bool flipped = host.connected != host_->connected;
     if (flipped) {
       host.since = std::chrono::system_clock::now();
@@ -283,12 +290,13 @@ void Catalog::ChangeHost(const std::function<void(Host&)>& change) {
   }
   changed_.NotifyAll();
   for (const auto& [before, after] : changed) Tell(before, after);
-  if (observer == nullptr) return;
+  if (observer == nullptr) return true;
   if (!connection.empty()) {
     observer->Happened(Event{std::chrono::system_clock::now(), "", "",
                              connection, GetHost()->why});
   }
   observer->HostChanged();
+  return true;
 }
 
 void Catalog::ReportEnd(const std::string& uuid, const Error* error) {

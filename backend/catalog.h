@@ -61,6 +61,9 @@ class Catalog {
   void Change(const std::string& uuid,
               const std::function<void(Overlay&)>& change) EXCLUDES(mutex_);
   void ChangeHost(const std::function<void(Host&)>& change) EXCLUDES(mutex_);
+  // The same when `change` says that it did; else nobody is told. Whether it
+  // did.
+  bool ChangeHostIf(const std::function<bool(Host&)>& change) EXCLUDES(mutex_);
   void ReportEnd(const std::string& uuid, const Error* error) EXCLUDES(mutex_);
   // Something beside the catalog, which belongs to the sandbox, changed.
   void Touch(const std::string& uuid) EXCLUDES(mutex_);

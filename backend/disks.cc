@@ -21,6 +21,7 @@ constexpr std::size_t kMost = 24;
 }  // namespace
 
 void Disks::Refresh() {
+  const uint64_t number = looks_.Begin();
   std::vector<ExtraDisk> disks;
   for (const Volume& volume : core_.storage.List(DiskVolume(""))) {
     disks.push_back({DiskOfVolume(volume.name), volume.capacity,
@@ -29,7 +30,11 @@ void Disks::Refresh() {
   std::sort(
       disks.begin(), disks.end(),
       [](const ExtraDisk& a, const ExtraDisk& b) { return a.name < b.name; });
-  core_.catalog.ChangeHost([&](Host& host) { host.disks = disks; });
+  core_.catalog.ChangeHostIf([&](Host& host) {
+    if (!looks_.Keeps(number)) return false;
+    host.disks = disks;
+    return true;
+  });
 }
 
 Turns::Turn Disks::TurnOf(const std::string& name, std::string_view what) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/core.h"
+#include "backend/util/look_order.h"
 #include "backend/util/worker_pool.h"
 
 namespace sbxfs {
@@ -44,6 +45,7 @@ class Disks {
                                      const std::string& uuid);
 
   Core& core_;
+  LookOrder looks_;
 };
 
 }  // namespace sbxfs

@@ -61,6 +61,7 @@ void Check(const std::string& name, const std::string& text) {
 }  // namespace
 
 bool HostDocuments::Read() {
+  const uint64_t number = looks_.Begin();
   const auto defaults = documents_.Read(kDefaults);
   const auto overrides = documents_.Read(kOverrides);
   const auto keys = documents_.Read(kKeys);
@@ -70,20 +71,20 @@ bool HostDocuments::Read() {
     templates[Named(name).substr(kTemplates.size())] = {std::move(text.text),
                                                         text.modified};
   }
-  const HostPtr host = core_.catalog.GetHost();
-  if (host->defaults == defaults.text && host->overrides == overrides.text &&
-      host->authorized_keys == keys.text && host->templates == templates) {
-    return false;
-  }
-  core_.catalog.ChangeHost([&](Host& changed) {
-    changed.defaults = defaults.text;
-    changed.defaults_time = defaults.modified;
-    changed.overrides = overrides.text;
-    changed.overrides_time = overrides.modified;
-    changed.authorized_keys = keys.text;
-    changed.templates = std::move(templates);
+  return core_.catalog.ChangeHostIf([&](Host& host) {
+    if (!looks_.Keeps(number) ||
+        (host.defaults == defaults.text && host.overrides == overrides.text &&
+         host.authorized_keys == keys.text && host.templates == templates)) {
+      return false;
+    }
+    host.defaults = defaults.text;
+    host.defaults_time = defaults.modified;
+    host.overrides = overrides.text;
+    host.overrides_time = overrides.modified;
+    host.authorized_keys = keys.text;
+    host.templates = std::move(templates);
+    return true;
   });
-  return true;
 }
 
 void HostDocuments::Set(const std::string& name,

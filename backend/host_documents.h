@@ -6,6 +6,7 @@
 
 #include "backend/core.h"
 #include "backend/documents.h"
+#include "backend/util/look_order.h"
 
 namespace sbxfs {
 
@@ -24,6 +25,7 @@ class HostDocuments {
  private:
   Core& core_;
   Documents& documents_;
+  LookOrder looks_;
 };
 
 }  // namespace sbxfs

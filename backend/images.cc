@@ -38,11 +38,7 @@ void Images::Adopt(const std::string& name,
 }
 
 void Images::Refresh() {
-  uint64_t number = 0;
-  {
-    MutexLock lock(mutex_);
-    number = ++refreshes_;
-  }
+  const uint64_t number = looks_.Begin();
   const auto volumes = core_.storage.List(kImageVolume);
   // Looked at again, all in one moment: of what is given up the image goes
   // first and its mark last.
@@ -59,16 +55,12 @@ void Images::Refresh() {
   }
   std::sort(images.begin(), images.end(),
             [](const Image& a, const Image& b) { return a.name < b.name; });
-  core_.catalog.ChangeHost([&](Host& host) {
-    {
-      // One that looked earlier and was overtaken knows less.
-      MutexLock lock(mutex_);
-      if (number < refreshed_) return;
-      refreshed_ = number;
-    }
+  core_.catalog.ChangeHostIf([&](Host& host) {
+    if (!looks_.Keeps(number)) return false;
     host.images = images;
     host.pool_size = pool.size;
     host.pool_available = pool.available;
+    return true;
   });
 }
 

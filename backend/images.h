@@ -11,6 +11,7 @@
 #include "backend/core.h"
 #include "backend/image/image_file.h"
 #include "backend/spec/spec.h"
+#include "backend/util/look_order.h"
 
 namespace sbxfs {
 
@@ -29,7 +30,7 @@ class Images {
   };
 
   // Blocks: lists the pool's images into the catalog's host.
-  void Refresh() EXCLUDES(mutex_);
+  void Refresh();
   // Blocks: the first of `sources` that is in the pool.
   [[nodiscard]] std::optional<Base> Find(
       const std::vector<ImageSource>& sources, const std::string& arch);
@@ -81,8 +82,7 @@ class Images {
   // What was learnt of an image, good while size and mtime are the same.
   std::map<std::string, std::pair<std::pair<uint64_t, Time>, ImageFacts>> facts_
       GUARDED_BY(mutex_);
-  uint64_t refreshes_ GUARDED_BY(mutex_) = 0;  // begun
-  uint64_t refreshed_ GUARDED_BY(mutex_) = 0;  // the latest that is shown
+  LookOrder looks_;
 };
 
 }  // namespace sbxfs

@@ -110,6 +110,7 @@ std::string Label(const std::string& name) {
 
 void Networks::Refresh() {
   constexpr char kWhat[] = "Cannot list the networks";
+  const uint64_t number = looks_.Begin();
   const ConnPtr conn = core_.connection.Get(kWhat);
   std::vector<Network> networks;
   if (core_.no_networks.empty()) {
@@ -124,8 +125,11 @@ void Networks::Refresh() {
   virResetLastError();
   std::sort(networks.begin(), networks.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
-  if (networks == core_.catalog.GetHost()->networks) return;
-  core_.catalog.ChangeHost([&](Host& host) { host.networks = networks; });
+  core_.catalog.ChangeHostIf([&](Host& host) {
+    if (!looks_.Keeps(number) || host.networks == networks) return false;
+    host.networks = networks;
+    return true;
+  });
 }
 
 void Networks::RefreshSoon() {

@@ -8,6 +8,7 @@
 
 #include "backend/core.h"
 #include "backend/network_xml.h"
+#include "backend/util/look_order.h"
 
 namespace sbxfs {
 
@@ -60,6 +61,7 @@ class Networks {
                                   std::string_view what);
 
   Core& core_;
+  LookOrder looks_;
   std::atomic<bool> looking_{false};
   std::atomic<bool> refreshing_{false};
 };

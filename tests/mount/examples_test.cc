@@ -59,7 +59,7 @@ TEST_F(Examples, Minimal) {
 TEST_F(Examples, Docker) {
   const std::string effective = Made("docker");
   EXPECT_THAT(effective,
-              HasSubstr("install --no-install-recommends docker.io"));
+              HasSubstr("install --no-install-recommends apparmor docker.io"));
   EXPECT_THAT(effective, HasSubstr("usermod -aG docker \"$LIMA_CIDATA_USER\""));
   EXPECT_THAT(effective, HasSubstr("guestSocket: /run/docker.sock"));
 }

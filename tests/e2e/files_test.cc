@@ -108,6 +108,8 @@ TEST_F(FilesTest, AreReadAndWrittenAsTheGuestsUser) {
   EXPECT_EQ(Here("mkdir d; rmdir d; mkdir -p e/f; rmdir e 2> /dev/null || "
                  "rm -r e; ls -A e 2> /dev/null || echo gone"),
             "gone");
+  EXPECT_EQ(Here("df -k --output=size . | tail -1"),
+            In("box", "df -k --output=size . | tail -1"));
   EXPECT_EQ(Here("mkfifo p 2> /dev/null || echo refused"), "refused");
 }
 

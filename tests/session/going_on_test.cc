@@ -233,7 +233,7 @@ TEST_F(GoingOn, ThousandWaitAndAreAllAnswered) {
   fuse_.Crash();
   HandOver();
   backend_.Release("act");
-  for (const uint64_t one : waiting) EXPECT_EQ(fuse_.Wait(one).error, 0);
+  for (const uint64_t one : waiting) ASSERT_EQ(fuse_.Wait(one).error, 0);
 }
 
 TEST(ChannelMemory, OfAnotherVersionIsRefused) {

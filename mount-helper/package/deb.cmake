@@ -45,6 +45,7 @@ set(CPACK_SBXFS_SOURCE ${PROJECT_SOURCE_DIR})
 # A release: `cpack --config CPackSourceConfig.cmake`, of what git has.
 set(CPACK_SOURCE_GENERATOR TXZ)
 set(CPACK_SOURCE_PACKAGE_FILE_NAME sbxfs-${PROJECT_VERSION})
-set(CPACK_SOURCE_IGNORE_FILES "${PROJECT_SOURCE_DIR}/build/"
-  "${PROJECT_SOURCE_DIR}/\\\\.git(/|$)" __pycache__ "[.]swp$" "~$")
+set(CPACK_SOURCE_IGNORE_FILES "${PROJECT_SOURCE_DIR}/build[^/]*/"
+  "${PROJECT_SOURCE_DIR}/\\\\.git(/|$)" __pycache__ "/[.]cache/"
+  "[.](qcow2|iso|profraw|swp)$" "~$")
 include(CPack)

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -34,6 +35,10 @@ struct FileSpace {
   uint64_t files = 0, free_files = 0;
   bool operator==(const FileSpace&) const = default;
 };
+// All of it, in the order in which it is told.
+inline constexpr std::array kSpaceFields = {
+    &FileSpace::block,     &FileSpace::blocks, &FileSpace::free,
+    &FileSpace::available, &FileSpace::files,  &FileSpace::free_files};
 
 // What is to be set of a file; nothing: stays as it is.
 struct FileChanges {

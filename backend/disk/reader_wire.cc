@@ -87,12 +87,8 @@ WireWriter& WireWriter::Facts(const FileFacts& facts) {
 }
 
 WireWriter& WireWriter::Space(const FileSpace& space) {
-  return Number(space.block)
-      .Number(space.blocks)
-      .Number(space.free)
-      .Number(space.available)
-      .Number(space.files)
-      .Number(space.free_files);
+  for (const auto field : kSpaceFields) Number(space.*field);
+  return *this;
 }
 
 WireWriter& WireWriter::Files(const std::vector<ChainFile>& files) {
@@ -120,10 +116,7 @@ std::string WireReader::Text() {
 
 FileSpace WireReader::Space() {
   FileSpace space;
-  for (uint64_t* field : {&space.block, &space.blocks, &space.free,
-                          &space.available, &space.files, &space.free_files}) {
-    *field = Number();
-  }
+  for (const auto field : kSpaceFields) space.*field = Number();
   return space;
 }
 

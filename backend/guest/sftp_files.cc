@@ -126,10 +126,7 @@ FileSpace SftpFiles::SpaceOf(const SftpClient::Answer& answer) {
   SftpIn in(answer.body);
   FileSpace space;
   in.U64();  // the size of blocks for reading and writing
-  for (uint64_t* field : {&space.block, &space.blocks, &space.free,
-                          &space.available, &space.files, &space.free_files}) {
-    *field = in.U64();
-  }
+  for (const auto field : kSpaceFields) space.*field = in.U64();
   return space;
 }
 

@@ -21,6 +21,7 @@
 
 #include "backend/util/text.h"
 #include "backend/util/unique_fd.h"
+#include "tests/support/wrapper.h"
 
 namespace sbxfs {
 namespace {
@@ -79,13 +80,7 @@ void OpenFuseToUsers(const fs::path& device) {
   }
   setenv("HOME", home.c_str(), 1);
   for (const char* name : {"XDG_DATA_HOME", "XDG_RUNTIME_DIR"}) unsetenv(name);
-  std::vector<char*> argv;
-  for (const std::string& word : command) {
-    argv.push_back(const_cast<char*>(word.c_str()));
-  }
-  argv.push_back(nullptr);
-  execvp(argv[0], argv.data());
-  _exit(127);
+  Execute(command);
 }
 
 }  // namespace

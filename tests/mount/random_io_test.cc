@@ -13,6 +13,7 @@
 #include <deque>
 #include <filesystem>
 #include <random>
+#include <sstream>
 
 #include "tests/support/mounted.h"
 #include "tests/support/wrapper.h"
@@ -480,14 +481,7 @@ TEST_F(RandomCalls, OnAScratchFile) {
 class RandomCallsOnTheHost : public BlankGuests {
  protected:
   void TearDown() override {
-    if (mount_ != nullptr) {
-      std::istringstream volumes(World::Now().volumes);
-      for (std::string name; std::getline(volumes, name);) {
-        if (name.starts_with("doc.override.yaml.")) {
-          Virsh({"vol-delete", name, "sbxfs"});
-        }
-      }
-    }
+    if (mount_ != nullptr) ForgetOverride();
     BlankGuests::TearDown();
   }
 };

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <sstream>
 
 #include "backend/util/unique_fd.h"
 #include "tests/support/guest_mount.h"
@@ -19,14 +18,7 @@ namespace {
 class LayersTest : public BlankGuests {
  protected:
   void TearDown() override {
-    if (mount_ != nullptr) {
-      std::istringstream volumes(World::Now().volumes);
-      for (std::string name; std::getline(volumes, name);) {
-        if (name.starts_with("doc.override.yaml.")) {
-          Virsh({"vol-delete", name, "sbxfs"});
-        }
-      }
-    }
+    if (mount_ != nullptr) ForgetOverride();
     BlankGuests::TearDown();
   }
   // cp of a text: close's errno.

@@ -442,6 +442,15 @@ void Clear(const stdfs::path& dir) {
   }
 }
 
+void ForgetOverride() {
+  std::istringstream volumes(World::Now().volumes);
+  for (std::string name; std::getline(volumes, name);) {
+    if (name.starts_with("doc.override.yaml.")) {
+      Virsh({"vol-delete", name, "sbxfs"});
+    }
+  }
+}
+
 std::string BlankDisk() {
   std::string disk(1 << 20, '\0');
   // cli; hlt; jmp to the hlt: it takes no time of ours.

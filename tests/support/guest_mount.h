@@ -176,6 +176,9 @@ class BlankGuests : public testing::Test {
   World before_;
 };
 
+// Takes .host/override.yaml out of the pool: nothing in the tree removes it.
+void ForgetOverride();
+
 // Removes every sandbox, for good.
 void Clear(const std::filesystem::path& dir);
 

@@ -328,6 +328,7 @@ struct BackendOptions {
   std::string ssh_config;  // for ssh -F; empty: ssh's own
   bool insecure_tcp = false;  // qemu+tcp is allowed
   std::string pool = "sbxfs";
+  std::string disk_pool;  // of additional disks; empty: the same
   std::chrono::seconds stop_timeout{60};
   std::chrono::seconds start_timeout{600};
   std::chrono::seconds trash{86400};  // 0: rmdir deletes at once

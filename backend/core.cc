@@ -89,7 +89,10 @@ Core::Core(const BackendOptions& options_arg, Connection::Listener listener)
       connection(options_arg.uri,
                  {options_arg.ssh_config, options_arg.insecure_tcp, data_dir},
                  options_arg.pool, std::move(listener), timer, workers),
-      storage(connection, options_arg.pool) {}
+      storage(connection, options_arg.pool),
+      disk_storage(connection, options_arg.disk_pool.empty()
+                                   ? options_arg.pool
+                                   : options_arg.disk_pool) {}
 
 std::string Core::NameOf(const std::string& uuid) const {
   const SandboxPtr sandbox = catalog.Get(uuid);
@@ -409,7 +412,8 @@ std::vector<std::pair<std::string, std::string>> Core::WhoHas(
   std::vector<std::pair<std::string, std::string>> who;
   for (const auto& [uuid, kept] : facts_) {
     const DomainFacts& facts = kept.Brief();
-    if (std::find(facts.disk_volumes.begin(), facts.disk_volumes.end(),
+    if (facts.disk_pool == disk_storage.Pool() &&
+        std::find(facts.disk_volumes.begin(), facts.disk_volumes.end(),
                   volume) != facts.disk_volumes.end()) {
       who.emplace_back(uuid, facts.name);
     }

@@ -29,6 +29,13 @@
 
 namespace sbxfs {
 
+// What there is in the pools.
+struct PoolRoom {
+  PoolInfo pool, disks;
+
+  void Show(Host& host) const;
+};
+
 // What the parts of the libvirt backend share: the connection, what is known
 // of the domains, and the ways to read and mark one. Functions that block say
 // so; they throw Error.
@@ -82,7 +89,8 @@ class Core {
   // Names of the sandboxes that are defined with a NIC in that network.
   [[nodiscard]] std::set<std::string> WhoIsIn(const std::string& network)
       EXCLUDES(mutex_);
-  // The domains, ours or not, that a volume is a disk of: uuid and name.
+  // The domains, ours or not, that an additional disk's volume, where these are
+  // now, is a disk of: uuid and name.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> WhoHas(
       const std::string& volume) EXCLUDES(mutex_);
   // Those of the running sandboxes but `uuid` that have a NIC with that MAC
@@ -142,6 +150,12 @@ class Core {
   [[nodiscard]] std::vector<NetworkNic> NicsOf(std::string_view uuid,
                                                const Spec& spec) const;
 
+  // Blocks: how much there is in the pools.
+  [[nodiscard]] PoolRoom LookAtPools();
+  // Where additional disks are.
+  [[nodiscard]] DiskPlace PlaceOfDisks() const {
+    return {disk_storage.Pool(), std::string(disk_storage.DiskFormat())};
+  }
   // Whether 127.0.0.1:PORT of this machine leads to guests.
   [[nodiscard]] bool ReachesGuests() const { return local || relayed; }
   // The architecture that a spec comes to here.
@@ -216,6 +230,7 @@ class Core {
   WorkerPool workers{256, &Connection::EndUse};
   Connection connection;
   Storage storage;
+  Storage disk_storage;  // of additional disks; often the same pool
 
  private:
   [[nodiscard]] Sandbox Describe(const DomainTexts& texts, DomainFacts& facts,

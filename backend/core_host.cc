@@ -177,7 +177,7 @@ void Core::LearnHost() {
     learned.memory = static_cast<uint64_t>(node.memory) * 1024;
   }
   learned.memory_free = FreeMemory(conn);
-  PoolInfo pool;
+  PoolRoom room;
   if (test_driver) {
     learned.accelerator = "none: the test driver runs no guest";
     learned.notes =
@@ -197,8 +197,10 @@ void Core::LearnHost() {
     arch = accelerator.arch;
     learned.accelerator = accelerator.text;
     storage.Ensure(conn, local ? data_dir : "");
-    pool = storage.Info();
-    pool_uuid = pool.uuid;
+    // It may be the same.
+    disk_storage.Find(conn);
+    room = LookAtPools();
+    pool_uuid = room.pool.uuid;
     learned.notes += MarkPool(storage, pool_uuid);
     if (!kvm) learned.notes += "note: " + accelerator.text + "\n";
     learned.notes += NoteLibvirtVersion(library);
@@ -214,10 +216,10 @@ void Core::LearnHost() {
     host.memory_free = learned.memory_free;
     host.accelerator = learned.accelerator;
     host.notes = learned.notes;
-    host.pool = options.pool;
-    host.pool_size = pool.size;
-    host.pool_available = pool.available;
-    host.pool_uuid = pool.uuid;
+    host.pool = storage.Pool();
+    host.disk_pool = disk_storage.Pool();
+    room.Show(host);
+    host.pool_uuid = pool_uuid;
     host.identity_file = data_dir + "/id_ed25519";
     host.ssh_ca = ssh_ca;
     host.uid = geteuid();
@@ -229,12 +231,26 @@ void Core::LearnCapacity() {
   const ConnPtr conn = connection.Get("Cannot ask for the hypervisor's memory");
   const uint64_t free = FreeMemory(conn.get());
   virResetLastError();
-  const PoolInfo pool = test_driver ? PoolInfo() : storage.Info();
+  const PoolRoom room = test_driver ? PoolRoom() : LookAtPools();
   catalog.ChangeHost([&](Host& host) {
     host.memory_free = free;
-    host.pool_size = pool.size;
-    host.pool_available = pool.available;
+    room.Show(host);
   });
+}
+
+PoolRoom Core::LookAtPools() {
+  PoolRoom room;
+  room.pool = storage.Info();
+  room.disks =
+      disk_storage.Pool() == storage.Pool() ? room.pool : disk_storage.Info();
+  return room;
+}
+
+void PoolRoom::Show(Host& host) const {
+  host.pool_size = pool.size;
+  host.pool_available = pool.available;
+  host.disk_pool_size = disks.size;
+  host.disk_pool_available = disks.available;
 }
 
 }  // namespace sbxfs

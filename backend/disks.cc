@@ -23,16 +23,18 @@ constexpr std::size_t kMost = 24;
 void Disks::Refresh() {
   const uint64_t number = looks_.Begin();
   std::vector<ExtraDisk> disks;
-  for (const Volume& volume : core_.storage.List(DiskVolume(""))) {
+  for (const Volume& volume : core_.disk_storage.List(DiskVolume(""))) {
     disks.push_back({DiskOfVolume(volume.name), volume.capacity,
                      volume.allocation, volume.modified});
   }
   std::sort(
       disks.begin(), disks.end(),
       [](const ExtraDisk& a, const ExtraDisk& b) { return a.name < b.name; });
+  const PoolRoom room = core_.LookAtPools();
   core_.catalog.ChangeHostIf([&](Host& host) {
     if (!looks_.Keeps(number)) return false;
     host.disks = disks;
+    room.Show(host);
     return true;
   });
 }
@@ -60,7 +62,7 @@ void Disks::Set(const std::string& name, const std::string& size,
       }
       const Turns::Turn turn = TurnOf(name, what);
       SetNow(name, (*bytes + 511) / 512 * 512, what);
-      core_.storage.Announce();
+      core_.disk_storage.Announce();
       Refresh();
       reply.Ok();
     });
@@ -69,18 +71,31 @@ void Disks::Set(const std::string& name, const std::string& size,
 
 void Disks::SetNow(const std::string& name, uint64_t size,
                    const std::string& what) {
-  Storage& storage = core_.storage;
+  Storage& storage = core_.disk_storage;
   const std::string volume = DiskVolume(name);
   if (!storage.Has(volume)) {
-    storage.Create(volume, "qcow2", size);
+    storage.CreateDisk(volume, size);
     return;
   }
-  const uint64_t now = storage.Get(volume).capacity;
+  uint64_t now = storage.Get(volume).capacity;
+  if (size > now && !storage.Kind().grows) {
+    storage.Refresh();  // others may have made it larger
+    now = storage.Get(volume).capacity;
+  }
   if (size < now) {
     throw Error(EINVAL, fmt::format("{}: it has {}, and a disk only grows",
                                     what, FormatSize(now)));
   }
-  if (size > now) Grow(name, size, what);
+  if (size > now && !storage.Kind().grows) {
+    throw Error(EOPNOTSUPP,
+                fmt::format("{}: it has {}, and libvirt makes no volume larger "
+                            "in '{}', a pool of type {}; do that there, as by "
+                            "lvextend, and then write the size here once more",
+                            what, FormatSize(now), storage.Pool(),
+                            storage.Kind().type));
+  }
+  // One that others made larger is told to its guest.
+  if (size > now || !storage.Kind().grows) Grow(name, size, what);
 }
 
 void Disks::Grow(const std::string& name, uint64_t size,
@@ -88,7 +103,9 @@ void Disks::Grow(const std::string& name, uint64_t size,
   const std::string volume = DiskVolume(name);
   const std::string holder = HolderOf(name, "");
   if (holder.empty()) {
-    core_.storage.Resize(volume, size);
+    if (core_.disk_storage.Kind().grows) {
+      core_.disk_storage.Resize(volume, size);
+    }
     return;
   }
   const DomainPtr domain = core_.Domain(holder, what);
@@ -128,8 +145,8 @@ void Disks::Remove(const std::string& name, Reply<Done> reply) {
                                        "there first",
                                        what, other));
       }
-      core_.storage.Delete(DiskVolume(name));
-      core_.storage.Announce();
+      core_.disk_storage.Delete(DiskVolume(name));
+      core_.disk_storage.Announce();
       Refresh();
       reply.Ok();
     });
@@ -163,10 +180,17 @@ std::vector<Turns::Turn> Disks::Hold(const std::string& uuid,
   std::vector<Turns::Turn> turns;
   const auto facts = core_.Facts(uuid);
   if (!facts) return turns;
+  if (!facts->disk_pool.empty() &&
+      facts->disk_pool != core_.disk_storage.Pool()) {
+    throw Error(EINVAL,
+                fmt::format("{}: its saved memory has additional disks of the "
+                            "pool '{}'; mount with -o disk_pool={}",
+                            what, facts->disk_pool, facts->disk_pool));
+  }
   // Always in one order: two that wait for each other would wait for ever.
   for (const auto& name : DisksAmong(facts->disk_volumes)) {
     turns.push_back(TurnOf(name, what));
-    if (!core_.storage.Has(DiskVolume(name))) {
+    if (!core_.disk_storage.Has(DiskVolume(name))) {
       throw Error(ENOENT, fmt::format("{}: there is no disk '{}'; echo 10GiB > "
                                       ".host/disks/{} makes one",
                                       what, name, name));

@@ -11,10 +11,10 @@
 
 namespace sbxfs {
 
-// Additional disks: qcow2 volumes `disk.NAME` of the pool, which belong to no
-// sandbox. A domain's definition has those that config.yaml names; one guest
-// at a time runs with one, and QEMU's own lock on the file is what holds that
-// against whoever starts another behind our back.
+// Additional disks: volumes `disk.NAME`, qcow2 files or, in a pool that has no
+// files, raw, which belong to no sandbox. A domain's definition has those that
+// config.yaml names; one guest at a time runs with one, and QEMU's own lock on
+// the file is what holds that against whoever starts another behind our back.
 class Disks {
  public:
   explicit Disks(Core& core) : core_(core) {}

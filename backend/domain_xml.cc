@@ -176,32 +176,34 @@ void AddClock(xmlNode* domain, const DomainInput& input,
   AddXml(clock, "timer", {{"name", "hpet"}, {"present", "no"}});
 }
 
-xmlNode* AddDisk(xmlNode* devices, const Metadata& metadata,
-                 std::string_view volume, std::string_view target, bool seed) {
+xmlNode* AddDisk(xmlNode* devices, std::string_view pool,
+                 std::string_view volume, std::string_view format,
+                 std::string_view target, bool seed) {
   xmlNode* disk =
       AddXml(devices, "disk", {{"type", "volume"}, {"device", "disk"}});
   if (seed) {
-    AddXml(disk, "driver", {{"name", "qemu"}, {"type", "raw"}});
+    AddXml(disk, "driver", {{"name", "qemu"}, {"type", format}});
   } else {
     AddXml(disk, "driver",
            {{"name", "qemu"},
-            {"type", "qcow2"},
+            {"type", format},
             {"cache", "writeback"},
             {"discard", "unmap"}});
   }
-  AddXml(disk, "source", {{"pool", metadata.pool}, {"volume", volume}});
+  AddXml(disk, "source", {{"pool", pool}, {"volume", volume}});
   // virtio for the seed too: Debian's cloud kernel knows no AHCI.
   AddXml(disk, "target", {{"dev", target}, {"bus", "virtio"}});
   if (seed) AddXml(disk, "readonly");
   return disk;
 }
 
-xmlNode* AddExtraDisk(xmlNode* devices, const Metadata& metadata,
+xmlNode* AddExtraDisk(xmlNode* devices, const DiskPlace& place,
                       const std::string& name, size_t index) {
   std::string target = "vdc";
   target.back() = static_cast<char>('c' + index);
   xmlNode* disk =
-      AddDisk(devices, metadata, DiskVolume(name), target, /*seed=*/false);
+      AddDisk(devices, place.pool, DiskVolume(name), place.format, target,
+              /*seed=*/false);
   AddXml(disk, "serial", DiskSerial(name));
   return disk;
 }
@@ -254,13 +256,15 @@ void AddDevices(xmlNode* domain, const DomainInput& input) {
                          (input.seed_volume.empty() ? 0 : 1) +
                          static_cast<unsigned>(input.extra_disks.size());
   if (!input.disk_volume.empty()) {
-    AddDisk(devices, input.metadata, input.disk_volume, kRootDisk, false);
+    AddDisk(devices, input.metadata.pool, input.disk_volume, "qcow2", kRootDisk,
+            /*seed=*/false);
   }
   if (!input.seed_volume.empty()) {
-    AddDisk(devices, input.metadata, input.seed_volume, kSeedDisk, true);
+    AddDisk(devices, input.metadata.pool, input.seed_volume, "raw", kSeedDisk,
+            /*seed=*/true);
   }
   for (size_t i = 0; i < input.extra_disks.size(); ++i) {
-    AddExtraDisk(devices, input.metadata, input.extra_disks[i], i);
+    AddExtraDisk(devices, input.disk_place, input.extra_disks[i], i);
   }
   for (const HostDirectory& directory : input.directories) {
     AddDirectory(devices, directory);
@@ -307,6 +311,9 @@ void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
       const xmlNode* source = XmlChild(node, "source");
       std::string volume = XmlAttribute(source, "volume");
       facts.disk_volumes.push_back(volume);
+      if (!DiskOfVolume(volume).empty()) {
+        facts.disk_pool = XmlAttribute(source, "pool");
+      }
       // A snapshot leaves the overlay's path in the definition.
       if (volume.empty()) {
         const std::string file = XmlAttribute(source, "file");
@@ -333,11 +340,11 @@ void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
 
 }  // namespace
 
-std::string ExtraDiskXml(const Metadata& metadata, const std::string& name,
+std::string ExtraDiskXml(const DiskPlace& place, const std::string& name,
                          size_t index) {
   const XmlDoc doc = NewXml("devices");
   return FormatXml(
-      AddExtraDisk(xmlDocGetRootElement(doc.get()), metadata, name, index));
+      AddExtraDisk(xmlDocGetRootElement(doc.get()), place, name, index));
 }
 
 std::string NicXml(const NetworkNic& nic) {

@@ -22,6 +22,12 @@ struct NetworkNic {
   std::string mac;
 };
 
+// Where additional disks are.
+struct DiskPlace {
+  std::string pool;
+  std::string format;  // of its volumes
+};
+
 // All that decides a domain's definition.
 struct DomainInput {
   std::string name;
@@ -41,6 +47,7 @@ struct DomainInput {
   std::string disk_volume;  // empty: no disk yet (its image is missing)
   std::string seed_volume;  // empty: none
   std::vector<std::string> extra_disks;  // names of additional disks
+  DiskPlace disk_place;                  // of those
   std::string console_path;  // where the hypervisor logs the serial console
   // Where UEFI keeps its variables: libvirt's own place is named after the
   // domain, and virDomainRename leaves the file behind. Made by libvirt.
@@ -62,7 +69,7 @@ inline constexpr unsigned kSparePorts = 6;
 
 // A <disk> of its own, for a guest that runs: the additional disk `name`, which
 // is the sandbox's `index`th, from 0.
-[[nodiscard]] std::string ExtraDiskXml(const Metadata& metadata,
+[[nodiscard]] std::string ExtraDiskXml(const DiskPlace& place,
                                        const std::string& name, size_t index);
 // An <interface> of its own, for a guest that runs.
 [[nodiscard]] std::string NicXml(const NetworkNic& nic);
@@ -83,6 +90,7 @@ struct DomainFacts {
   std::string cpu_type;  // custom model's name, or host-passthrough, …
   std::vector<std::string> disk_targets;       // "vda", …
   std::vector<std::string> disk_volumes;       // names; "" for others
+  std::string disk_pool;                       // that additional disks are in
   std::vector<std::string> interface_targets;  // host side, "vnet0"
   std::vector<NetworkNic> nics;                // those of ours
   // Sorted: what a running guest forwards, what another will at its start.

@@ -67,9 +67,11 @@ struct Host {
   std::string notes;       // lines: what this hypervisor cannot do, and why
   std::string hypervisor;  // "QEMU 7.2.22, libvirt 9.0.0"
   unsigned cpus = 0;
-  uint64_t memory = 0, memory_free = 0;        // bytes
-  uint64_t pool_size = 0, pool_available = 0;  // bytes
+  uint64_t memory = 0, memory_free = 0;  // bytes
   std::string pool;
+  uint64_t pool_size = 0, pool_available = 0;  // bytes
+  std::string disk_pool;  // of additional disks; often the same
+  uint64_t disk_pool_size = 0, disk_pool_available = 0;  // bytes
   std::string pool_uuid;    // tells one hypervisor from another
   std::string accelerator;  // "kvm" or "tcg: reason"
   std::string warm;         // lines: the memory templates

@@ -45,7 +45,7 @@ void Images::Refresh() {
   const auto listed = core_.storage.Names();
   const std::set<std::string> names(listed.begin(), listed.end());
   const auto used = core_.ImagesInUse();
-  const PoolInfo pool = core_.storage.Info();
+  const PoolRoom room = core_.LookAtPools();
   std::vector<Image> images;
   for (const auto& volume : volumes) {
     const std::string name = volume.name.substr(kImageVolume.size());
@@ -58,8 +58,7 @@ void Images::Refresh() {
   core_.catalog.ChangeHostIf([&](Host& host) {
     if (!looks_.Keeps(number)) return false;
     host.images = images;
-    host.pool_size = pool.size;
-    host.pool_available = pool.available;
+    room.Show(host);
     return true;
   });
 }

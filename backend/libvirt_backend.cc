@@ -69,7 +69,10 @@ class LibvirtBackend : public Backend {
                    },
                .pool =
                    [this](const std::string& pool) {
-                     if (pool == core_.options.pool) PoolChanged();
+                     if (pool == core_.storage.Pool() ||
+                         pool == core_.disk_storage.Pool()) {
+                       PoolChanged();
+                     }
                    },
                .network = [this] { provision_.networks().RefreshSoon(); }}),
         images_(core_),

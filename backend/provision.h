@@ -136,6 +136,10 @@ class Provision {
   std::function<void(const std::string& uuid)> on_keys;
 
  private:
+  // Whether the definition is not what it would be if made anew, though
+  // config.yaml is the same.
+  [[nodiscard]] bool IsOutdated(const DomainFacts& facts, const Metadata& meta,
+                                const Spec& spec) const;
   [[nodiscard]] SandboxPtr CreateNamed(const Caller& caller,
                                        const std::string& name,
                                        const std::string& config, mode_t mode,

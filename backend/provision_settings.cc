@@ -322,6 +322,21 @@ void Provision::OpenPorts(const std::string& uuid,
   ports_.Change(uuid, both, what);
 }
 
+bool Provision::IsOutdated(const DomainFacts& facts, const Metadata& meta,
+                           const Spec& spec) const {
+  // The mount may be another, which keeps additional disks elsewhere.
+  if (!facts.disk_pool.empty() &&
+      facts.disk_pool != core_.disk_storage.Pool()) {
+    return true;
+  }
+  if (spec.mounts.empty() || spec.plain) return false;
+  // Where the guest told its user's uid, 9p may not serve it any more; and the
+  // libvirt may be another.
+  const MountType way = core_.WayOfMounts(spec, meta).type;
+  return facts.tags.empty() == (way == MountType::k9p) ||
+         facts.shared_memory != (way == MountType::kVirtiofs);
+}
+
 void Provision::Apply(const std::string& uuid, std::string_view what) {
   Metadata meta = core_.Meta(uuid, what);
   const auto facts = core_.Facts(uuid);
@@ -331,16 +346,9 @@ void Provision::Apply(const std::string& uuid, std::string_view what) {
     // The seed depends on more: the name, keys, proxies.
     const std::string volume = meta.seed_volume;
     if (core_.test_driver) return;
-    // Where the guest told its user's uid, 9p may not serve it any more; and
-    // the libvirt may be another.
-    const MountType way = core_.WayOfMounts(spec, meta).type;
-    const bool other_way =
-        facts &&
-        (facts->tags.empty() == (way == MountType::k9p) ||
-         facts->shared_memory != (way == MountType::kVirtiofs)) &&
-        !spec.mounts.empty() && !spec.plain;
-    if (!FreshenSeed(meta, uuid, name, spec) && !other_way) return;
-    if (meta.seed_volume == volume && !other_way) {
+    const bool outdated = facts && IsOutdated(*facts, meta, spec);
+    if (!FreshenSeed(meta, uuid, name, spec) && !outdated) return;
+    if (meta.seed_volume == volume && !outdated) {
       core_.ChangeMeta(uuid, what, [&meta](Metadata& now) {
         now.seed_volume = meta.seed_volume;
         now.seed_digest = meta.seed_digest;

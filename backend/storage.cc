@@ -24,15 +24,6 @@ constexpr int kHalfMade = 25;  // tries
 constexpr size_t kChunk = 256 * 1024;
 constexpr size_t kHole = 64 * 1024;  // fewer zeros are sent
 
-std::string DefaultPath(virConnectPtr connection, const std::string& home) {
-  const std::string uri = TakeString(virConnectGetURI(connection));
-  const auto end = uri.find('?');
-  if (!uri.substr(0, end).ends_with("/session")) {
-    return "/var/lib/libvirt/sbxfs";
-  }
-  return home.empty() ? "" : home + "/libvirt";
-}
-
 // "1699999999.123456789"
 Time ParseTimestamp(const std::string& text) {
   const double seconds = std::strtod(text.c_str(), nullptr);
@@ -111,48 +102,6 @@ void VolumeUpload::Send(std::string_view bytes) {
 void VolumeUpload::Finish() {
   const StreamPtr stream = std::move(stream_);
   if (virStreamFinish(stream.get()) < 0) ThrowStream(connection_.get(), what_);
-}
-
-void Storage::Ensure(virConnectPtr connection, const std::string& home) {
-  const std::string what = fmt::format("Cannot use the pool '{}'", pool_);
-  PoolPtr pool(virStoragePoolLookupByName(connection, pool_.c_str()));
-  if (pool == nullptr) {
-    const std::string path = DefaultPath(connection, home);
-    if (path.empty()) {
-      throw Error(EOPNOTSUPP,
-                  what +
-                      ": there is none, and its place on another machine's "
-                      "session is not known; define one there with virsh "
-                      "pool-define-as");
-    }
-    pool.reset(
-        virStoragePoolDefineXML(connection, PoolXml(pool_, path).c_str(), 0));
-    if (pool == nullptr) {
-      // Another mount may have made it just now.
-      pool.reset(virStoragePoolLookupByName(connection, pool_.c_str()));
-      if (pool == nullptr) ThrowLibvirt(what);
-    } else if (virStoragePoolBuild(pool.get(), 0) < 0) {
-      const Error error = LibvirtError(what);
-      virStoragePoolUndefine(pool.get());
-      throw error;
-    }
-    virStoragePoolSetAutostart(pool.get(), 1);
-  }
-  const std::string type = XmlText(
-      TakeString(virStoragePoolGetXMLDesc(pool.get(), 0)), "/pool/@type");
-  if (type != "dir" && type != "fs" && type != "netfs") {
-    throw Error(
-        EOPNOTSUPP,
-        fmt::format("{}: it is of type {}, which keeps no files, and a "
-                    "sandbox's disk is a chain of qcow2 files; name one "
-                    "of type dir, fs or netfs by -o pool=",
-                    what, type));
-  }
-  if (virStoragePoolIsActive(pool.get()) == 1) return;
-  if (virStoragePoolCreate(pool.get(), 0) < 0 &&
-      virStoragePoolIsActive(pool.get()) != 1) {
-    ThrowLibvirt(what);
-  }
 }
 
 PoolPtr Storage::Open(virConnectPtr connection, std::string_view what) {
@@ -275,17 +224,20 @@ Error Storage::Full(std::string_view what, uint64_t needed, uint64_t taken) {
   if (virStoragePoolGetInfo(pool.get(), &info) < 0) ThrowLibvirt(what);
   const std::string path = XmlText(
       TakeString(virStoragePoolGetXMLDesc(pool.get(), 0)), "/pool/target/path");
+  const std::string where = path.empty() ? "it" : path;
   const uint64_t room = info.available + taken;
   const std::string lack =
       needed > room
           ? fmt::format("of {} that are needed {} are missing in {}",
-                        Rounded(needed), Rounded(needed - room), path)
+                        Rounded(needed), Rounded(needed - room), where)
           : fmt::format("more is needed than the {} that were free in {}",
-                        Rounded(room), path);
-  return Error(ENOSPC,
-               fmt::format("{}: the pool '{}' is full: {}; rmdir what is in "
-                           ".host/trash, or rm images, or make it larger",
-                           what, pool_, lack));
+                        Rounded(room), where);
+  return Error(
+      ENOSPC,
+      fmt::format("{}: the pool '{}' is full: {}; {}, or make it larger", what,
+                  pool_, lack,
+                  Kind().files ? "rmdir what is in .host/trash, or rm images"
+                               : "rm what is of no use in .host/disks"));
 }
 
 void Storage::CheckRoom(std::string_view what, uint64_t needed) {

@@ -1,6 +1,7 @@
 #ifndef SBXFS_BACKEND_STORAGE_H_
 #define SBXFS_BACKEND_STORAGE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -32,6 +33,14 @@ struct PoolInfo {
   std::string directory;  // that paths of volumes begin with, with its slash
 };
 
+// What libvirt can do in a pool of some type.
+struct PoolKind {
+  std::string_view type;
+  bool files;  // volumes are files, of any format; others are raw
+  bool thick;  // a volume takes all its room at once, and keeps what was there
+  bool grows;  // a volume can be made larger
+};
+
 // A volume being filled, front to back, over a libvirt stream on a connection
 // of its own; zeros become holes. Blocking; one thread at a time. Destroyed
 // before Finish it aborts the stream.
@@ -58,15 +67,19 @@ class VolumeUpload {
 // may be called from any thread.
 class Storage {
  public:
-  Storage(Connection& connection, std::string pool)
-      : connection_(connection), pool_(std::move(pool)) {}
+  Storage(Connection& connection, std::string pool);
 
   // Finds the pool, or makes a `dir` pool where libvirt keeps its images, and
   // starts it. `home` is the data directory of a session libvirt on this
   // machine; empty for another's.
   void Ensure(virConnectPtr connection, const std::string& home);
+  // Finds a pool that is there, in which volumes can be made, if only raw ones,
+  // and starts it.
+  void Find(virConnectPtr connection);
 
   [[nodiscard]] const std::string& Pool() const { return pool_; }
+  // As the last Ensure or Find found it; before that, one of files.
+  [[nodiscard]] const PoolKind& Kind() const { return *kind_; }
   [[nodiscard]] PoolInfo Info();
   // Of those whose names begin so; without what cannot be looked at.
   [[nodiscard]] std::vector<Volume> List(std::string_view prefix);
@@ -82,6 +95,12 @@ class Storage {
   void Create(const std::string& name, const std::string& format,
               uint64_t capacity, const std::string& backing_path = "",
               const std::string& backing_format = "");
+  // A volume that stands on nothing and reads as zeros, of the format that
+  // disks have in this pool; in a thick one that takes time.
+  void CreateDisk(const std::string& name, uint64_t capacity);
+  [[nodiscard]] std::string_view DiskFormat() const {
+    return Kind().files ? "qcow2" : "raw";
+  }
   // A raw volume full of holes, for a QEMU that runs as `owner` to open by
   // itself.
   void CreateOwned(const std::string& name, uint64_t capacity, uid_t owner);
@@ -140,8 +159,13 @@ class Storage {
   [[nodiscard]] std::unique_ptr<VolumeUpload> UploadOver(
       ConnPtr connection, const std::string& name, std::string what);
 
+  // Notes its kind, which must be one of files where `files` says so, and
+  // starts it.
+  void Take(virStoragePoolPtr pool, bool files, std::string_view what);
+
   Connection& connection_;
   const std::string pool_;
+  std::atomic<const PoolKind*> kind_;
 };
 
 }  // namespace sbxfs

@@ -114,8 +114,8 @@ class Warm {
   // The last one of a kind that is whole; empty when there is none.
   [[nodiscard]] std::string StateOf(const std::string& kind) EXCLUDES(mutex_);
   // What its guest, whose XML that is, has not yet.
-  void PlugIn(const std::string& uuid, std::string_view xml,
-              const Metadata& meta, const Spec& spec, const std::string& what);
+  void PlugIn(const std::string& uuid, std::string_view xml, const Spec& spec,
+              const std::string& what);
   // Runs it in the guest as soon as that answers, with TIME as it is by then;
   // what it said.
   [[nodiscard]] std::string Attend(const std::string& uuid,

@@ -85,8 +85,7 @@ void Warm::Start(const std::string& uuid, const Template& from,
 
 // It takes a port each that is free in the template.
 void Warm::PlugIn(const std::string& uuid, std::string_view xml,
-                  const Metadata& meta, const Spec& spec,
-                  const std::string& what) {
+                  const Spec& spec, const std::string& what) {
   const DomainFacts has = ParseDomain(xml);
   const DomainPtr domain = core_.Domain(uuid, what);
   const auto plug = [&](const std::string& device) {
@@ -99,7 +98,7 @@ void Warm::PlugIn(const std::string& uuid, std::string_view xml,
     const std::string& name = spec.additional_disks[i].name;
     if (std::find(has.disk_volumes.begin(), has.disk_volumes.end(),
                   DiskVolume(name)) == has.disk_volumes.end()) {
-      plug(ExtraDiskXml(meta, name, i));
+      plug(ExtraDiskXml(core_.PlaceOfDisks(), name, i));
     }
   }
   for (const NetworkNic& nic : core_.NicsOf(uuid, spec)) {
@@ -209,7 +208,7 @@ void Warm::Become(const std::string& uuid, const std::string& what) {
     // libvirt has none of them for the guest yet: others may have ended them.
     const auto held =
         provision_.networks().Hold(uuid, name, core_.NicsOf(uuid, spec), what);
-    PlugIn(uuid, xml, meta, spec, what);
+    PlugIn(uuid, xml, spec, what);
   }
   const BootReport report =
       ParseBootReport(Attend(uuid, script, key->private_key, what));

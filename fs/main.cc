@@ -84,6 +84,7 @@ BackendOptions BackendOptionsOf(const Options& options) {
   backend.ssh_config = options.ssh_config;
   backend.insecure_tcp = options.insecure_tcp;
   backend.pool = options.pool;
+  backend.disk_pool = options.disk_pool;
   backend.stop_timeout = options.stop_timeout;
   backend.start_timeout = options.start_timeout;
   backend.trash = options.trash;

@@ -32,6 +32,7 @@ enum Key : int {
   kAll,
   kCold,
   kPool,
+  kDiskPool,
   kUserSandboxes,
   kUserMemory,
   kUserDisk,
@@ -66,6 +67,7 @@ constexpr fuse_opt kTable[] = {
     FUSE_OPT_KEY("start_timeout=", kStartTimeout),
     FUSE_OPT_KEY("start", kStart), FUSE_OPT_KEY("all", kAll),
     FUSE_OPT_KEY("cold", kCold), FUSE_OPT_KEY("pool=", kPool),
+    FUSE_OPT_KEY("disk_pool=", kDiskPool),
     FUSE_OPT_KEY("user_sandboxes=", kUserSandboxes),
     FUSE_OPT_KEY("user_memory=", kUserMemory),
     FUSE_OPT_KEY("user_disk=", kUserDisk),
@@ -250,6 +252,9 @@ void Take(Parser& parser, int key, std::string_view word) {
       break;
     case kPool:
       SetText(parser, word, options.pool);
+      break;
+    case kDiskPool:
+      SetText(parser, word, options.disk_pool);
       break;
     case kUserSandboxes:
       SetLimit(parser, word, false, options.limits.sandboxes);

@@ -40,6 +40,7 @@ struct Options {
   bool start = false;  // boot at mkdir
   bool all = false;    // show domains made by others
   std::string pool = "sbxfs";
+  std::string disk_pool;  // of additional disks; empty: the same
   UserLimits limits;
 
   // The way to the hypervisor.

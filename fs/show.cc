@@ -267,9 +267,11 @@ std::string Capacity(const View& view) {
   return fmt::format(
       "hypervisor {}\naccelerator {}\ncpus {}\nmemory_bytes {}\n"
       "memory_free_bytes {}\npool {}\npool_bytes {}\npool_free_bytes {}\n"
+      "disk_pool {}\ndisk_pool_bytes {}\ndisk_pool_free_bytes {}\n"
       "reclaimable_bytes {}\n",
       OrDash(host.hypervisor), OrDash(host.accelerator), host.cpus, host.memory,
       host.memory_free, OrDash(host.pool), host.pool_size, host.pool_available,
+      OrDash(host.disk_pool), host.disk_pool_size, host.disk_pool_available,
       reclaimable);
 }
 

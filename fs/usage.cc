@@ -33,6 +33,8 @@ Options after -o:
   all                   show virtual machines made by others too
   cold                  boot every guest: make and use no memory templates
   pool=NAME             storage pool for disks and images (sbxfs)
+  disk_pool=NAME        storage pool for additional disks, in a volume group or
+                        a Ceph cluster, say (the same)
   ssh_config=FILE       with qemu+ssh: look up host, port, user and key there
   hosts=FILE            in the place of URI: several hypervisors, a line NAME
                         URI for each

@@ -3,10 +3,11 @@
 
 _sbxfs() {
   local options='allow_other allow_root all async atime auto_unmount cold
-    context= debug defcontext= dirsync exec fscontext= gid= group= hosts=
-    insecure_tcp log= loglevel= max_read= noatime nodev noexec nosuid pool= ro
-    rootcontext= sloppy ssh_config= start start_timeout= stop_timeout= sync
-    trash= user_disk= user_jobs= user_memory= user_ports= user_sandboxes='
+    context= debug defcontext= dirsync disk_pool= exec fscontext= gid= group=
+    hosts= insecure_tcp log= loglevel= max_read= noatime nodev noexec nosuid
+    pool= ro rootcontext= sloppy ssh_config= start start_timeout= stop_timeout=
+    sync trash= user_disk= user_jobs= user_memory= user_ports=
+    user_sandboxes='
   local switches='-d -f -h -o -V --check --connect --debug --help
     --only-mount --status --version'
   local uris='qemu:///session qemu:///system qemu+ssh:// lima+ssh://

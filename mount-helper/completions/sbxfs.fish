@@ -16,7 +16,7 @@ function __sbxfs_options
         case '*'
             printf '%s\n' "$said"{allow_other,allow_root,all,async,atime} \
                 "$said"{auto_unmount,cold,context=,debug,defcontext=,dirsync} \
-                "$said"{exec,fscontext=,gid=,group=,hosts=,insecure_tcp,log=} \
+                "$said"{disk_pool=,exec,fscontext=,gid=,group=,hosts=,insecure_tcp,log=} \
                 "$said"{loglevel=,max_read=,noatime,nodev,noexec,nosuid,pool=} \
                 "$said"{ro,rootcontext=,sloppy,ssh_config=,start} \
                 "$said"{start_timeout=,stop_timeout=,sync,trash=,user_disk=} \

@@ -62,6 +62,7 @@ DomainInput InputFor(const Spec& spec, const Spec& expanded, bool kvm) {
   for (const auto& disk : spec.additional_disks) {
     input.extra_disks.push_back(disk.name);
   }
+  input.disk_place = {"sbxfs", "qcow2"};
   if (spec.mount_type == MountType::k9p) {
     input.directories = DirectoriesOf(expanded);
   }

@@ -156,11 +156,15 @@ TEST(DomainXmlTest, ReadsBack) {
 TEST(DomainXmlTest, AdditionalDisksFollowTheSeed) {
   DomainInput input = SomeDomain();
   input.extra_disks = {"data", "one-with-a-name-that-is-long"};
+  input.disk_place = {"vg0", "raw"};
   const std::string xml = DomainXml(input);
   const DomainFacts facts = ParseDomain(xml);
   EXPECT_EQ(facts.disk_targets,
             (std::vector<std::string>{"vda", "vdb", "vdc", "vdd"}));
   EXPECT_EQ(facts.disk_volumes[2], "disk.data");
+  EXPECT_EQ(facts.disk_pool, "vg0");
+  EXPECT_EQ(XmlText(xml, "//disk[3]/driver/@type"), "raw");
+  EXPECT_EQ(XmlText(xml, "//disk[1]/driver/@type"), "qcow2");
   EXPECT_EQ(facts.disk_volumes[3], "disk.one-with-a-name-that-is-long");
   EXPECT_EQ(XmlText(xml, "//disk[3]/serial"), "data");
   EXPECT_EQ(XmlText(xml, "//disk[4]/serial"), "one-with-a--e8546a82");

@@ -123,6 +123,7 @@ TEST(WarmXml, WhatGuestsMemoryAnotherCanGoOnFrom) {
   EXPECT_THAT(WhyNoFork(DomainXml(input)), HasSubstr("UEFI"));
   input = Input();
   input.extra_disks = {"data"};
+  input.disk_place = {"sbxfs", "qcow2"};
   EXPECT_THAT(WhyNoFork(DomainXml(input)), HasSubstr("additional disks"));
   input = Input();
   input.shared_memory = true;

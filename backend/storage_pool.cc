@@ -1,0 +1,140 @@
+// Which pool the volumes are in, and what can be done in it.
+#include <fmt/format.h>
+#include <libvirt/virterror.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "backend/domain_xml.h"
+#include "backend/libvirt_error.h"
+#include "backend/storage.h"
+#include "backend/util/log.h"
+
+namespace sbxfs {
+namespace {
+
+// libvirt's backend for volume groups has no virStorageVolResize, and the one
+// for RADOS wipes nothing, since what was never written reads as zeros there.
+// Of the other types some have no way to make a volume (iscsi, scsi, mpath),
+// and in `disk` a volume's name is not ours to choose.
+constexpr std::array<PoolKind, 5> kKinds = {{
+    {"dir", /*files=*/true, /*thick=*/false, /*grows=*/true},
+    {"fs", /*files=*/true, /*thick=*/false, /*grows=*/true},
+    {"netfs", /*files=*/true, /*thick=*/false, /*grows=*/true},
+    {"logical", /*files=*/false, /*thick=*/true, /*grows=*/false},
+    {"rbd", /*files=*/false, /*thick=*/false, /*grows=*/true},
+}};
+
+std::string DefaultPath(virConnectPtr connection, const std::string& home) {
+  const std::string uri = TakeString(virConnectGetURI(connection));
+  const auto end = uri.find('?');
+  if (!uri.substr(0, end).ends_with("/session")) {
+    return "/var/lib/libvirt/sbxfs";
+  }
+  return home.empty() ? "" : home + "/libvirt";
+}
+
+std::string CannotUse(const std::string& pool) {
+  return fmt::format("Cannot use the pool '{}'", pool);
+}
+
+}  // namespace
+
+Storage::Storage(Connection& connection, std::string pool)
+    : connection_(connection), pool_(std::move(pool)), kind_(kKinds.data()) {}
+
+void Storage::Ensure(virConnectPtr connection, const std::string& home) {
+  const std::string what = CannotUse(pool_);
+  PoolPtr pool(virStoragePoolLookupByName(connection, pool_.c_str()));
+  if (pool == nullptr) {
+    const std::string path = DefaultPath(connection, home);
+    if (path.empty()) {
+      throw Error(EOPNOTSUPP,
+                  what +
+                      ": there is none, and its place on another machine's "
+                      "session is not known; define one there with virsh "
+                      "pool-define-as");
+    }
+    pool.reset(
+        virStoragePoolDefineXML(connection, PoolXml(pool_, path).c_str(), 0));
+    if (pool == nullptr) {
+      // Another mount may have made it just now.
+      pool.reset(virStoragePoolLookupByName(connection, pool_.c_str()));
+      if (pool == nullptr) ThrowLibvirt(what);
+    } else if (virStoragePoolBuild(pool.get(), 0) < 0) {
+      const Error error = LibvirtError(what);
+      virStoragePoolUndefine(pool.get());
+      throw error;
+    }
+    virStoragePoolSetAutostart(pool.get(), 1);
+  }
+  Take(pool.get(), /*files=*/true, what);
+}
+
+void Storage::Find(virConnectPtr connection) {
+  const std::string what = CannotUse(pool_);
+  const PoolPtr pool(virStoragePoolLookupByName(connection, pool_.c_str()));
+  if (pool == nullptr) {
+    if (!LastLibvirtErrorIs(VIR_ERR_NO_STORAGE_POOL)) ThrowLibvirt(what);
+    throw Error(ENOENT,
+                what +
+                    " for additional disks: there is none; define it with "
+                    "virsh pool-define-as, or mount without -o disk_pool=");
+  }
+  Take(pool.get(), /*files=*/false, what);
+}
+
+void Storage::Take(virStoragePoolPtr pool, bool files, std::string_view what) {
+  const std::string type =
+      XmlText(TakeString(virStoragePoolGetXMLDesc(pool, 0)), "/pool/@type");
+  const auto* kind =
+      std::find_if(kKinds.begin(), kKinds.end(),
+                   [&](const PoolKind& one) { return one.type == type; });
+  if (kind == kKinds.end()) {
+    throw Error(EOPNOTSUPP,
+                fmt::format("{}: it is of type {}, in which no volumes can be "
+                            "made by name; name one of type dir, fs or netfs{}",
+                            what, type, files ? "" : ", logical or rbd"));
+  }
+  if (files && !kind->files) {
+    throw Error(
+        EOPNOTSUPP,
+        fmt::format("{}: it is of type {}, which keeps no files, and a "
+                    "sandbox's disk is a chain of qcow2 files; name one of "
+                    "type dir, fs or netfs by -o pool=, and this one by "
+                    "-o disk_pool=, for additional disks",
+                    what, type));
+  }
+  kind_ = kind;
+  if (virStoragePoolIsActive(pool) == 1) return;
+  if (virStoragePoolCreate(pool, 0) < 0 && virStoragePoolIsActive(pool) != 1) {
+    ThrowLibvirt(what);
+  }
+}
+
+void Storage::CreateDisk(const std::string& name, uint64_t capacity) {
+  const PoolKind& kind = Kind();
+  if (!kind.thick) {
+    Create(name, std::string(DiskFormat()), capacity);
+    return;
+  }
+  const std::string what = fmt::format("Cannot make volume '{}'", name);
+  // LVM's own words for it name a child process and its exit status.
+  CheckRoom(what, capacity);
+  // With less allocated than its capacity libvirt makes a sparse volume, which
+  // is a snapshot that becomes useless once it is full.
+  CreateXml(name, VolumeXml(name, "raw", capacity, capacity, "", ""), capacity);
+  // What was in its place before is somebody else's: lvcreate(8) wipes the
+  // first 4 KiB alone.
+  if (virStorageVolWipe(Lookup(name, what).get(), 0) == 0) return;
+  const Error error = LibvirtError(what);
+  try {
+    Delete(name);
+  } catch (const Error& left) {
+    spdlog::error("{}", left.Sentence());
+  }
+  throw error;
+}
+
+}  // namespace sbxfs

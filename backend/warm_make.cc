@@ -228,7 +228,8 @@ class Warm::Maker {
     wish.words = {"true"};
     wish.user = kind_.user;
     const std::string job = kind_.uuid;
-    for (const auto& script : {JobScript(job, wish), EndJobScript({job})}) {
+    for (const auto& script :
+         {JobScript(job, wish), EndJobScript({job}), LoginScript()}) {
       while (!Patiently(until, [&] {
         return std::optional(
             RunByAgent(core_, kind_.uuid, script, "", kSettles));
@@ -236,6 +237,16 @@ class Warm::Maker {
         Rest();
       }
     }
+  }
+
+  // The user's own service manager, which takes seconds to start, is what a
+  // login waits for most. It ends, as ever, after the last one of them.
+  [[nodiscard]] std::string LoginScript() const {
+    return fmt::format(
+        "uid=$(id -u {}) && systemctl start user@$uid.service\n"
+        "cat /lib/*/security/pam_*.so >/dev/null\n"
+        "exit 0\n",
+        ShellQuote(kind_.user));
   }
 
   void ComeToRest(Clock::time_point until) {

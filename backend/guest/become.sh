@@ -13,6 +13,7 @@
 
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 STATE=/var/lib/sbxfs
+ASKED=/run/sbxfs.address
 
 # FILE FROM TO: everywhere in it.
 Replace() {
@@ -45,6 +46,7 @@ User() {
 
 Names() {
   date -u -s "@$TIME" >/dev/null
+  Address
   read -r old </etc/hostname
   if [ "$old" != "$NAME" ]; then
     Replace /etc/hosts "$old" "$NAME"
@@ -68,16 +70,33 @@ Names() {
     exit 1
   fi
   printf '%s' "$KEYS" >"$home/.ssh/authorized_keys"
+}
 
-  # QEMU's side has the new address already; with it the guest keeps its lease.
+# QEMU's side has the new one already.
+Address() {
   read -r old </sys/class/net/eth0/address
-  if [ "$old" != "$MAC" ]; then
-    ip link set dev eth0 address "$MAC" || exit
-    for file in /etc/netplan/*.yaml /etc/systemd/network/* \
-      /run/systemd/network/*; do
-      Replace "$file" "$old" "$MAC"
-    done
-  fi
+  [ "$old" != "$MAC" ] || return 0
+  : >$ASKED
+  ip link set dev eth0 address "$MAC" || exit
+  for file in /etc/netplan/*.yaml /etc/systemd/network/* \
+    /run/systemd/network/*; do
+    Replace "$file" "$old" "$MAC"
+  done
+}
+
+# systemd-networkd gives up what it has of DHCP when the address changes, and
+# asks again, for the same. Whoever connects meanwhile would wait for 6 s: so
+# long is it until slirp sends a SYN once more.
+AwaitLease() {
+  read -r index </sys/class/net/eth0/ifindex
+  lease=/run/systemd/netif/leases/$index
+  [ -e $ASKED ] && [ -d "${lease%/*}" ] || return 0
+  tries=40
+  # shellcheck disable=SC3013 # what goes with systemd has it: dash, bash
+  until [ "$lease" -nt $ASKED ] || [ $tries -le 0 ]; do
+    sleep 0.05
+    tries=$((tries - 1))
+  done
 }
 
 # NAME MAC METRIC ONLINE DOMAINS: as cloud-init's seed has it from the next boot
@@ -152,6 +171,7 @@ NICS
 }
 
 Rest() {
+  AwaitLease
   read -r boot </proc/sys/kernel/random/boot_id
   if [ -z "$BOOT" ]; then
     printf 'boot %s\nsteps 0\nuid %s\nall\n' "$boot" "$uid" >$STATE/state

@@ -206,6 +206,10 @@ class Core {
   // Told what libvirt says of a domain, once the catalog has it.
   std::function<void(const Sandbox& sandbox)> on_take;
 
+  // Told that there are other volumes, or that another sandbox stands on an
+  // image; what is shown of them follows soon.
+  std::function<void()> on_volumes;
+
   const BackendOptions options;
   const std::string machine;      // this machine's id, for uids in metadata
   const std::string data_dir;     // of the mounting user

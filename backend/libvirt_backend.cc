@@ -46,6 +46,7 @@ using namespace std::chrono_literals;
 constexpr auto kPatience = 10s;
 // A save may be on its last step yet.
 constexpr auto kWakePause = 200ms;
+constexpr auto kPoolPause = 200ms;
 constexpr int kWakeTries = 100;
 
 class LibvirtBackend : public Backend {
@@ -103,6 +104,7 @@ class LibvirtBackend : public Backend {
     exec_.wake = [this](const std::string& uuid, const Reply<Done>& reply) {
       Wake(uuid, reply);
     };
+    core_.on_volumes = [this] { PoolChanged(); };
     core_.on_take = [this](const Sandbox& sandbox) {
       housekeeping_.LookAtChain(sandbox);
     };
@@ -518,9 +520,15 @@ class LibvirtBackend : public Backend {
     });
   }
 
-  // Pools tell of refreshes alone, which uploads and Storage::Announce cause.
+  // Pools tell of refreshes alone, which uploads and Storage::Announce cause,
+  // and each upload of many: libvirt lists all volumes for us, several times,
+  // and lets nobody else into the pool meanwhile.
   void PoolChanged() {
     if (pool_queued_.exchange(true)) return;
+    core_.timer.After(kPoolPause, [this] { LookAtPool(); });
+  }
+
+  void LookAtPool() {
     core_.workers.Run([this] {
       pool_queued_ = false;
       try {

@@ -192,15 +192,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
   if (origin != nullptr) origin->check();
   MustBeWanted(reply.Answered());
   undo.Keep();
-  if (!meta.image.empty()) {
-    core_.workers.Run([this] {
-      try {
-        images_.Refresh();
-      } catch (const Error& error) {
-        spdlog::debug("{}", error.Sentence());
-      }
-    });
-  }
+  if (!core_.test_driver) core_.on_volumes();
   return made;
 }
 
@@ -274,10 +266,8 @@ void Provision::Define(const std::string& uuid, const std::string& name,
                        std::string_view what) {
   DomainInput input = InputFor(uuid, name, meta, spec, uefi);
   if (!meta.console_volume.empty()) {
-    input.console_path = core_.storage.Path(meta.console_volume);
-    const auto slash = input.console_path.rfind('/');
-    input.nvram_path =
-        input.console_path.substr(0, slash + 1) + uuid + ".nvram";
+    input.console_path = core_.storage.PathOf(meta.console_volume);
+    input.nvram_path = core_.storage.PathOf(uuid + ".nvram");
   }
   const ConnPtr conn = core_.connection.Get(what);
   input.metadata.defined = NoteDefinition(DomainXml(input));

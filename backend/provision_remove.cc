@@ -174,7 +174,7 @@ void Provision::PurgeNow(const std::string& uuid, const std::string& what,
     layers_.DropNow(UuidIn(below), std::move(needed));
   }
   if (!left.empty()) layers_.DropNow(UuidIn(left), {left});
-  images_.Refresh();
+  core_.on_volumes();
 }
 
 void Provision::Leave(const std::string& uuid, bool with_volumes,
@@ -202,7 +202,7 @@ void Provision::Leave(const std::string& uuid, bool with_volumes,
     if (!below.empty() && UuidIn(below) != uuid) {
       layers_.DropNow(UuidIn(below), {below});
     }
-    images_.Refresh();
+    core_.on_volumes();
   } catch (const Error& error) {
     spdlog::warn("{}", error.Sentence());
   }

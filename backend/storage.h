@@ -12,6 +12,7 @@
 #include "backend/backend.h"
 #include "backend/libvirt_connection.h"
 #include "backend/libvirt_handle.h"
+#include "backend/util/mutex.h"
 
 namespace sbxfs {
 
@@ -91,6 +92,10 @@ class Storage {
   [[nodiscard]] bool Has(const std::string& name);
   [[nodiscard]] Volume Get(const std::string& name);
   [[nodiscard]] std::string Path(const std::string& name);
+  // The same of one that is there, or will be, in a pool of files, without a
+  // call: libvirt answers none while it lists the pool after an upload.
+  [[nodiscard]] std::string PathOf(std::string_view name) const
+      EXCLUDES(mutex_);
 
   void Create(const std::string& name, const std::string& format,
               uint64_t capacity, const std::string& backing_path = "",
@@ -161,11 +166,14 @@ class Storage {
 
   // Notes its kind, which must be one of files where `files` says so, and
   // starts it.
-  void Take(virStoragePoolPtr pool, bool files, std::string_view what);
+  void Take(virStoragePoolPtr pool, bool files, std::string_view what)
+      EXCLUDES(mutex_);
 
   Connection& connection_;
   const std::string pool_;
   std::atomic<const PoolKind*> kind_;
+  mutable Mutex mutex_;
+  std::string directory_ GUARDED_BY(mutex_);  // with its slash
 };
 
 }  // namespace sbxfs

@@ -86,8 +86,8 @@ void Storage::Find(virConnectPtr connection) {
 }
 
 void Storage::Take(virStoragePoolPtr pool, bool files, std::string_view what) {
-  const std::string type =
-      XmlText(TakeString(virStoragePoolGetXMLDesc(pool, 0)), "/pool/@type");
+  const std::string xml = TakeString(virStoragePoolGetXMLDesc(pool, 0));
+  const std::string type = XmlText(xml, "/pool/@type");
   const auto* kind =
       std::find_if(kKinds.begin(), kKinds.end(),
                    [&](const PoolKind& one) { return one.type == type; });
@@ -107,10 +107,19 @@ void Storage::Take(virStoragePoolPtr pool, bool files, std::string_view what) {
                     what, type));
   }
   kind_ = kind;
+  {
+    MutexLock lock(mutex_);
+    directory_ = XmlText(xml, "/pool/target/path") + '/';
+  }
   if (virStoragePoolIsActive(pool) == 1) return;
   if (virStoragePoolCreate(pool, 0) < 0 && virStoragePoolIsActive(pool) != 1) {
     ThrowLibvirt(what);
   }
+}
+
+std::string Storage::PathOf(std::string_view name) const {
+  MutexLock lock(mutex_);
+  return directory_ + std::string(name);
 }
 
 void Storage::CreateDisk(const std::string& name, uint64_t capacity) {

@@ -62,7 +62,7 @@ void Warm::Start(const std::string& uuid, const Template& from,
       if (IsSecretName(name)) input.run.secrets.emplace(name);
     }
   }
-  input.console_path = core_.storage.Path(meta.console_volume);
+  input.console_path = core_.storage.PathOf(meta.console_volume);
   input.mac = MacFor(uuid);
   input.forwards = ForwardsOf(spec, meta.ssh_port);
   input.isolated = spec.isolated || !spec.egress.empty();
@@ -74,7 +74,7 @@ void Warm::Start(const std::string& uuid, const Template& from,
                       MakeSaveHead(WarmDomainXml(from.xml, input)) +
                           WithMac(from.rest, WarmMac(from.xml), input.mac));
   const int result = virDomainRestoreFlags(connection.get(),
-                                           core_.storage.Path(volume).c_str(),
+                                           core_.storage.PathOf(volume).c_str(),
                                            nullptr, VIR_DOMAIN_SAVE_RUNNING);
   const std::optional<Error> error =
       result < 0 ? std::optional(LibvirtError(what)) : std::nullopt;

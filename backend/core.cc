@@ -408,11 +408,12 @@ std::set<std::string> Core::WhoIsIn(const std::string& network) {
 
 std::vector<std::pair<std::string, std::string>> Core::WhoHas(
     const std::string& volume) {
+  const std::string place = disk_storage.Place().Name();
   MutexLock lock(mutex_);
   std::vector<std::pair<std::string, std::string>> who;
   for (const auto& [uuid, kept] : facts_) {
     const DomainFacts& facts = kept.Brief();
-    if (facts.disk_pool == disk_storage.Pool() &&
+    if (facts.disk_pool == place &&
         std::find(facts.disk_volumes.begin(), facts.disk_volumes.end(),
                   volume) != facts.disk_volumes.end()) {
       who.emplace_back(uuid, facts.name);

@@ -152,10 +152,6 @@ class Core {
 
   // Blocks: how much there is in the pools.
   [[nodiscard]] PoolRoom LookAtPools();
-  // Where additional disks are.
-  [[nodiscard]] DiskPlace PlaceOfDisks() const {
-    return {disk_storage.Pool(), std::string(disk_storage.DiskFormat())};
-  }
   // Whether 127.0.0.1:PORT of this machine leads to guests.
   [[nodiscard]] bool ReachesGuests() const { return local || relayed; }
   // The architecture that a spec comes to here.

@@ -181,11 +181,11 @@ std::vector<Turns::Turn> Disks::Hold(const std::string& uuid,
   const auto facts = core_.Facts(uuid);
   if (!facts) return turns;
   if (!facts->disk_pool.empty() &&
-      facts->disk_pool != core_.disk_storage.Pool()) {
+      facts->disk_pool != core_.disk_storage.Place().Name()) {
     throw Error(EINVAL,
                 fmt::format("{}: its saved memory has additional disks of the "
-                            "pool '{}'; mount with -o disk_pool={}",
-                            what, facts->disk_pool, facts->disk_pool));
+                            "pool '{}'; mount with the -o disk_pool= that is",
+                            what, facts->disk_pool));
   }
   // Always in one order: two that wait for each other would wait for ever.
   for (const auto& name : DisksAmong(facts->disk_volumes)) {

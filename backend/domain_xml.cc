@@ -10,6 +10,7 @@
 #include <new>
 
 #include "backend/disk_names.h"
+#include "backend/disk_xml.h"
 #include "backend/domain_node.h"
 #include "backend/user_network.h"
 #include "backend/util/error.h"
@@ -57,8 +58,7 @@ void AddOs(xmlNode* domain, const DomainInput& input, const Machine& machine) {
   // libvirt picks the firmware's files itself; signed boot would refuse images
   // whose boot loader no one signed.
   if (input.uefi) {
-    xmlNewProp(os, reinterpret_cast<const xmlChar*>("firmware"),
-               reinterpret_cast<const xmlChar*>("efi"));
+    SetXml(os, "firmware", "efi");
     if (machine.pc) {
       AddXml(AddXml(os, "firmware"), "feature",
              {{"enabled", "no"}, {"name", "secure-boot"}});
@@ -176,38 +176,6 @@ void AddClock(xmlNode* domain, const DomainInput& input,
   AddXml(clock, "timer", {{"name", "hpet"}, {"present", "no"}});
 }
 
-xmlNode* AddDisk(xmlNode* devices, std::string_view pool,
-                 std::string_view volume, std::string_view format,
-                 std::string_view target, bool seed) {
-  xmlNode* disk =
-      AddXml(devices, "disk", {{"type", "volume"}, {"device", "disk"}});
-  if (seed) {
-    AddXml(disk, "driver", {{"name", "qemu"}, {"type", format}});
-  } else {
-    AddXml(disk, "driver",
-           {{"name", "qemu"},
-            {"type", format},
-            {"cache", "writeback"},
-            {"discard", "unmap"}});
-  }
-  AddXml(disk, "source", {{"pool", pool}, {"volume", volume}});
-  // virtio for the seed too: Debian's cloud kernel knows no AHCI.
-  AddXml(disk, "target", {{"dev", target}, {"bus", "virtio"}});
-  if (seed) AddXml(disk, "readonly");
-  return disk;
-}
-
-xmlNode* AddExtraDisk(xmlNode* devices, const DiskPlace& place,
-                      const std::string& name, size_t index) {
-  std::string target = "vdc";
-  target.back() = static_cast<char>('c' + index);
-  xmlNode* disk =
-      AddDisk(devices, place.pool, DiskVolume(name), place.format, target,
-              /*seed=*/false);
-  AddXml(disk, "serial", DiskSerial(name));
-  return disk;
-}
-
 void AddConsole(xmlNode* devices, const DomainInput& input) {
   xmlNode* serial = AddXml(devices, "serial", {{"type", "pty"}});
   if (!input.console_path.empty()) {
@@ -255,17 +223,7 @@ void AddDevices(xmlNode* domain, const DomainInput& input) {
   const unsigned disks = (input.disk_volume.empty() ? 0 : 1) +
                          (input.seed_volume.empty() ? 0 : 1) +
                          static_cast<unsigned>(input.extra_disks.size());
-  if (!input.disk_volume.empty()) {
-    AddDisk(devices, input.metadata.pool, input.disk_volume, "qcow2", kRootDisk,
-            /*seed=*/false);
-  }
-  if (!input.seed_volume.empty()) {
-    AddDisk(devices, input.metadata.pool, input.seed_volume, "raw", kSeedDisk,
-            /*seed=*/true);
-  }
-  for (size_t i = 0; i < input.extra_disks.size(); ++i) {
-    AddExtraDisk(devices, input.disk_place, input.extra_disks[i], i);
-  }
+  AddDisks(devices, input);
   for (const HostDirectory& directory : input.directories) {
     AddDirectory(devices, directory);
   }
@@ -310,10 +268,17 @@ void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
       facts.disk_targets.push_back(target);
       const xmlNode* source = XmlChild(node, "source");
       std::string volume = XmlAttribute(source, "volume");
-      facts.disk_volumes.push_back(volume);
-      if (!DiskOfVolume(volume).empty()) {
-        facts.disk_pool = XmlAttribute(source, "pool");
+      std::string pool = XmlAttribute(source, "pool");
+      if (XmlAttribute(source, "protocol") == "rbd") {
+        const std::string name = XmlAttribute(source, "name");
+        const auto slash = name.rfind('/');
+        if (slash != name.npos) {
+          volume = name.substr(slash + 1);
+          pool = RbdPlace(name.substr(0, slash));
+        }
       }
+      facts.disk_volumes.push_back(volume);
+      if (!DiskOfVolume(volume).empty()) facts.disk_pool = pool;
       // A snapshot leaves the overlay's path in the definition.
       if (volume.empty()) {
         const std::string file = XmlAttribute(source, "file");
@@ -340,13 +305,6 @@ void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
 
 }  // namespace
 
-std::string ExtraDiskXml(const DiskPlace& place, const std::string& name,
-                         size_t index) {
-  const XmlDoc doc = NewXml("devices");
-  return FormatXml(
-      AddExtraDisk(xmlDocGetRootElement(doc.get()), place, name, index));
-}
-
 std::string NicXml(const NetworkNic& nic) {
   const XmlDoc doc = NewXml("devices");
   return FormatXml(AddNic(xmlDocGetRootElement(doc.get()), nic));
@@ -356,8 +314,7 @@ std::string DomainXml(const DomainInput& input) {
   const XmlDoc doc = NewXml("domain");
   xmlNode* domain = xmlDocGetRootElement(doc.get());
   const char* type = input.test ? "test" : (input.kvm ? "kvm" : "qemu");
-  xmlNewProp(domain, reinterpret_cast<const xmlChar*>("type"),
-             reinterpret_cast<const xmlChar*>(type));
+  SetXml(domain, "type", type);
   AddXml(domain, "name", input.name);
   AddXml(domain, "uuid", input.uuid);
   const Machine* machine = input.test ? nullptr : &MachineFor(input);
@@ -492,8 +449,7 @@ std::string VolumeXml(std::string_view name, std::string_view format,
 std::string PoolXml(std::string_view name, std::string_view path) {
   const XmlDoc doc = NewXml("pool");
   xmlNode* pool = xmlDocGetRootElement(doc.get());
-  xmlNewProp(pool, reinterpret_cast<const xmlChar*>("type"),
-             reinterpret_cast<const xmlChar*>("dir"));
+  SetXml(pool, "type", "dir");
   AddXml(pool, "name", name);
   AddXml(AddXml(pool, "target"), "path", path);
   return FormatXml(pool);

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/disk_place.h"
 #include "backend/forwards.h"
 #include "backend/metadata.h"
 #include "backend/mount/host_directory.h"
@@ -20,12 +21,6 @@ struct NetworkNic {
   std::string interface;  // its name in the guest
   std::string network;
   std::string mac;
-};
-
-// Where additional disks are.
-struct DiskPlace {
-  std::string pool;
-  std::string format;  // of its volumes
 };
 
 // All that decides a domain's definition.
@@ -67,10 +62,6 @@ struct DomainInput {
 // has none but those it is defined with.
 inline constexpr unsigned kSparePorts = 6;
 
-// A <disk> of its own, for a guest that runs: the additional disk `name`, which
-// is the sandbox's `index`th, from 0.
-[[nodiscard]] std::string ExtraDiskXml(const DiskPlace& place,
-                                       const std::string& name, size_t index);
 // An <interface> of its own, for a guest that runs.
 [[nodiscard]] std::string NicXml(const NetworkNic& nic);
 
@@ -88,9 +79,9 @@ struct DomainFacts {
   std::string mac;  // of the first NIC, ours on the command line included
   bool uefi = false;
   std::string cpu_type;  // custom model's name, or host-passthrough, …
-  std::vector<std::string> disk_targets;       // "vda", …
-  std::vector<std::string> disk_volumes;       // names; "" for others
-  std::string disk_pool;                       // that additional disks are in
+  std::vector<std::string> disk_targets;  // "vda", …
+  std::vector<std::string> disk_volumes;  // names; "" for others
+  std::string disk_pool;  // that additional disks are in, DiskPlace::Name
   std::vector<std::string> interface_targets;  // host side, "vnet0"
   std::vector<NetworkNic> nics;                // those of ours
   // Sorted: what a running guest forwards, what another will at its start.

@@ -32,8 +32,7 @@ const xmlNode* FirstDisk(const xmlNode* domain) {
 std::string BackupXml(const std::string& target, const std::string& path) {
   const XmlDoc doc = NewXml("domainbackup");
   xmlNode* root = xmlDocGetRootElement(doc.get());
-  xmlNewProp(root, reinterpret_cast<const xmlChar*>("mode"),
-             reinterpret_cast<const xmlChar*>("push"));
+  SetXml(root, "mode", "push");
   // Disks that are not listed are left out.
   xmlNode* disk =
       AddXml(AddXml(root, "disks"), "disk",

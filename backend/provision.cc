@@ -248,7 +248,7 @@ DomainInput Provision::InputFor(const std::string& uuid,
   for (const auto& disk : spec.additional_disks) {
     input.extra_disks.push_back(disk.name);
   }
-  input.disk_place = core_.PlaceOfDisks();
+  input.disk_place = core_.disk_storage.Place();
   const MountType way = core_.WayOfMounts(spec, meta).type;
   if (way == MountType::k9p) {
     input.directories = DirectoriesOf(ExpandedFor(meta, uuid, name, spec));

@@ -326,7 +326,7 @@ bool Provision::IsOutdated(const DomainFacts& facts, const Metadata& meta,
                            const Spec& spec) const {
   // The mount may be another, which keeps additional disks elsewhere.
   if (!facts.disk_pool.empty() &&
-      facts.disk_pool != core_.disk_storage.Pool()) {
+      facts.disk_pool != core_.disk_storage.Place().Name()) {
     return true;
   }
   if (spec.mounts.empty() || spec.plain) return false;

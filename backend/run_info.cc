@@ -30,8 +30,7 @@ std::string FormatRun(const RunInfo& run) {
   const XmlDoc doc = NewXml(kRunElement);
   xmlNode* node = xmlDocGetRootElement(doc.get());
   const auto set = [node](const char* name, const std::string& value) {
-    xmlNewProp(node, reinterpret_cast<const xmlChar*>(name),
-               reinterpret_cast<const xmlChar*>(value.c_str()));
+    SetXml(node, name, value);
   };
   set("started",
       fmt::to_string(std::chrono::duration_cast<std::chrono::nanoseconds>(

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/disk_place.h"
 #include "backend/libvirt_connection.h"
 #include "backend/libvirt_handle.h"
 #include "backend/util/mutex.h"
@@ -103,9 +104,8 @@ class Storage {
   // A volume that stands on nothing and reads as zeros, of the format that
   // disks have in this pool; in a thick one that takes time.
   void CreateDisk(const std::string& name, uint64_t capacity);
-  [[nodiscard]] std::string_view DiskFormat() const {
-    return Kind().files ? "qcow2" : "raw";
-  }
+  // Where that is, for a domain that has one.
+  [[nodiscard]] DiskPlace Place() const EXCLUDES(mutex_);
   // A raw volume full of holes, for a QEMU that runs as `owner` to open by
   // itself.
   void CreateOwned(const std::string& name, uint64_t capacity, uid_t owner);
@@ -174,6 +174,7 @@ class Storage {
   std::atomic<const PoolKind*> kind_;
   mutable Mutex mutex_;
   std::string directory_ GUARDED_BY(mutex_);  // with its slash
+  DiskPlace place_ GUARDED_BY(mutex_);
 };
 
 }  // namespace sbxfs

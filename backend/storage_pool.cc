@@ -14,6 +14,8 @@
 namespace sbxfs {
 namespace {
 
+constexpr std::string_view kRbd = "rbd";
+
 // libvirt's backend for volume groups has no virStorageVolResize, and the one
 // for RADOS wipes nothing, since what was never written reads as zeros there.
 // Of the other types some have no way to make a volume (iscsi, scsi, mpath),
@@ -23,7 +25,7 @@ constexpr std::array<PoolKind, 5> kKinds = {{
     {"fs", /*files=*/true, /*thick=*/false, /*grows=*/true},
     {"netfs", /*files=*/true, /*thick=*/false, /*grows=*/true},
     {"logical", /*files=*/false, /*thick=*/true, /*grows=*/false},
-    {"rbd", /*files=*/false, /*thick=*/false, /*grows=*/true},
+    {kRbd, /*files=*/false, /*thick=*/false, /*grows=*/true},
 }};
 
 std::string DefaultPath(virConnectPtr connection, const std::string& home) {
@@ -33,6 +35,29 @@ std::string DefaultPath(virConnectPtr connection, const std::string& home) {
     return "/var/lib/libvirt/sbxfs";
   }
   return home.empty() ? "" : home + "/libvirt";
+}
+
+DiskPlace PlaceIn(std::string_view xml, const std::string& pool,
+                  const PoolKind& kind) {
+  DiskPlace place;
+  place.pool = pool;
+  place.format = kind.files ? "qcow2" : "raw";
+  if (kind.type != kRbd) return place;
+  const XmlDoc doc = ParseXml(xml);
+  const xmlNode* source =
+      XmlChild(doc ? xmlDocGetRootElement(doc.get()) : nullptr, "source");
+  place.rbd = XmlContent(XmlChild(source, "name"));
+  for (const xmlNode* node : XmlChildren(source)) {
+    if (XmlName(node) != "host") continue;
+    place.hosts.emplace_back(XmlAttribute(node, "name"),
+                             XmlAttribute(node, "port"));
+  }
+  const xmlNode* auth = XmlChild(source, "auth");
+  const xmlNode* secret = XmlChild(auth, "secret");
+  place.user = XmlAttribute(auth, "username");
+  place.secret_uuid = XmlAttribute(secret, "uuid");
+  place.secret_usage = XmlAttribute(secret, "usage");
+  return place;
 }
 
 std::string CannotUse(const std::string& pool) {
@@ -110,11 +135,17 @@ void Storage::Take(virStoragePoolPtr pool, bool files, std::string_view what) {
   {
     MutexLock lock(mutex_);
     directory_ = XmlText(xml, "/pool/target/path") + '/';
+    place_ = PlaceIn(xml, pool_, *kind);
   }
   if (virStoragePoolIsActive(pool) == 1) return;
   if (virStoragePoolCreate(pool, 0) < 0 && virStoragePoolIsActive(pool) != 1) {
     ThrowLibvirt(what);
   }
+}
+
+DiskPlace Storage::Place() const {
+  MutexLock lock(mutex_);
+  return place_;
 }
 
 std::string Storage::PathOf(std::string_view name) const {
@@ -125,7 +156,7 @@ std::string Storage::PathOf(std::string_view name) const {
 void Storage::CreateDisk(const std::string& name, uint64_t capacity) {
   const PoolKind& kind = Kind();
   if (!kind.thick) {
-    Create(name, std::string(DiskFormat()), capacity);
+    Create(name, Place().format, capacity);
     return;
   }
   const std::string what = fmt::format("Cannot make volume '{}'", name);

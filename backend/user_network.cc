@@ -138,8 +138,7 @@ std::string PortsNote(std::string_view xml,
   const xmlNode* domain = live ? xmlDocGetRootElement(live.get()) : nullptr;
   const XmlDoc doc = NewXml("ports");
   xmlNode* ports = xmlDocGetRootElement(doc.get());
-  xmlNewProp(ports, reinterpret_cast<const xmlChar*>("run"),
-             reinterpret_cast<const xmlChar*>(RunOf(domain).c_str()));
+  SetXml(ports, "run", RunOf(domain));
   for (const Forward& forward : forwards) {
     AddXml(ports, "forward", FormatHostfwd(forward));
   }

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "backend/disk_names.h"
+#include "backend/disk_xml.h"
 #include "backend/guest/boot.h"
 #include "backend/guest_shell.h"
 #include "backend/libvirt_error.h"
@@ -98,7 +99,7 @@ void Warm::PlugIn(const std::string& uuid, std::string_view xml,
     const std::string& name = spec.additional_disks[i].name;
     if (std::find(has.disk_volumes.begin(), has.disk_volumes.end(),
                   DiskVolume(name)) == has.disk_volumes.end()) {
-      plug(ExtraDiskXml(core_.PlaceOfDisks(), name, i));
+      plug(ExtraDiskXml(core_.disk_storage.Place(), name, i));
     }
   }
   for (const NetworkNic& nic : core_.NicsOf(uuid, spec)) {

@@ -63,7 +63,7 @@ std::string WithWarmNote(std::string_view xml, const WarmNote& note) {
   RemoveChild(domain, "metadata");
   xmlNode* node = AddXml(AddXml(domain, "metadata"), "template");
   for (const auto& [name, part] : kParts) {
-    xmlNewProp(node, reinterpret_cast<const xmlChar*>(name), Bytes(note.*part));
+    SetXml(node, name, note.*part);
   }
   PutInNamespace(node, node, kWarmUri, kWarmPrefix);
   return FormatXml(domain);

@@ -80,6 +80,10 @@ XmlDoc NewXml(const char* root) {
   return doc;
 }
 
+void SetXml(xmlNode* node, const char* name, std::string_view value) {
+  Allocated(xmlNewProp(node, ToXml(name), ToXml(Checked(name, value).c_str())));
+}
+
 xmlNode* AddXml(xmlNode* parent, const char* name, std::string_view text,
                 XmlAttributes attributes) {
   // xmlNewChild would take an ampersand for an entity; an empty text would
@@ -88,9 +92,7 @@ xmlNode* AddXml(xmlNode* parent, const char* name, std::string_view text,
   xmlNode* node = Allocated(
       xmlNewTextChild(parent, nullptr, ToXml(name),
                       content.empty() ? nullptr : ToXml(content.c_str())));
-  for (const auto& [key, value] : attributes) {
-    Allocated(xmlNewProp(node, ToXml(key), ToXml(Checked(key, value).c_str())));
-  }
+  for (const auto& [key, value] : attributes) SetXml(node, key, value);
   return node;
 }
 

@@ -41,6 +41,9 @@ xmlNode* AddXml(xmlNode* parent, const char* name, std::string_view text,
 xmlNode* AddXml(xmlNode* parent, const char* name,
                 XmlAttributes attributes = {});
 
+// Sets an attribute, which the element has not yet.
+void SetXml(xmlNode* node, const char* name, std::string_view value);
+
 // Takes away all child elements of that name.
 void RemoveChild(xmlNode* parent, std::string_view name);
 // Puts one with that text in their place; an empty text: none.

@@ -50,8 +50,7 @@ std::string VirtiofsTag(const MountSpec& mount, const IdMap& ids) {
 std::string VirtiofsXml(const MountSpec& mount, const IdMap& ids) {
   const XmlDoc doc = NewXml("filesystem");
   xmlNode* node = xmlDocGetRootElement(doc.get());
-  xmlNewProp(node, reinterpret_cast<const xmlChar*>("type"),
-             reinterpret_cast<const xmlChar*>("mount"));
+  SetXml(node, "type", "mount");
   if (mount.virtiofs_queue_size == 0) {
     AddXml(node, "driver", {{"type", "virtiofs"}});
   } else {

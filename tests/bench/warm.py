@@ -114,6 +114,20 @@ def measure_one(base):
     return [all_of - before for all_of, before in zip(ready, began)]
 
 
+def measure_save():
+    """Of one that has run a command: how long it rests and comes back."""
+    names = [f'saved{i}' for i in range(ROUNDS)]
+    saves, starts = [], []
+    for name in names:
+        first_command(name)
+        saves.append(timed(
+            lambda at=name: write(f'{BOX}/{at}/status', 'save\n')))
+        starts.append(timed(lambda at=name: start(at)))
+        remove(name)
+    report('save of a guest of 512 MiB', saves)
+    report('start of that', starts)
+
+
 def measure_many(base, base_name):
     names = [f'many{i}' for i in range(MANY)]
     begin = time.perf_counter()
@@ -209,6 +223,7 @@ def main():
     one, many, many_name = measure_cold()
     make_template(one)
     starts = measure_one(one)
+    measure_save()
     mount.close()
     measure_bare(starts)
     mount = box()

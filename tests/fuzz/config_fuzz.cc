@@ -62,7 +62,8 @@ DomainInput InputFor(const Spec& spec, const Spec& expanded, bool kvm) {
   for (const auto& disk : spec.additional_disks) {
     input.extra_disks.push_back(disk.name);
   }
-  input.disk_place = {"sbxfs", "qcow2"};
+  input.disk_place.pool = "sbxfs";
+  input.disk_place.format = "qcow2";
   if (spec.mount_type == MountType::k9p) {
     input.directories = DirectoriesOf(expanded);
   }

@@ -1,4 +1,5 @@
 // Sandboxes that nobody uses are saved, and woken by who connects.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>

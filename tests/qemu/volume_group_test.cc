@@ -189,7 +189,7 @@ TEST_F(VolumeGroupTest, AnotherMountMayKeepThemInAnotherPool) {
       Write("saved", "start"),
       (Verdict{EINVAL,
                "Cannot start 'saved': its saved memory has additional disks of "
-               "the pool 'vg0'; mount with -o disk_pool=vg0"}));
+               "the pool 'vg0'; mount with the -o disk_pool= that is"}));
   EXPECT_EQ(Write("box", "kill"), Verdict{});
   ASSERT_EQ(WriteText(Dir() / "box/config.yaml", "cpus: 1\n"), Verdict{});
   Mount(Options());

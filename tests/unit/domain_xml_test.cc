@@ -57,6 +57,16 @@ struct XmlCase {
   DomainInput input;
 };
 
+void AddCephDisk(DomainInput& input) {
+  input.extra_disks = {"data"};
+  input.disk_place.pool = "ceph";
+  input.disk_place.format = "raw";
+  input.disk_place.rbd = "sandboxes";
+  input.disk_place.hosts = {{"mon1", "6789"}, {"mon2", ""}};
+  input.disk_place.user = "libvirt";
+  input.disk_place.secret_uuid = "2a5b08e4-3dca-4ff9-9a1d-40389758d081";
+}
+
 std::vector<XmlCase> Cases() {
   std::vector<XmlCase> cases;
   const auto add = [&](const char* file, auto change) {
@@ -96,6 +106,7 @@ std::vector<XmlCase> Cases() {
   add("armv7l.xml", [](DomainInput& in) { in.arch = "armv7l"; });
   add("riscv64.xml", [](DomainInput& in) { in.arch = "riscv64"; });
   add("test.xml", [](DomainInput& in) { in.test = true; });
+  add("ceph-disk.xml", AddCephDisk);
   add("escaped.xml", [](DomainInput& in) {
     in.description = "a <b> & \"c\" 'd' ]]> \xe2\x82\xac\n&amp; two";
     in.metadata.config = "cpus: 2\r\n# \x1b]]>\n";
@@ -156,7 +167,8 @@ TEST(DomainXmlTest, ReadsBack) {
 TEST(DomainXmlTest, AdditionalDisksFollowTheSeed) {
   DomainInput input = SomeDomain();
   input.extra_disks = {"data", "one-with-a-name-that-is-long"};
-  input.disk_place = {"vg0", "raw"};
+  input.disk_place.pool = "vg0";
+  input.disk_place.format = "raw";
   const std::string xml = DomainXml(input);
   const DomainFacts facts = ParseDomain(xml);
   EXPECT_EQ(facts.disk_targets,
@@ -170,6 +182,15 @@ TEST(DomainXmlTest, AdditionalDisksFollowTheSeed) {
   EXPECT_EQ(XmlText(xml, "//disk[4]/serial"), "one-with-a--e8546a82");
   EXPECT_EQ(facts.disk, input.disk_volume);
   EXPECT_EQ(facts.seed, input.seed_volume);
+}
+
+TEST(DomainXmlTest, ACephDiskIsKnownByCephsNames) {
+  DomainInput input = SomeDomain();
+  AddCephDisk(input);
+  const DomainFacts facts = ParseDomain(DomainXml(input));
+  EXPECT_EQ(facts.disk_volumes[2], "disk.data");
+  EXPECT_EQ(facts.disk_pool, "rbd:sandboxes");
+  EXPECT_EQ(facts.disk_pool, input.disk_place.Name());
 }
 
 TEST(DomainXmlTest, ANicThatIsPluggedInIsAsTheDefinitionHasIt) {

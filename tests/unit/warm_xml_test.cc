@@ -123,7 +123,8 @@ TEST(WarmXml, WhatGuestsMemoryAnotherCanGoOnFrom) {
   EXPECT_THAT(WhyNoFork(DomainXml(input)), HasSubstr("UEFI"));
   input = Input();
   input.extra_disks = {"data"};
-  input.disk_place = {"sbxfs", "qcow2"};
+  input.disk_place.pool = "sbxfs";
+  input.disk_place.format = "qcow2";
   EXPECT_THAT(WhyNoFork(DomainXml(input)), HasSubstr("additional disks"));
   input = Input();
   input.shared_memory = true;

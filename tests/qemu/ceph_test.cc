@@ -1,0 +1,89 @@
+// Additional disks in a Ceph, where its programs are installed: tests/run
+// --long does that.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "tests/support/guest_mount.h"
+
+namespace sbxfs {
+namespace {
+
+namespace stdfs = std::filesystem;
+
+class CephTest : public BlankGuests {
+ protected:
+  void SetUp() override {
+    if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
+    if (!stdfs::exists("/usr/bin/ceph-osd") ||
+        !stdfs::exists("/usr/lib/x86_64-linux-gnu/libvirt/storage-backend/"
+                       "libvirt_storage_backend_rbd.so")) {
+      GTEST_SKIP() << "no Ceph is installed; tests/run --long installs one";
+    }
+    const stdfs::path state = stdfs::path(std::getenv("SBXFS_INSIDE")) / "ceph";
+    const Ended ceph =
+        RunProgram({SBXFS_SOURCE_DIR "/tests/support/ceph", state.string()});
+    ASSERT_EQ(ceph.status, 0) << ceph.err;
+    const stdfs::path pool = state / "pool.xml";
+    // Ceph's name for it is another than libvirt's.
+    std::ofstream(pool) << "<pool type='rbd'><name>far</name><source>"
+                           "<name>sandboxes</name>"
+                           "<host name='127.0.0.1' port='6789'/>"
+                           "</source></pool>";
+    Virsh({"pool-define", pool.string()});
+    BlankGuests::SetUp();
+  }
+  void TearDown() override {
+    if (mount_ == nullptr) return;
+    Clear(Dir());
+    for (const auto& entry : stdfs::directory_iterator(Host() / "disks")) {
+      EXPECT_EQ(unlink(entry.path().c_str()), 0) << entry.path();
+    }
+    BlankGuests::TearDown();
+    Virsh({"pool-destroy", "far"});
+    Virsh({"pool-undefine", "far"});
+  }
+  [[nodiscard]] std::string Options() const override {
+    return std::string(kOptions) + ",disk_pool=far";
+  }
+  [[nodiscard]] Verdict Set(const std::string& size) const {
+    return WriteText(Host() / "disks/data", size + "\n", O_CREAT);
+  }
+  [[nodiscard]] Verdict Write(const std::string& verb) const {
+    return WriteText(Dir() / "box/status", verb + "\n");
+  }
+};
+
+TEST_F(CephTest, ADiskIsMadeGrownUsedAndRemoved) {
+  ASSERT_EQ(Set("64MiB"), Verdict{});
+  EXPECT_EQ(ReadText(Host() / "disks/data"), "64MiB\n");
+  ASSERT_EQ(Set("96MiB"), Verdict{});
+  Mkdir("box");
+  ASSERT_EQ(WriteText(Dir() / "box/config.yaml", "additionalDisks: [data]\n"),
+            Verdict{});
+  Boot("box");
+  EXPECT_NE(Virsh({"domblklist", "box"}).find("sandboxes/disk.data"),
+            std::string::npos);
+  ASSERT_EQ(Set("128MiB"), Verdict{});
+  EXPECT_NE(Virsh({"domblkinfo", "box", "vdc"}).find("134217728"),
+            std::string::npos);
+  EXPECT_EQ(
+      Call([this] { return unlink((Host() / "disks/data").c_str()); }).error,
+      EBUSY);
+  EXPECT_EQ(mkdir((Dir() / "box/snapshots/one").c_str(), 0777), 0);
+  EXPECT_EQ(WriteText(Dir() / "box/snapshot", "one!\n"), Verdict{});
+  EXPECT_EQ(Write("save"), Verdict{});
+  Boot("box");
+  EXPECT_EQ(Write("kill"), Verdict{});
+  // What is unchanged is not said to be changed by others.
+  EXPECT_EQ(ReadText(Dir() / "box/pending"), "");
+}
+
+}  // namespace
+}  // namespace sbxfs

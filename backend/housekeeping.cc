@@ -25,6 +25,8 @@ std::string NewHolder() {
 }
 // It is held for seconds: after this time its holder was killed.
 constexpr auto kForgotten = 10min;
+// One without a word: it was killed as it took it.
+constexpr auto kHalfWritten = 4s;
 constexpr auto kLeaseTaken = 5s;
 constexpr auto kFailed = 10min;
 constexpr auto kStep = 4s;
@@ -110,12 +112,14 @@ bool Housekeeping::TakeLease() {
     }
     Time made;
     bool dead = false;
+    std::chrono::seconds patience = kForgotten;
     try {
       made = storage.Get(kLease).modified;
       const std::string holder = storage.Read(kLease, 0, 0);
       // Our own could not be given back on a connection that was lost.
       dead = holder == holder_ ||
              IsMarkOfTheDead(holder.substr(0, holder.find('\n')));
+      if (holder.empty()) patience = kHalfWritten;
     } catch (const Error& error) {
       if (error.Errno() != ENOENT) throw;
       // Its holder is done just now, or took it away without telling libvirt,
@@ -127,7 +131,7 @@ bool Housekeeping::TakeLease() {
     if (!dead) {
       MutexLock lock(mutex_);
       if (!theirs_ || theirs_->first != made) theirs_.emplace(made, now);
-      if (now - theirs_->second < kForgotten) return false;
+      if (now - theirs_->second < patience) return false;
       theirs_.reset();
     }
     storage.Delete(kLease);

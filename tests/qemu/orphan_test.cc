@@ -196,6 +196,15 @@ TEST_F(OrphanTest, WhatAnotherStandsOnStays) {
   }
 }
 
+// As a daemon leaves it that is killed between the volume and what it says.
+TEST_F(OrphanTest, ALeaseWithoutAWordKeepsNobodyFromSweeping) {
+  Virsh({"vol-create-as", "sbxfs", "lease.background", "0", "--format", "raw"});
+  const std::string orphan = std::string(kNobody) + ".disk";
+  MakeVolume(orphan);
+  Sweeper sweeper(0s);
+  EXPECT_TRUE(Eventually([&] { return !HasVolume(orphan); }));
+}
+
 // Wherever in mkdir the daemon dies: the sandbox is whole, or a sweep leaves
 // nothing of it.
 TEST_F(OrphanTest, ADaemonKilledInTheMiddleOfMkdirLeavesNothing) {

@@ -53,16 +53,19 @@ std::string WithoutChains(const std::string& xml) {
 
 // What a domain's definitions name; nothing for one that is gone since. A
 // failure is not to be taken for that: what is not named is deleted.
-// `ends`: without what libvirt found disks to stand on.
-void AddNamedBy(virDomainPtr domain, std::set<std::string>& named,
-                std::set<std::string>& ends) {
+// `ends`, where there is one: without what libvirt found disks to stand on.
+void AddNamedBy(const ListedDomain& domain, std::set<std::string>& named,
+                std::set<std::string>* ends) {
   for (const unsigned flags : {0U, unsigned{VIR_DOMAIN_XML_INACTIVE}}) {
-    const std::string text = TakeString(virDomainGetXMLDesc(domain, flags));
+    // One that is off has one definition.
+    if (flags != 0 && domain.summary) break;
+    const std::string text =
+        TakeString(virDomainGetXMLDesc(domain.domain.get(), flags));
     if (text.empty() && !LastLibvirtErrorIs(VIR_ERR_NO_DOMAIN)) {
       ThrowLibvirt("Cannot look at what the domains use");
     }
     named.merge(VolumesIn(text));
-    ends.merge(VolumesIn(WithoutChains(text)));
+    if (ends != nullptr) ends->merge(VolumesIn(WithoutChains(text)));
     if (text.find("originMemory") == text.npos) continue;
     const auto meta = ParseMetadata(text);
     if (!meta ||
@@ -70,7 +73,7 @@ void AddNamedBy(virDomainPtr domain, std::set<std::string>& named,
       continue;
     }
     named.merge(ForkVolumes(meta->origin_memory));
-    ends.merge(ForkVolumes(meta->origin_memory));
+    if (ends != nullptr) ends->merge(ForkVolumes(meta->origin_memory));
   }
 }
 
@@ -178,10 +181,11 @@ Uses::Uses(Core& core, std::string_view what) {
     named_.merge(WarmVolumes(volume.name));
     ends_.merge(WarmVolumes(volume.name));
   }
-  for (const auto& domain : ListDomains(connection.get())) {
-    AddNamedBy(domain.get(), named_, ends_);
+  for (const auto& domain : ListSummaries(connection.get())) {
+    AddNamedBy(domain, named_, &ends_);
+    if (domain.summary && !domain.summary->snapshots) continue;
     try {
-      for (const auto& text : SnapshotTexts(domain.get())) {
+      for (const auto& text : SnapshotTexts(domain.domain.get())) {
         // Not the overlay that it made: the disk may have left that.
         const SnapshotFacts facts = ParseSnapshot(text);
         std::set<std::string> kept = {facts.disk, facts.seed,
@@ -330,14 +334,20 @@ void Layers::DropAll(const std::string& uuid) {
     for (const auto& name : own) core_.storage.Delete(name);
     return;
   }
-  // Named by its own definition alone, which goes too.
-  const std::vector<Volume> volumes = core_.storage.ListWhole();
   const ConnPtr connection = core_.connection.Get("Cannot tidy the pool");
+  const auto domains = ListSummaries(connection.get());
+  std::set<std::string, std::less<>> others;
+  for (const auto& domain : domains) others.insert(domain.uuid);
+  others.erase(uuid);
+  // A pool of thousands is not described for each that goes: another sandbox's
+  // layers stand on each other or on what its definition names, a clone's on
+  // its origin's; what has no definition yet may stand on any.
+  const std::vector<Volume> volumes = core_.storage.ListWhole(
+      [&](std::string_view name) { return others.contains(UuidIn(name)); });
+  // Named by its own definition alone, which goes too.
   std::set<std::string> named;
-  std::set<std::string> ends;
-  for (const auto& domain : ListDomains(connection.get())) {
-    if (UuidOf(domain.get()) == uuid) continue;
-    AddNamedBy(domain.get(), named, ends);
+  for (const auto& domain : domains) {
+    if (domain.uuid != uuid) AddNamedBy(domain, named, nullptr);
   }
   const Uses uses(volumes, std::move(named));
   for (const auto& name : uses.Unneeded(own)) core_.storage.Delete(name);

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <cstdlib>
 #include <thread>
@@ -14,6 +13,7 @@
 #include "backend/libvirt_error.h"
 #include "backend/util/log.h"
 #include "backend/util/text.h"
+#include "backend/xml.h"
 
 namespace sbxfs {
 namespace {
@@ -31,24 +31,29 @@ Time ParseTimestamp(const std::string& text) {
       std::chrono::duration<double>(seconds)));
 }
 
+uint64_t Bytes(const xmlNode* node) {
+  return ParseNumber(XmlContent(node)).value_or(0);
+}
+
+// By one call: a pool of thousands is described as a whole.
 Volume Describe(virStorageVolPtr volume, std::string_view what) {
-  virStorageVolInfo info;
-  if (virStorageVolGetInfo(volume, &info) < 0) ThrowLibvirt(what);
   const std::string xml = TakeString(virStorageVolGetXMLDesc(volume, 0));
   if (xml.empty()) ThrowLibvirt(what);
+  const XmlDoc doc = ParseXmlOf(xml, "volume");
+  const xmlNode* root = xmlDocGetRootElement(doc.get());
+  const xmlNode* target = XmlChild(root, "target");
+  const xmlNode* backing = XmlChild(root, "backingStore");
   Volume described;
   described.name = virStorageVolGetName(volume);
-  described.capacity = info.capacity;
-  described.allocation = info.allocation;
-  const std::string physical = XmlText(xml, "/volume/physical");
-  std::from_chars(physical.data(), physical.data() + physical.size(),
-                  described.size);
-  if (described.size == 0) described.size = info.capacity;
-  described.modified =
-      ParseTimestamp(XmlText(xml, "/volume/target/timestamps/mtime"));
-  described.backing = XmlText(xml, "/volume/backingStore/path");
-  described.backing_format = XmlText(xml, "/volume/backingStore/format/@type");
-  described.format = XmlText(xml, "/volume/target/format/@type");
+  described.capacity = Bytes(XmlChild(root, "capacity"));
+  described.allocation = Bytes(XmlChild(root, "allocation"));
+  described.size = Bytes(XmlChild(root, "physical"));
+  if (described.size == 0) described.size = described.capacity;
+  described.modified = ParseTimestamp(
+      XmlContent(XmlChild(XmlChild(target, "timestamps"), "mtime")));
+  described.backing = XmlContent(XmlChild(backing, "path"));
+  described.backing_format = XmlAttribute(XmlChild(backing, "format"), "type");
+  described.format = XmlAttribute(XmlChild(target, "format"), "type");
   return described;
 }
 
@@ -173,9 +178,15 @@ std::vector<Volume> Storage::List(std::string_view prefix) {
   return list;
 }
 
-std::vector<Volume> Storage::ListWhole() {
+std::vector<Volume> Storage::ListWhole(
+    const std::function<bool(std::string_view name)>& skip) {
   std::vector<Volume> list;
   for (const auto& volume : ListAll(kList)) {
+    const std::string_view name = virStorageVolGetName(volume.get());
+    if (skip && skip(name)) {
+      list.emplace_back().name = name;
+      continue;
+    }
     for (int tries = 0;; ++tries) {
       try {
         list.push_back(Describe(volume.get(), kList));

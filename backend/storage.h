@@ -85,9 +85,11 @@ class Storage {
   [[nodiscard]] PoolInfo Info();
   // Of those whose names begin so; without what cannot be looked at.
   [[nodiscard]] std::vector<Volume> List(std::string_view prefix);
-  // Every volume. Throws when one that is there cannot be looked at: what that
-  // one stands on would seem to be nobody's.
-  [[nodiscard]] std::vector<Volume> ListWhole();
+  // Every volume, a call for each; of those that `skip` says only the names.
+  // Throws when one that is there cannot be looked at: what that one stands on
+  // would seem to be nobody's.
+  [[nodiscard]] std::vector<Volume> ListWhole(
+      const std::function<bool(std::string_view name)>& skip = {});
   // One call, whatever their number.
   [[nodiscard]] std::vector<std::string> Names();
   [[nodiscard]] bool Has(const std::string& name);

@@ -155,7 +155,8 @@ TEST_F(FleetTest, AStoppedOneMovesWithItsSnapshots) {
   EXPECT_EQ(far_->Virsh("domuuid a"), uuid);
   EXPECT_EQ(Virsh({"list", "--all", "--name"}), "");
   EXPECT_EQ(Virsh({"vol-list", "sbxfs"}).find(uuid), std::string::npos);
-  EXPECT_TRUE(stdfs::exists(Hypervisor("far") / "images/blank"));
+  EXPECT_TRUE(Eventually(
+      [this] { return stdfs::exists(Hypervisor("far") / "images/blank"); }));
   EXPECT_EQ(far_->Run("qemu-io -c 'read -P 5 1M 3M' " + top).out.find("failed"),
             std::string::npos);
   EXPECT_EQ(far_->Run("qemu-img check " + top).status, 0);

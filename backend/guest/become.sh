@@ -76,7 +76,8 @@ Names() {
 Address() {
   read -r old </sys/class/net/eth0/address
   [ "$old" != "$MAC" ] || return 0
-  : >$ASKED
+  Lease
+  [ ! -e "$lease" ] || : >$ASKED
   ip link set dev eth0 address "$MAC" || exit
   for file in /etc/netplan/*.yaml /etc/systemd/network/* \
     /run/systemd/network/*; do
@@ -84,13 +85,18 @@ Address() {
   done
 }
 
-# systemd-networkd gives up what it has of DHCP when the address changes, and
-# asks again, for the same. Whoever connects meanwhile would wait for 6 s: so
-# long is it until slirp sends a SYN once more.
-AwaitLease() {
+# What systemd-networkd got by DHCP.
+Lease() {
   read -r index </sys/class/net/eth0/ifindex
   lease=/run/systemd/netif/leases/$index
-  [ -e $ASKED ] && [ -d "${lease%/*}" ] || return 0
+}
+
+# It gives that up when the address changes, and asks again, for the same.
+# Whoever connects meanwhile would wait for 6 s: so long is it until slirp sends
+# a SYN once more.
+AwaitLease() {
+  [ -e $ASKED ] || return 0
+  Lease
   tries=40
   # shellcheck disable=SC3013 # what goes with systemd has it: dash, bash
   until [ "$lease" -nt $ASKED ] || [ $tries -le 0 ]; do

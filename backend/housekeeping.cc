@@ -25,8 +25,8 @@ std::string NewHolder() {
 }
 // It is held for seconds: after this time its holder was killed.
 constexpr auto kForgotten = 10min;
-// One without a word: it was killed as it took it.
-constexpr auto kHalfWritten = 4s;
+// One without a word: it was killed as it took it, or the pool was full.
+constexpr auto kHalfWritten = 12s;
 constexpr auto kLeaseTaken = 5s;
 constexpr auto kFailed = 10min;
 constexpr auto kStep = 4s;

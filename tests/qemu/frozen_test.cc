@@ -171,7 +171,9 @@ TEST_F(FrozenTest, RmdirAndMvAreAnsweredInTimeAndUndone) {
     // Until the libvirtd that thawed has done what it was asked.
     std::this_thread::sleep_for(300ms);
     EXPECT_TRUE(Eventually(whole)) << round << ": " << Status("box");
-    EXPECT_EQ(definition(), xml);
+    // The name goes back first.
+    EXPECT_TRUE(Eventually([&] { return definition() == xml; }))
+        << definition();
     EXPECT_EQ(Virsh({"list", "--all", "--autostart", "--name"}), "box");
   }
   ExpectLimit("rmdir and mv");

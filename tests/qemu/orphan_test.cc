@@ -202,7 +202,7 @@ TEST_F(OrphanTest, ALeaseWithoutAWordKeepsNobodyFromSweeping) {
   const std::string orphan = std::string(kNobody) + ".disk";
   MakeVolume(orphan);
   Sweeper sweeper(0s);
-  EXPECT_TRUE(Eventually([&] { return !HasVolume(orphan); }));
+  EXPECT_TRUE(Eventually([&] { return !HasVolume(orphan); }, 60s));
 }
 
 // Wherever in mkdir the daemon dies: the sandbox is whole, or a sweep leaves

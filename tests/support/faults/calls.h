@@ -52,6 +52,7 @@ SBXFS_CHANGES(virStorageVolCreateXMLFrom)
 SBXFS_CHANGES(virStorageVolDelete)
 SBXFS_CHANGES(virStorageVolResize)
 SBXFS_CHANGES(virStorageVolUpload)
+SBXFS_CHANGES(virStorageVolWipe)
 SBXFS_CHANGES(virStreamFinish)
 
 SBXFS_READS(virConnectBaselineCPU)

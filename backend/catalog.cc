@@ -10,6 +10,19 @@ namespace sbxfs {
 void Catalog::SetObserver(Observer* observer) {
   MutexLock lock(mutex_);
   observer_ = observer;
+  while (telling_ > 0) told_.Wait(mutex_);
+}
+
+Catalog::Telling::Telling(Catalog& catalog) : catalog_(catalog) {
+  MutexLock lock(catalog_.mutex_);
+  observer_ = catalog_.observer_;
+  if (observer_ != nullptr) ++catalog_.telling_;
+}
+
+Catalog::Telling::~Telling() {
+  if (observer_ == nullptr) return;
+  MutexLock lock(catalog_.mutex_);
+  if (--catalog_.telling_ == 0) catalog_.told_.NotifyAll();
 }
 
 std::vector<SandboxPtr> Catalog::List(bool trashed) const {
@@ -100,14 +113,13 @@ bool Catalog::Show(Entry& entry) {
 
 // What the events file says of a change; the observer re-reads the rest.
 void Catalog::Tell(const SandboxPtr& before, const SandboxPtr& after) {
-  Observer* observer = nullptr;
   {
     MutexLock lock(mutex_);
     ++version_;
-    observer = observer_;
   }
   changed_.NotifyAll();
-  if (observer == nullptr) return;
+  const Telling observer(*this);
+  if (!observer) return;
   const Sandbox& one = after != nullptr ? *after : *before;
   Event event{std::chrono::system_clock::now(),
               one.uuid,
@@ -267,7 +279,6 @@ void Catalog::ChangeHost(const std::function<void(Host&)>& change) {
 
 bool Catalog::ChangeHostIf(const std::function<bool(Host&)>& change) {
   std::vector<std::pair<SandboxPtr, SandboxPtr>> changed;
-  Observer* observer = nullptr;
   std::string connection;
   {
     MutexLock lock(mutex_);
@@ -286,11 +297,11 @@ bool Catalog::ChangeHostIf(const std::function<bool(Host&)>& change) {
       }
     }
     ++version_;
-    observer = observer_;
   }
   changed_.NotifyAll();
   for (const auto& [before, after] : changed) Tell(before, after);
-  if (observer == nullptr) return true;
+  const Telling observer(*this);
+  if (!observer) return true;
   if (!connection.empty()) {
     observer->Happened(Event{std::chrono::system_clock::now(), "", "",
                              connection, GetHost()->why});
@@ -300,31 +311,19 @@ bool Catalog::ChangeHostIf(const std::function<bool(Host&)>& change) {
 }
 
 void Catalog::ReportEnd(const std::string& uuid, const Error* error) {
-  Observer* observer = nullptr;
-  {
-    MutexLock lock(mutex_);
-    observer = observer_;
-  }
-  if (observer != nullptr) observer->ActionEnded(uuid, error);
+  const Telling observer(*this);
+  if (observer) observer->ActionEnded(uuid, error);
 }
 
 void Catalog::Touch(const std::string& uuid) {
-  Observer* observer = nullptr;
-  {
-    MutexLock lock(mutex_);
-    observer = observer_;
-  }
-  if (observer != nullptr) observer->SandboxChanged(uuid);
+  const Telling observer(*this);
+  if (observer) observer->SandboxChanged(uuid);
 }
 
 void Catalog::Report(const std::string& what, const std::string& detail,
                      const Sandbox* sandbox) {
-  Observer* observer = nullptr;
-  {
-    MutexLock lock(mutex_);
-    observer = observer_;
-  }
-  if (observer == nullptr) return;
+  const Telling observer(*this);
+  if (!observer) return;
   Event event{std::chrono::system_clock::now(), "", "", what, detail};
   if (sandbox != nullptr) {
     event.uuid = sandbox->uuid;

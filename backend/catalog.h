@@ -90,6 +90,21 @@ class Catalog {
     SandboxPtr shown;
   };
 
+  // The observer while it is told something: who takes it away waits for that.
+  class Telling {
+   public:
+    explicit Telling(Catalog& catalog);
+    ~Telling();
+    Telling(const Telling&) = delete;
+    Telling& operator=(const Telling&) = delete;
+    explicit operator bool() const { return observer_ != nullptr; }
+    Observer* operator->() const { return observer_; }
+
+   private:
+    Catalog& catalog_;
+    Observer* observer_ = nullptr;
+  };
+
   // Makes `entry.shown` anew; true when it differs from before.
   bool Show(Entry& entry) REQUIRES(mutex_);
   [[nodiscard]] std::string NumberedInTrash(const std::string& name) const
@@ -103,6 +118,8 @@ class Catalog {
   CondVar changed_;
   uint64_t version_ GUARDED_BY(mutex_) = 0;  // of anything shown
   Observer* observer_ GUARDED_BY(mutex_) = nullptr;
+  int telling_ GUARDED_BY(mutex_) = 0;
+  CondVar told_;
   HostPtr host_ GUARDED_BY(mutex_) = std::make_shared<Host>();
   std::unordered_map<std::string, Entry> entries_ GUARDED_BY(mutex_);
   // By name; the trash and the others apart. The last of several is shown.

@@ -36,9 +36,11 @@ struct LibvirtWatch::Watches {
   std::map<uintptr_t, std::weak_ptr<const Sink>> all GUARDED_BY(mutex);
 };
 
+// Never destroyed: a connection is closed by a thread that nobody waits for,
+// which may be at it as the process ends.
 LibvirtWatch::Watches& LibvirtWatch::TheWatches() {
-  static Watches watches;
-  return watches;
+  static auto* watches = new Watches;
+  return *watches;
 }
 
 void LibvirtWatch::OnClose(virConnectPtr, int reason, void* number) {

@@ -16,6 +16,10 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
+// A save may be on its last step yet.
+constexpr auto kWakePause = 200ms;
+constexpr int kWakeTries = 100;
+
 }  // namespace
 
 bool Actions::Holds(Verb verb, const Sandbox& sandbox) {
@@ -358,6 +362,32 @@ std::string Actions::UnderWay() const {
                        sandbox == nullptr ? uuid : sandbox->name);
   }
   return {};
+}
+
+void Actions::Wake(const std::string& uuid, const Reply<Done>& reply,
+                   int tries) {
+  const SandboxPtr now = core_.catalog.Get(uuid);
+  // One that is being saved is paused, too.
+  if (now == nullptr || IsOff(now->state) ||
+      (now->state == State::kPaused && now->progress.empty())) {
+    reply.Fail(Error(EHOSTDOWN,
+                     fmt::format("Cannot wake '{}': it is not saved any more",
+                                 core_.NameOf(uuid))));
+    return;
+  }
+  const Reply<Done> started([=, this](Outcome<Done> outcome) {
+    const auto* error = std::get_if<Error>(&outcome);
+    if (error == nullptr || error->Errno() != EBUSY || tries == kWakeTries ||
+        reply.Answered()) {
+      reply.Give(std::move(outcome));
+      return;
+    }
+    core_.timer.After(kWakePause, [=, this] {
+      core_.workers.Run([=, this] { Wake(uuid, reply, tries + 1); });
+    });
+  });
+  reply.OnCancel(started.Canceller());
+  Act(uuid, Verb::kStart, true, started);
 }
 
 void Actions::Stop() {

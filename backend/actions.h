@@ -35,6 +35,9 @@ class Actions {
   void Act(const std::string& uuid, Verb verb, bool wait, Reply<Done> reply,
            const std::string& argument = "") EXCLUDES(mutex_);
   void WaitFor(const std::string& uuid, State state, Reply<Done> reply);
+  // Starts it if it is saved, or being saved. Who connected to another's port
+  // that was just being closed starts nothing: EHOSTDOWN.
+  void Wake(const std::string& uuid, const Reply<Done>& reply, int tries = 0);
 
   // See Backend. One that only waits for its guest is none.
   [[nodiscard]] std::string UnderWay() const EXCLUDES(mutex_);

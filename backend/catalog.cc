@@ -7,24 +7,6 @@
 
 namespace sbxfs {
 
-void Catalog::SetObserver(Observer* observer) {
-  MutexLock lock(mutex_);
-  observer_ = observer;
-  while (telling_ > 0) told_.Wait(mutex_);
-}
-
-Catalog::Telling::Telling(Catalog& catalog) : catalog_(catalog) {
-  MutexLock lock(catalog_.mutex_);
-  observer_ = catalog_.observer_;
-  if (observer_ != nullptr) ++catalog_.telling_;
-}
-
-Catalog::Telling::~Telling() {
-  if (observer_ == nullptr) return;
-  MutexLock lock(catalog_.mutex_);
-  if (--catalog_.telling_ == 0) catalog_.told_.NotifyAll();
-}
-
 std::vector<SandboxPtr> Catalog::List(bool trashed) const {
   MutexLock lock(mutex_);
   std::vector<SandboxPtr> list;
@@ -118,7 +100,7 @@ void Catalog::Tell(const SandboxPtr& before, const SandboxPtr& after) {
     ++version_;
   }
   changed_.NotifyAll();
-  const Telling observer(*this);
+  const ObserverSlot::Telling observer(observer_);
   if (!observer) return;
   const Sandbox& one = after != nullptr ? *after : *before;
   Event event{std::chrono::system_clock::now(),
@@ -300,7 +282,7 @@ bool Catalog::ChangeHostIf(const std::function<bool(Host&)>& change) {
   }
   changed_.NotifyAll();
   for (const auto& [before, after] : changed) Tell(before, after);
-  const Telling observer(*this);
+  const ObserverSlot::Telling observer(observer_);
   if (!observer) return true;
   if (!connection.empty()) {
     observer->Happened(Event{std::chrono::system_clock::now(), "", "",
@@ -311,18 +293,18 @@ bool Catalog::ChangeHostIf(const std::function<bool(Host&)>& change) {
 }
 
 void Catalog::ReportEnd(const std::string& uuid, const Error* error) {
-  const Telling observer(*this);
+  const ObserverSlot::Telling observer(observer_);
   if (observer) observer->ActionEnded(uuid, error);
 }
 
 void Catalog::Touch(const std::string& uuid) {
-  const Telling observer(*this);
+  const ObserverSlot::Telling observer(observer_);
   if (observer) observer->SandboxChanged(uuid);
 }
 
 void Catalog::Report(const std::string& what, const std::string& detail,
                      const Sandbox* sandbox) {
-  const Telling observer(*this);
+  const ObserverSlot::Telling observer(observer_);
   if (!observer) return;
   Event event{std::chrono::system_clock::now(), "", "", what, detail};
   if (sandbox != nullptr) {

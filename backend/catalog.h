@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/observer_slot.h"
 #include "backend/util/mutex.h"
 
 namespace sbxfs {
@@ -37,7 +38,7 @@ class Catalog {
     bool operator==(const Overlay&) const = default;
   };
 
-  void SetObserver(Observer* observer) EXCLUDES(mutex_);
+  void SetObserver(Observer* observer) { observer_.Set(observer); }
 
   [[nodiscard]] std::vector<SandboxPtr> List(bool trashed) const
       EXCLUDES(mutex_);
@@ -90,21 +91,6 @@ class Catalog {
     SandboxPtr shown;
   };
 
-  // The observer while it is told something: who takes it away waits for that.
-  class Telling {
-   public:
-    explicit Telling(Catalog& catalog);
-    ~Telling();
-    Telling(const Telling&) = delete;
-    Telling& operator=(const Telling&) = delete;
-    explicit operator bool() const { return observer_ != nullptr; }
-    Observer* operator->() const { return observer_; }
-
-   private:
-    Catalog& catalog_;
-    Observer* observer_ = nullptr;
-  };
-
   // Makes `entry.shown` anew; true when it differs from before.
   bool Show(Entry& entry) REQUIRES(mutex_);
   [[nodiscard]] std::string NumberedInTrash(const std::string& name) const
@@ -117,9 +103,7 @@ class Catalog {
   mutable Mutex mutex_;
   CondVar changed_;
   uint64_t version_ GUARDED_BY(mutex_) = 0;  // of anything shown
-  Observer* observer_ GUARDED_BY(mutex_) = nullptr;
-  int telling_ GUARDED_BY(mutex_) = 0;
-  CondVar told_;
+  ObserverSlot observer_;
   HostPtr host_ GUARDED_BY(mutex_) = std::make_shared<Host>();
   std::unordered_map<std::string, Entry> entries_ GUARDED_BY(mutex_);
   // By name; the trash and the others apart. The last of several is shown.

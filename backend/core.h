@@ -230,7 +230,12 @@ class Core {
   WorkerPool workers{256, &Connection::EndUse};
   Connection connection;
   Storage storage;
-  Storage disk_storage;  // of additional disks; often the same pool
+
+ private:
+  const std::unique_ptr<Storage> other_pool_;
+
+ public:
+  Storage& disk_storage;  // of additional disks; often the same
 
  private:
   [[nodiscard]] Sandbox Describe(const DomainTexts& texts, DomainFacts& facts,

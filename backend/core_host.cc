@@ -197,8 +197,7 @@ void Core::LearnHost() {
     arch = accelerator.arch;
     learned.accelerator = accelerator.text;
     storage.Ensure(conn, local ? data_dir : "");
-    // It may be the same.
-    disk_storage.Find(conn);
+    if (other_pool_) other_pool_->Find(conn);
     room = LookAtPools();
     pool_uuid = room.pool.uuid;
     learned.notes += MarkPool(storage, pool_uuid);
@@ -241,8 +240,7 @@ void Core::LearnCapacity() {
 PoolRoom Core::LookAtPools() {
   PoolRoom room;
   room.pool = storage.Info();
-  room.disks =
-      disk_storage.Pool() == storage.Pool() ? room.pool : disk_storage.Info();
+  room.disks = other_pool_ ? other_pool_->Info() : room.pool;
   return room;
 }
 

@@ -183,8 +183,9 @@ std::vector<Turns::Turn> Disks::Hold(const std::string& uuid,
   if (!facts->disk_pool.empty() &&
       facts->disk_pool != core_.disk_storage.Place().Name()) {
     throw Error(EINVAL,
-                fmt::format("{}: its saved memory has additional disks of the "
-                            "pool '{}'; mount with the -o disk_pool= that is",
+                fmt::format("{}: its saved memory has additional disks of "
+                            "'{}'; mount with the -o disk_pool= it was saved "
+                            "with",
                             what, facts->disk_pool));
   }
   // Always in one order: two that wait for each other would wait for ever.

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <exception>
@@ -18,6 +17,7 @@
 #include "backend/fleet_round.h"
 #include "backend/fleet_view.h"
 #include "backend/libvirt_backend.h"
+#include "backend/observer_slot.h"
 #include "backend/spec/yaml.h"
 #include "backend/util/mutex.h"
 #include "backend/util/text.h"
@@ -63,7 +63,7 @@ class Fleet : public Backend {
   }
   ~Fleet() override { SetObserver(nullptr); }
 
-  [[nodiscard]] Observer* observer() const { return observer_; }
+  [[nodiscard]] ObserverSlot& observer() { return observer_; }
   // The name of the hypervisor that has it, or empty.
   [[nodiscard]] std::string HolderOf(const std::string& uuid) const {
     const std::size_t i = view_.Holder(uuid);
@@ -71,7 +71,7 @@ class Fleet : public Backend {
   }
 
   void SetObserver(Observer* observer) override {
-    observer_ = observer;
+    observer_.Set(observer);
     for (const auto& member : members_) {
       member.backend->SetObserver(observer == nullptr ? nullptr
                                                       : member.observer.get());
@@ -350,11 +350,12 @@ class Fleet : public Backend {
     return named;
   }
 
+  void TellMoved(const std::string& uuid, const std::string& to);
   // Has all that are connected do it; answers when they have. Their first
   // failure is the answer.
   void OnAll(Reply<Done> reply, FleetDoing doing);
 
-  std::atomic<Observer*> observer_{nullptr};
+  ObserverSlot observer_;
   Mutex mutex_;
   std::set<std::string> being_made_ GUARDED_BY(mutex_);  // host names
   const FleetView view_{members_};
@@ -364,14 +365,16 @@ class Fleet : public Backend {
 };
 
 void MemberObserver::SandboxChanged(const std::string& uuid) {
-  if (Observer* observer = fleet_.observer()) observer->SandboxChanged(uuid);
+  const ObserverSlot::Telling observer(fleet_.observer());
+  if (observer) observer->SandboxChanged(uuid);
 }
 void MemberObserver::HostChanged() {
-  if (Observer* observer = fleet_.observer()) observer->HostChanged();
+  const ObserverSlot::Telling observer(fleet_.observer());
+  if (observer) observer->HostChanged();
 }
 void MemberObserver::Happened(const Event& event) {
-  Observer* observer = fleet_.observer();
-  if (observer == nullptr) return;
+  const ObserverSlot::Telling observer(fleet_.observer());
+  if (!observer) return;
   // Of one that is coming here, or has gone: nothing of it is news.
   if (const auto holder = fleet_.HolderOf(event.uuid);
       !event.uuid.empty() && !holder.empty() && holder != name_) {
@@ -387,9 +390,8 @@ void MemberObserver::Happened(const Event& event) {
   observer->Happened(told);
 }
 void MemberObserver::ActionEnded(const std::string& uuid, const Error* error) {
-  if (Observer* observer = fleet_.observer()) {
-    observer->ActionEnded(uuid, error);
-  }
+  const ObserverSlot::Telling observer(fleet_.observer());
+  if (observer) observer->ActionEnded(uuid, error);
 }
 
 Backend& Fleet::Place(const std::string& config, const std::string& what) {
@@ -442,6 +444,15 @@ void Fleet::OnAll(Reply<Done> reply, FleetDoing doing) {
   DoOnEach(std::move(connected), std::move(doing), std::move(reply));
 }
 
+void Fleet::TellMoved(const std::string& uuid, const std::string& to) {
+  const SandboxPtr moved = Get(uuid);
+  const ObserverSlot::Telling observer(observer_);
+  if (!moved || !observer) return;
+  observer->Happened({std::chrono::system_clock::now(), uuid, moved->name,
+                      "moved", "to " + to, moved->uid, moved->gid,
+                      moved->mode});
+}
+
 void Fleet::SetHost(const Caller&, const std::string& uuid,
                     const std::string& name, Reply<Done> reply) {
   reply.Guard([&] {
@@ -467,13 +478,7 @@ void Fleet::SetHost(const Caller&, const std::string& uuid,
     }
     const Reply<Done> named = Named(own->name, what, &from, reply);
     const Reply<Done> told([this, uuid, name, named](Outcome<Done> outcome) {
-      const SandboxPtr moved = Get(uuid);
-      Observer* observer = observer_;
-      if (!std::holds_alternative<Error>(outcome) && moved && observer) {
-        observer->Happened({std::chrono::system_clock::now(), uuid, moved->name,
-                            "moved", "to " + name, moved->uid, moved->gid,
-                            moved->mode});
-      }
+      if (!std::holds_alternative<Error>(outcome)) TellMoved(uuid, name);
       named.Give(std::move(outcome));
     });
     named.OnCancel(told.Canceller());

@@ -44,10 +44,7 @@ using namespace std::chrono_literals;
 
 // What calls get that are under way when we end.
 constexpr auto kPatience = 10s;
-// A save may be on its last step yet.
-constexpr auto kWakePause = 200ms;
 constexpr auto kPoolPause = 200ms;
-constexpr int kWakeTries = 100;
 
 class LibvirtBackend : public Backend {
  public:
@@ -84,7 +81,7 @@ class LibvirtBackend : public Backend {
         wake_ports_(
             core_.workers,
             [this](const std::string& uuid, const Reply<Done>& reply) {
-              Wake(uuid, reply);
+              actions_.Wake(uuid, reply);
             },
             [this](const std::string& uuid) { idle_.Look(uuid); }),
         actions_(core_, images_, provision_, warm_, wake_ports_),
@@ -102,7 +99,7 @@ class LibvirtBackend : public Backend {
       idle_.Look(uuid);
     };
     exec_.wake = [this](const std::string& uuid, const Reply<Done>& reply) {
-      Wake(uuid, reply);
+      actions_.Wake(uuid, reply);
     };
     core_.on_volumes = [this] { PoolChanged(); };
     core_.on_take = [this](const Sandbox& sandbox) {
@@ -422,33 +419,6 @@ class LibvirtBackend : public Backend {
     }));
   }
 
-  // Starts a saved one, when that is saved. Who connected to another's port
-  // that was just being closed starts nothing.
-  void Wake(const std::string& uuid, const Reply<Done>& reply, int tries = 0) {
-    const SandboxPtr now = core_.catalog.Get(uuid);
-    // One that is being saved is paused, too.
-    if (now == nullptr || IsOff(now->state) ||
-        (now->state == State::kPaused && now->progress.empty())) {
-      reply.Fail(Error(EHOSTDOWN,
-                       fmt::format("Cannot wake '{}': it is not saved any more",
-                                   core_.NameOf(uuid))));
-      return;
-    }
-    const Reply<Done> started([=, this](Outcome<Done> outcome) {
-      const auto* error = std::get_if<Error>(&outcome);
-      if (error == nullptr || error->Errno() != EBUSY || tries == kWakeTries ||
-          reply.Answered()) {
-        reply.Give(std::move(outcome));
-        return;
-      }
-      core_.timer.After(kWakePause, [=, this] {
-        core_.workers.Run([=, this] { Wake(uuid, reply, tries + 1); });
-      });
-    });
-    reply.OnCancel(started.Canceller());
-    actions_.Act(uuid, Verb::kStart, true, started);
-  }
-
   // The guest has it when the writer is answered. A removal is not waited for:
   // the kernel holds the directory meanwhile.
   void SetMount(const Caller& caller, const std::string& uuid,
@@ -524,7 +494,7 @@ class LibvirtBackend : public Backend {
   // and each upload of many: libvirt lists all volumes for us, several times,
   // and lets nobody else into the pool meanwhile.
   void PoolChanged() {
-    if (pool_queued_.exchange(true)) return;
+    if (core_.test_driver || pool_queued_.exchange(true)) return;
     core_.timer.After(kPoolPause, [this] { LookAtPool(); });
   }
 

@@ -117,6 +117,15 @@ Error LibvirtError(std::string_view what) {
                                     "its status and reason",
                                     what, message));
   }
+  // It does not say whose, nor from where.
+  if (message.find("without qemu-img") != std::string::npos ||
+      message.find("unable to find qemu-img") != std::string::npos) {
+    return Error(EIO,
+                 fmt::format("{}: libvirt makes disks with qemu-img, which the "
+                             "hypervisor lacks; install it there (Debian's "
+                             "qemu-utils)",
+                             what));
+  }
   // A libvirtd that was killed in the middle of a start may hold it for ever.
   if (message.find("state change lock") != std::string::npos) {
     message +=

@@ -192,7 +192,7 @@ SandboxPtr Provision::CreateNow(const Caller& caller, const std::string& name,
   if (origin != nullptr) origin->check();
   MustBeWanted(reply.Answered());
   undo.Keep();
-  if (!core_.test_driver) core_.on_volumes();
+  core_.on_volumes();
   return made;
 }
 

@@ -84,6 +84,26 @@ bool Refreshed(virStoragePoolPtr pool) {
   return false;
 }
 
+// Calls `call`, which is false for a failure; once more where somebody had
+// stopped the pool, or unmounted it, which is started again then.
+bool InPool(virStoragePoolPtr pool, const std::function<bool()>& call) {
+  if (call()) return true;
+  return LastLibvirtErrorIs(VIR_ERR_OPERATION_INVALID) &&
+         virStoragePoolIsActive(pool) == 0 &&
+         (virStoragePoolCreate(pool, 0) == 0 ||
+          virStoragePoolIsActive(pool) == 1) &&
+         call();
+}
+
+VolumePtr FindIn(virStoragePoolPtr pool, const std::string& name) {
+  VolumePtr volume;
+  (void)InPool(pool, [&] {
+    volume.reset(virStorageVolLookupByName(pool, name.c_str()));
+    return volume != nullptr;
+  });
+  return volume;
+}
+
 }  // namespace
 
 VolumeUpload::~VolumeUpload() {
@@ -118,7 +138,7 @@ PoolPtr Storage::Open(virConnectPtr connection, std::string_view what) {
 VolumePtr Storage::Lookup(virConnectPtr connection, const std::string& name,
                           std::string_view what) {
   const PoolPtr pool = Open(connection, what);
-  VolumePtr volume(virStorageVolLookupByName(pool.get(), name.c_str()));
+  VolumePtr volume = FindIn(pool.get(), name);
   if (volume != nullptr) return volume;
   // A file that came without libvirt is known after a refresh alone.
   const Error error = LibvirtError(what);
@@ -146,8 +166,12 @@ std::vector<VolumePtr> Storage::ListAll(std::string_view what) {
   const ConnPtr connection = connection_.Get(what);
   const PoolPtr pool = Open(connection.get(), what);
   virStorageVolPtr* raw = nullptr;
-  const int count = virStoragePoolListAllVolumes(pool.get(), &raw, 0);
-  if (count < 0) ThrowLibvirt(what);
+  int count = -1;
+  const bool listed = InPool(pool.get(), [&] {
+    count = virStoragePoolListAllVolumes(pool.get(), &raw, 0);
+    return count >= 0;
+  });
+  if (!listed) ThrowLibvirt(what);
   std::vector<VolumePtr> volumes(raw, raw + count);
   std::free(raw);
   return volumes;
@@ -207,7 +231,7 @@ bool Storage::Has(const std::string& name) {
   constexpr char kWhat[] = "Cannot look into the pool";
   const ConnPtr connection = connection_.Get(kWhat);
   const PoolPtr pool = Open(connection.get(), kWhat);
-  const VolumePtr volume(virStorageVolLookupByName(pool.get(), name.c_str()));
+  const VolumePtr volume = FindIn(pool.get(), name);
   if (volume == nullptr && !LastLibvirtErrorIs(VIR_ERR_NO_STORAGE_VOL)) {
     ThrowLibvirt(kWhat);
   }
@@ -284,8 +308,11 @@ void Storage::CreateXml(const std::string& name, const std::string& xml,
   const std::string what = fmt::format("Cannot make volume '{}'", name);
   const ConnPtr connection = connection_.Get(what);
   const PoolPtr pool = Open(connection.get(), what);
-  const VolumePtr volume(virStorageVolCreateXML(pool.get(), xml.c_str(), 0));
-  if (volume != nullptr) return;
+  const bool made = InPool(pool.get(), [&] {
+    return VolumePtr(virStorageVolCreateXML(pool.get(), xml.c_str(), 0)) !=
+           nullptr;
+  });
+  if (made) return;
   const Error error = LibvirtError(what);
   if (error.Errno() == ENOSPC) throw Full(what, needed, 0);
   throw error;
@@ -324,11 +351,18 @@ void Storage::WriteNew(const std::string& name, std::string_view bytes) {
   CreateXml(name, VolumeXml(name, "raw", bytes.size(), bytes.size(), "", ""),
             bytes.size());
   if (bytes.empty()) return;
-  try {
+  FillOrDelete(name, [&] {
     const std::string what = fmt::format("Cannot write volume '{}'", name);
     const auto upload = UploadOver(connection_.Get(what), name, what);
     upload->Send(bytes);
     upload->Finish();
+  });
+}
+
+void Storage::FillOrDelete(const std::string& name,
+                           const std::function<void()>& fill) {
+  try {
+    fill();
   } catch (...) {
     try {
       Delete(name);
@@ -396,7 +430,7 @@ void Storage::Delete(const std::string& name) {
   const std::string what = fmt::format("Cannot delete volume '{}'", name);
   const ConnPtr connection = connection_.Get(what);
   const PoolPtr pool = Open(connection.get(), what);
-  const VolumePtr volume(virStorageVolLookupByName(pool.get(), name.c_str()));
+  const VolumePtr volume = FindIn(pool.get(), name);
   if (volume == nullptr) {
     if (LastLibvirtErrorIs(VIR_ERR_NO_STORAGE_VOL)) return;
     ThrowLibvirt(what);

@@ -152,6 +152,8 @@ class Storage {
       const std::string& uuid, const std::vector<std::string>& names);
 
  private:
+  // Runs `fill`; where it throws, the volume is deleted.
+  void FillOrDelete(const std::string& name, const std::function<void()>& fill);
   void CreateXml(const std::string& name, const std::string& xml,
                  uint64_t needed);
   [[nodiscard]] std::vector<VolumePtr> ListAll(std::string_view what);

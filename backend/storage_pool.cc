@@ -9,7 +9,6 @@
 #include "backend/domain_xml.h"
 #include "backend/libvirt_error.h"
 #include "backend/storage.h"
-#include "backend/util/log.h"
 
 namespace sbxfs {
 namespace {
@@ -167,14 +166,9 @@ void Storage::CreateDisk(const std::string& name, uint64_t capacity) {
   CreateXml(name, VolumeXml(name, "raw", capacity, capacity, "", ""), capacity);
   // What was in its place before is somebody else's: lvcreate(8) wipes the
   // first 4 KiB alone.
-  if (virStorageVolWipe(Lookup(name, what).get(), 0) == 0) return;
-  const Error error = LibvirtError(what);
-  try {
-    Delete(name);
-  } catch (const Error& left) {
-    spdlog::error("{}", left.Sentence());
-  }
-  throw error;
+  FillOrDelete(name, [&] {
+    if (virStorageVolWipe(Lookup(name, what).get(), 0) < 0) ThrowLibvirt(what);
+  });
 }
 
 }  // namespace sbxfs

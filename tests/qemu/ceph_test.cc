@@ -1,6 +1,5 @@
 // Additional disks in a Ceph, where its programs are installed: tests/run
 // --long does that.
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,14 +9,14 @@
 #include <fstream>
 #include <string>
 
-#include "tests/support/guest_mount.h"
+#include "tests/qemu/disk_guests.h"
 
 namespace sbxfs {
 namespace {
 
 namespace stdfs = std::filesystem;
 
-class CephTest : public BlankGuests {
+class CephTest : public DiskGuests {
  protected:
   void SetUp() override {
     if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
@@ -37,50 +36,37 @@ class CephTest : public BlankGuests {
                            "<host name='127.0.0.1' port='6789'/>"
                            "</source></pool>";
     Virsh({"pool-define", pool.string()});
-    BlankGuests::SetUp();
+    DiskGuests::SetUp();
   }
   void TearDown() override {
     if (mount_ == nullptr) return;
-    Clear(Dir());
-    for (const auto& entry : stdfs::directory_iterator(Host() / "disks")) {
-      EXPECT_EQ(unlink(entry.path().c_str()), 0) << entry.path();
-    }
-    BlankGuests::TearDown();
+    DiskGuests::TearDown();
     Virsh({"pool-destroy", "far"});
     Virsh({"pool-undefine", "far"});
   }
   [[nodiscard]] std::string Options() const override {
     return std::string(kOptions) + ",disk_pool=far";
   }
-  [[nodiscard]] Verdict Set(const std::string& size) const {
-    return WriteText(Host() / "disks/data", size + "\n", O_CREAT);
-  }
-  [[nodiscard]] Verdict Write(const std::string& verb) const {
-    return WriteText(Dir() / "box/status", verb + "\n");
-  }
 };
 
 TEST_F(CephTest, ADiskIsMadeGrownUsedAndRemoved) {
-  ASSERT_EQ(Set("64MiB"), Verdict{});
-  EXPECT_EQ(ReadText(Host() / "disks/data"), "64MiB\n");
-  ASSERT_EQ(Set("96MiB"), Verdict{});
+  ASSERT_EQ(SetDisk("data", "64MiB"), Verdict{});
+  EXPECT_EQ(ReadText(Disk("data")), "64MiB\n");
+  ASSERT_EQ(SetDisk("data", "96MiB"), Verdict{});
   Mkdir("box");
-  ASSERT_EQ(WriteText(Dir() / "box/config.yaml", "additionalDisks: [data]\n"),
-            Verdict{});
+  ASSERT_EQ(NameDisks("box", "data"), Verdict{});
   Boot("box");
   EXPECT_NE(Virsh({"domblklist", "box"}).find("sandboxes/disk.data"),
             std::string::npos);
-  ASSERT_EQ(Set("128MiB"), Verdict{});
+  ASSERT_EQ(SetDisk("data", "128MiB"), Verdict{});
   EXPECT_NE(Virsh({"domblkinfo", "box", "vdc"}).find("134217728"),
             std::string::npos);
-  EXPECT_EQ(
-      Call([this] { return unlink((Host() / "disks/data").c_str()); }).error,
-      EBUSY);
+  EXPECT_EQ(Call([this] { return unlink(Disk("data").c_str()); }).error, EBUSY);
   EXPECT_EQ(mkdir((Dir() / "box/snapshots/one").c_str(), 0777), 0);
   EXPECT_EQ(WriteText(Dir() / "box/snapshot", "one!\n"), Verdict{});
-  EXPECT_EQ(Write("save"), Verdict{});
+  EXPECT_EQ(Write("box", "save"), Verdict{});
   Boot("box");
-  EXPECT_EQ(Write("kill"), Verdict{});
+  EXPECT_EQ(Write("box", "kill"), Verdict{});
   // What is unchanged is not said to be changed by others.
   EXPECT_EQ(ReadText(Dir() / "box/pending"), "");
 }

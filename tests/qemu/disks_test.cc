@@ -9,44 +9,18 @@
 #include <fstream>
 #include <string>
 
-#include "tests/support/guest_mount.h"
+#include "tests/qemu/disk_guests.h"
 
 namespace sbxfs {
 namespace {
 
 namespace stdfs = std::filesystem;
 
-class DisksTest : public BlankGuests {
+class DisksTest : public DiskGuests {
  protected:
-  void TearDown() override {
-    if (mount_ != nullptr) {
-      Clear(Dir());
-      for (const auto& entry : stdfs::directory_iterator(Host() / "disks")) {
-        EXPECT_EQ(unlink(entry.path().c_str()), 0) << entry.path();
-      }
-    }
-    BlankGuests::TearDown();
-  }
-  [[nodiscard]] stdfs::path Disk(const std::string& name) const {
-    return Host() / "disks" / name;
-  }
-  // A new file, as a shell's > makes it.
-  [[nodiscard]] Verdict Make(const std::string& name,
-                             const std::string& size) const {
-    return WriteText(Disk(name), size + "\n", O_CREAT);
-  }
   void MkdirWith(const std::string& name, const std::string& disks) {
     Mkdir(name);
-    ASSERT_EQ(Name(name, disks), Verdict{});
-  }
-  [[nodiscard]] Verdict Name(const std::string& name,
-                             const std::string& disks) const {
-    return WriteText(Dir() / name / "config.yaml",
-                     "additionalDisks: [" + disks + "]\n");
-  }
-  [[nodiscard]] Verdict Write(const std::string& name,
-                              const std::string& verb) const {
-    return WriteText(Dir() / name / "status", verb + "\n");
+    ASSERT_EQ(NameDisks(name, disks), Verdict{});
   }
   [[nodiscard]] std::string Line(const std::string& disk) const {
     const std::string list = ReadText(Host() / "disk_list");
@@ -60,25 +34,25 @@ class DisksTest : public BlankGuests {
 };
 
 TEST_F(DisksTest, MadeGrownAndRemoved) {
-  EXPECT_EQ(Make("data", "64M"), Verdict{});
+  EXPECT_EQ(SetDisk("data", "64M"), Verdict{});
   EXPECT_EQ(ReadText(Disk("data")), "64MiB\n");
   struct stat info {};
   ASSERT_EQ(stat(Disk("data").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode, S_IFREG | 0644);
   EXPECT_EQ(info.st_size, 6);
   EXPECT_LT(info.st_blocks * 512, 1 << 20);
-  EXPECT_EQ(Make("data", "64MiB"), Verdict{});
-  EXPECT_EQ(Make("data", "134217728"), Verdict{});
+  EXPECT_EQ(SetDisk("data", "64MiB"), Verdict{});
+  EXPECT_EQ(SetDisk("data", "134217728"), Verdict{});
   EXPECT_EQ(ReadText(Disk("data")), "128MiB\n");
   EXPECT_NE(Virsh({"vol-info", "--pool", "sbxfs", "--bytes", "disk.data"})
                 .find("134217728 bytes"),
             std::string::npos);
-  EXPECT_EQ(Make("data", "64MiB"),
+  EXPECT_EQ(SetDisk("data", "64MiB"),
             (Verdict{EINVAL,
                      "Cannot set disk 'data' to '64MiB': it has 128MiB, and a "
                      "disk only grows"}));
   for (const char* size : {"much", "4MiB", "65TiB", "-1"}) {
-    EXPECT_EQ(Make("other", size),
+    EXPECT_EQ(SetDisk("other", size),
               (Verdict{EINVAL, fmt::format("Cannot set disk 'other' to '{}': "
                                            "it is no size from 8MiB to 64TiB; "
                                            "write one, as in 10GiB",
@@ -108,7 +82,7 @@ TEST_F(DisksTest, MadeGrownAndRemoved) {
 }
 
 TEST_F(DisksTest, OneSandboxRunsWithItAtATime) {
-  ASSERT_EQ(Make("data", "64MiB"), Verdict{});
+  ASSERT_EQ(SetDisk("data", "64MiB"), Verdict{});
   MkdirWith("a", "data");
   MkdirWith("b", "{name: data, format: false}");
   Boot("a");
@@ -126,14 +100,14 @@ TEST_F(DisksTest, OneSandboxRunsWithItAtATime) {
   EXPECT_EQ(Write("b", "start"), taken);
   EXPECT_EQ(Write("a", "save"), Verdict{});
   EXPECT_EQ(Write("b", "start"), taken);
-  EXPECT_EQ(Make("data", "80MiB"),
+  EXPECT_EQ(SetDisk("data", "80MiB"),
             (Verdict{EBUSY,
                      "Cannot set disk 'data' to '80MiB': it is in the saved "
                      "memory of 'a'; start that first"}));
   EXPECT_EQ(Write("a", "kill"), Verdict{});
   Boot("b");
   // Under a running guest it grows, too.
-  EXPECT_EQ(Make("data", "96MiB"), Verdict{});
+  EXPECT_EQ(SetDisk("data", "96MiB"), Verdict{});
   EXPECT_EQ(ReadText(Disk("data")), "96MiB\n");
   EXPECT_NE(Virsh({"domblkinfo", "b", "vdc"}).find("100663296"),
             std::string::npos);
@@ -142,7 +116,7 @@ TEST_F(DisksTest, OneSandboxRunsWithItAtATime) {
   EXPECT_NE(virsh.status, 0);
   EXPECT_NE(virsh.err.find("lock"), std::string::npos) << virsh.err;
   EXPECT_EQ(Write("b", "kill"), Verdict{});
-  ASSERT_EQ(Name("b", ""), Verdict{});
+  ASSERT_EQ(NameDisks("b", ""), Verdict{});
   ASSERT_EQ(rmdir((Dir() / "a").c_str()), 0);
   EXPECT_EQ(Call([this] { return unlink(Disk("data").c_str()); }).error, EBUSY);
   const std::string error = ReadText(Host() / "error");
@@ -154,10 +128,10 @@ TEST_F(DisksTest, OneSandboxRunsWithItAtATime) {
 }
 
 TEST_F(DisksTest, AChangeWaitsForTheNextStart) {
-  ASSERT_EQ(Make("data", "64MiB"), Verdict{});
+  ASSERT_EQ(SetDisk("data", "64MiB"), Verdict{});
   Mkdir("box");
   Boot("box");
-  ASSERT_EQ(Name("box", "data"), Verdict{});
+  ASSERT_EQ(NameDisks("box", "data"), Verdict{});
   EXPECT_EQ(ReadText(Dir() / "box/pending"), "additionalDisks\n");
   EXPECT_EQ(Virsh({"domblklist", "box"}).find("disk.data"), std::string::npos);
   EXPECT_EQ(Write("box", "kill"), Verdict{});
@@ -173,9 +147,9 @@ TEST_F(DisksTest, OneThatIsNotThereAndOneThatIsAnothers) {
                      "Cannot start 'box': there is no disk 'absent'; echo "
                      "10GiB > .host/disks/absent makes one"}));
   EXPECT_EQ(Status("box"), "stopped");
-  ASSERT_EQ(Name("box", ""), Verdict{});
+  ASSERT_EQ(NameDisks("box", ""), Verdict{});
   ASSERT_EQ(chown((Dir() / "box").c_str(), 1000, 1000), 0);
-  EXPECT_EQ(Name("box", "absent").error, EPERM);
+  EXPECT_EQ(NameDisks("box", "absent").error, EPERM);
   const std::string error = ReadText(Dir() / "box/error");
   EXPECT_EQ(error,
             "Cannot change config.yaml of 'box': the disk 'absent' is the "
@@ -185,7 +159,7 @@ TEST_F(DisksTest, OneThatIsNotThereAndOneThatIsAnothers) {
 // Whatever is done with a sandbox, what is on its disk stays, and is in no
 // snapshot or clone.
 TEST_F(DisksTest, ItOutlivesTheSandbox) {
-  ASSERT_EQ(Make("data", "64MiB"), Verdict{});
+  ASSERT_EQ(SetDisk("data", "64MiB"), Verdict{});
   const std::string volume = VolumeOf("data");
   const std::string raw = Dir().string() + ".raw";
   const Ended made = RunProgram(

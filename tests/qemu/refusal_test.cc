@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -70,6 +71,18 @@ TEST_F(RefusalTest, ADomainOfVirshHasTheName) {
   Virsh({"domrename", "box", "other"});
   ASSERT_TRUE(Eventually([this] { return stdfs::exists(Dir() / "other"); }));
   EXPECT_FALSE(stdfs::exists(Dir() / "box"));
+}
+
+TEST_F(RefusalTest, AHypervisorWithoutQemuImg) {
+  mount_->ExpectLoggedErrors();
+  // libvirt looks for one that can be executed, each time.
+  ASSERT_EQ(mount("/dev/null", "/usr/bin/qemu-img", nullptr, MS_BIND, nullptr),
+            0);
+  const Verdict verdict = Make("box");
+  EXPECT_EQ(umount("/usr/bin/qemu-img"), 0);
+  Refused(verdict, EIO,
+          "Cannot create 'box': libvirt makes disks with qemu-img, which the "
+          "hypervisor lacks; install it there (Debian's qemu-utils)");
 }
 
 TEST_F(RefusalTest, VerbsWhoseStateHolds) {

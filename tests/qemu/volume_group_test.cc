@@ -1,13 +1,10 @@
 // Additional disks in a pool that has no files: a volume group, as libvirt's
 // own backend sees it (tests/support/volume_group says what stands in for LVM).
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -16,31 +13,26 @@
 #include <memory>
 #include <string>
 
-#include "tests/qemu/refusals.h"
+#include "tests/qemu/disk_guests.h"
 
 namespace sbxfs {
 namespace {
 
 namespace stdfs = std::filesystem;
 
-class VolumeGroupTest : public RefusalTest {
+class VolumeGroupTest : public DiskGuests {
  protected:
   void SetUp() override {
     if (const auto why = NoGuestsBecause(); !why.empty()) GTEST_SKIP() << why;
+    if (!HasLoopDevices()) GTEST_SKIP() << "this machine has no loop devices";
     ASSERT_NO_FATAL_FAILURE(StandIn());
     stdfs::create_directories("/run/groups/vg0");
     std::ofstream("/run/groups/vg0/size") << (64 << 20);
     Virsh({"pool-define-as", "vg0", "logical", "--source-name", "vg0"});
-    BlankGuests::SetUp();
+    DiskGuests::SetUp();
   }
   void TearDown() override {
-    if (mount_ != nullptr) {
-      Clear(Dir());
-      for (const auto& entry : stdfs::directory_iterator(Host() / "disks")) {
-        EXPECT_EQ(unlink(entry.path().c_str()), 0) << entry.path();
-      }
-      BlankGuests::TearDown();
-    }
+    DiskGuests::TearDown();
     if (!stood_in_) return;
     Virsh({"pool-destroy", "vg0"});
     Virsh({"pool-undefine", "vg0"});
@@ -50,27 +42,6 @@ class VolumeGroupTest : public RefusalTest {
   }
   [[nodiscard]] std::string Options() const override {
     return std::string(kOptions) + ",disk_pool=vg0";
-  }
-  [[nodiscard]] stdfs::path Disk(const std::string& name) const {
-    return Host() / "disks" / name;
-  }
-  [[nodiscard]] Verdict Set(const std::string& name,
-                            const std::string& size) const {
-    return WriteText(Disk(name), size + "\n", O_CREAT);
-  }
-  [[nodiscard]] Verdict Write(const std::string& name,
-                              const std::string& verb) const {
-    return WriteText(Dir() / name / "status", verb + "\n");
-  }
-  [[nodiscard]] Verdict NameDisk(const std::string& box) const {
-    return WriteText(Dir() / box / "config.yaml", "additionalDisks: [data]\n");
-  }
-  [[nodiscard]] std::string Capacity(const std::string& key) const {
-    const std::string text = ReadText(Host() / "capacity");
-    const auto at = text.find("\n" + key + " ");
-    if (at == std::string::npos) return "";
-    const auto begin = at + key.size() + 2;
-    return text.substr(begin, text.find('\n', begin) - begin);
   }
   void Mount(const std::string& options) {
     mount_->Stop();
@@ -89,14 +60,6 @@ class VolumeGroupTest : public RefusalTest {
                        programs / name,
                        stdfs::copy_options::overwrite_existing);
     }
-    mknod("/dev/loop-control", S_IFCHR | 0600, makedev(10, 237));
-    for (unsigned i = 0; i < 64; ++i) {
-      mknod(fmt::format("/dev/loop{}", i).c_str(), S_IFBLK | 0600,
-            makedev(7, i));
-    }
-    if (RunProgram({"losetup", "--find"}).status != 0) {
-      GTEST_SKIP() << "this machine has no loop devices";
-    }
     const std::string over =
         fmt::format("lowerdir={}:/usr/sbin", programs.string());
     ASSERT_EQ(mount("lvm2", "/usr/sbin", "overlay", 0, over.c_str()), 0);
@@ -110,7 +73,7 @@ TEST_F(VolumeGroupTest, DisksAreBlankVolumesThatOnlyLvmMakesLarger) {
   EXPECT_EQ(Capacity("pool"), "sbxfs");
   EXPECT_EQ(Capacity("disk_pool"), "vg0");
   EXPECT_EQ(Capacity("disk_pool_bytes"), "67108864");
-  ASSERT_EQ(Set("data", "16MiB"), Verdict{});
+  ASSERT_EQ(SetDisk("data", "16MiB"), Verdict{});
   EXPECT_EQ(ReadText(Disk("data")), "16MiB\n");
   std::ifstream volume("/dev/vg0/disk.data");
   const std::string bytes((std::istreambuf_iterator<char>(volume)), {});
@@ -120,16 +83,16 @@ TEST_F(VolumeGroupTest, DisksAreBlankVolumesThatOnlyLvmMakesLarger) {
   volume.close();
   EXPECT_TRUE(Eventually(
       [&] { return Capacity("disk_pool_free_bytes") == "50331648"; }));
-  EXPECT_EQ(Set("data", "8MiB").error, EINVAL);
+  EXPECT_EQ(SetDisk("data", "8MiB").error, EINVAL);
   EXPECT_EQ(
-      Set("data", "20MiB"),
+      SetDisk("data", "20MiB"),
       (Verdict{EOPNOTSUPP,
                "Cannot set disk 'data' to '20MiB': it has 16MiB, and libvirt "
                "makes no volume larger in 'vg0', a pool of type logical; do "
                "that there, as by lvextend, and then write the size here once "
                "more"}));
   EXPECT_EQ(
-      Set("more", "64MiB"),
+      SetDisk("more", "64MiB"),
       (Verdict{ENOSPC,
                "Cannot set disk 'more' to '64MiB': the pool 'vg0' is full: "
                "of 64MiB that are needed 16MiB are missing in /dev/vg0; "
@@ -137,16 +100,16 @@ TEST_F(VolumeGroupTest, DisksAreBlankVolumesThatOnlyLvmMakesLarger) {
   EXPECT_FALSE(stdfs::exists(Disk("more")));
   EXPECT_EQ(RunProgram({"lvextend", "-L", "+4M", "/dev/vg0/disk.data"}).status,
             0);
-  EXPECT_EQ(Set("data", "20MiB"), Verdict{});
+  EXPECT_EQ(SetDisk("data", "20MiB"), Verdict{});
   EXPECT_EQ(ReadText(Disk("data")), "20MiB\n");
   ASSERT_EQ(unlink(Disk("data").c_str()), 0);
   EXPECT_FALSE(stdfs::exists("/dev/vg0/disk.data"));
 }
 
 TEST_F(VolumeGroupTest, AGuestHasItsVolumeAndLearnsOfItsNewSize) {
-  ASSERT_EQ(Set("data", "16MiB"), Verdict{});
+  ASSERT_EQ(SetDisk("data", "16MiB"), Verdict{});
   Mkdir("box");
-  ASSERT_EQ(NameDisk("box"), Verdict{});
+  ASSERT_EQ(NameDisks("box", "data"), Verdict{});
   Boot("box");
   const std::string domain = ReadText(Dir() / "box/domain.xml");
   EXPECT_NE(domain.find("pool='vg0' volume='disk.data'"), std::string::npos)
@@ -154,7 +117,7 @@ TEST_F(VolumeGroupTest, AGuestHasItsVolumeAndLearnsOfItsNewSize) {
   EXPECT_EQ(Call([this] { return unlink(Disk("data").c_str()); }).error, EBUSY);
   ASSERT_EQ(RunProgram({"lvextend", "-L", "+8M", "/dev/vg0/disk.data"}).status,
             0);
-  EXPECT_EQ(Set("data", "24MiB"), Verdict{});
+  EXPECT_EQ(SetDisk("data", "24MiB"), Verdict{});
   EXPECT_NE(Virsh({"domblkinfo", "box", "vdc"}).find("25165824"),
             std::string::npos);
   // What is done with the sandbox's own disk leaves it alone.
@@ -167,11 +130,11 @@ TEST_F(VolumeGroupTest, AGuestHasItsVolumeAndLearnsOfItsNewSize) {
 }
 
 TEST_F(VolumeGroupTest, AnotherMountMayKeepThemInAnotherPool) {
-  ASSERT_EQ(Set("data", "8MiB"), Verdict{});
+  ASSERT_EQ(SetDisk("data", "8MiB"), Verdict{});
   Mkdir("box");
   Mkdir("saved");
-  ASSERT_EQ(NameDisk("box"), Verdict{});
-  ASSERT_EQ(NameDisk("saved"), Verdict{});
+  ASSERT_EQ(NameDisks("box", "data"), Verdict{});
+  ASSERT_EQ(NameDisks("saved", "data"), Verdict{});
   Boot("saved");
   ASSERT_EQ(Write("saved", "save"), Verdict{});
   Mount(kOptions);
@@ -180,7 +143,7 @@ TEST_F(VolumeGroupTest, AnotherMountMayKeepThemInAnotherPool) {
             (Verdict{ENOENT,
                      "Cannot start 'box': there is no disk 'data'; echo 10GiB "
                      "> .host/disks/data makes one"}));
-  ASSERT_EQ(Set("data", "8MiB"), Verdict{});
+  ASSERT_EQ(SetDisk("data", "8MiB"), Verdict{});
   Boot("box");
   EXPECT_NE(ReadText(Dir() / "box/domain.xml")
                 .find("pool='sbxfs' volume='disk.data'"),
@@ -189,7 +152,7 @@ TEST_F(VolumeGroupTest, AnotherMountMayKeepThemInAnotherPool) {
       Write("saved", "start"),
       (Verdict{EINVAL,
                "Cannot start 'saved': its saved memory has additional disks of "
-               "the pool 'vg0'; mount with the -o disk_pool= that is"}));
+               "'vg0'; mount with the -o disk_pool= it was saved with"}));
   EXPECT_EQ(Write("box", "kill"), Verdict{});
   ASSERT_EQ(WriteText(Dir() / "box/config.yaml", "cpus: 1\n"), Verdict{});
   Mount(Options());

@@ -5,9 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <sstream>
 #include <string>
@@ -25,7 +23,7 @@ namespace stdfs = std::filesystem;
 struct Taken {
   size_t descriptors = 0;
   size_t threads = 0;
-  size_t kibibytes = 0;  // resident
+  size_t kibibytes = 0;  // of memory that is its own
 };
 
 class CyclesTest : public Mounted {
@@ -53,7 +51,7 @@ class CyclesTest : public Mounted {
       size_t value = 0;
       words >> key >> value;
       if (key == "Threads:") taken.threads = value;
-      if (key == "VmRSS:") taken.kibibytes = value;
+      if (key == "RssAnon:") taken.kibibytes = value;
     }
     return taken;
   }
@@ -70,26 +68,26 @@ class CyclesTest : public Mounted {
     }
   }
 
-  // One of that name comes, is used, and goes.
-  void Cycle(const std::string& name) {
+  // One of that name comes, is used, and goes; `all`: what takes long, too.
+  void Cycle(const std::string& name, bool all) {
     const stdfs::path box = Dir() / name;
     ASSERT_EQ(mkdir(box.c_str(), 0700), 0) << errno;
-    for (const char* file :
-         {"", "status", "config.yaml", "effective.yaml", "ip", "ssh_port",
-          "domain.xml", "error", "progress", "snapshots", "exec", "ports",
-          "none", "fs/etc"}) {
+    for (const char* file : {"status", "config.yaml", "ip", "error",
+                             "snapshots", "exec", "ports", "none"}) {
       Look(box / file);
+    }
+    if (all) {
+      for (const char* file : {"", "effective.yaml", "domain.xml", "fs/etc"}) {
+        Look(box / file);
+      }
     }
     EXPECT_EQ(WriteText(box / "config.yaml", "cpus: 1\nmemory: 64MiB\n"),
               Verdict{});
     EXPECT_EQ(WriteText(box / "config.yaml", "cpus: many\n").error, EINVAL);
     ASSERT_EQ(unlink((box / "config.yaml.rejected").c_str()), 0) << errno;
-    EXPECT_EQ(WriteText(box / "status", "fly\n").error, EINVAL);
     EXPECT_EQ(WriteText(box / "status", "start\n", O_NONBLOCK), Verdict{});
-    Look(box / "status");
     const UniqueFd open_yet(open((box / "status").c_str(), O_RDONLY));
     EXPECT_EQ(WriteText(box / "status", "kill\n"), Verdict{});
-    (void)!mkdir((box / "snapshots/one").c_str(), 0700);
     (void)!mkdir((box / "exec/1").c_str(), 0700);
     (void)!rmdir((box / "exec/1").c_str());
     const stdfs::path other = box.string() + "-b";
@@ -101,28 +99,30 @@ class CyclesTest : public Mounted {
 };
 
 TEST_F(CyclesTest, NothingIsLeftOfThem) {
-  const int cycles = LongRun() ? 100'000 : 400;
-  // Buffers that are bounded fill first: events, errors, the allocator's own.
-  const int warm_up = cycles / 4;
+  const int cycles = LongRun() ? 100'000 : 200;
+  // Until events and the audit are as long as they get, 1 MiB each.
+  const int warm_up = LongRun() ? 10'000 : 50;
   Taken before;
   for (int i = 0; i < warm_up + cycles; ++i) {
     if (i == warm_up) before = Now();
-    ASSERT_NO_FATAL_FAILURE(Cycle(fmt::format("box{}", i)));
+    ASSERT_NO_FATAL_FAILURE(Cycle(fmt::format("box{}", i), i % 20 == 0));
+    ASSERT_FALSE(HasFailure()) << "cycle " << i;
   }
   Taken after;
-  // Threads that wait for work end after a while.
+  // What ends just now has its descriptors for a moment yet.
   EXPECT_TRUE(Eventually([&] {
     after = Now();
-    return after.threads <= before.threads &&
-           after.descriptors <= before.descriptors;
-  })) << after.threads
-      << " threads, before " << before.threads << "; " << after.descriptors
+    return after.descriptors <= before.descriptors;
+  })) << after.descriptors
       << " descriptors, before " << before.descriptors;
-  std::printf("cycles: %d, %zu threads, %zu descriptors, %zu KiB more\n",
-              cycles, after.threads, after.descriptors,
-              after.kibibytes - std::min(before.kibibytes, after.kibibytes));
-  // One byte in a hundred thousand is not seen, forty are.
-  if (!IsWrapped()) {
+  // As many workers as were ever busy at a time stay.
+  EXPECT_LE(after.threads, before.threads + 8);
+  fmt::print(
+      "{} cycles: threads {} to {}, descriptors {} to {}, KiB {} to {}\n",
+      cycles, before.threads, after.threads, before.descriptors,
+      after.descriptors, before.kibibytes, after.kibibytes);
+  // Forty bytes a cycle.
+  if (LongRun() && !IsWrapped()) {
     EXPECT_LT(after.kibibytes, before.kibibytes + 4096);
   }
 }

@@ -136,6 +136,35 @@ TEST_F(OrphanTest, VolumesWithoutADomainAreRemovedWhenTheyAreOldEnough) {
 }
 
 // A connection that is lost in the middle cannot give the lease back.
+// As of hundreds that were removed by daemons that were killed.
+TEST_F(OrphanTest, AThousandAreRemovedInOneGo) {
+  const stdfs::path pool = "/var/lib/libvirt/sbxfs";
+  Virsh({"vol-create-as", "sbxfs", "one", "8M", "--format", "qcow2"});
+  for (int i = 0; i < 250; ++i) {
+    const std::string nobody = fmt::format("{:03}{}", i, kNobody + 3);
+    for (const char* kind : {".disk", ".disk.1", ".seed", ".console"}) {
+      stdfs::copy_file(pool / "one", pool / (nobody + kind));
+    }
+  }
+  Virsh({"vol-delete", "--pool", "sbxfs", "one"});
+  Virsh({"pool-refresh", "sbxfs"});
+  const auto begin = std::chrono::steady_clock::now();
+  Sweeper sweeper(0s);
+  EXPECT_TRUE(Eventually(
+      [&] {
+        return std::none_of(
+            stdfs::directory_iterator(pool), {}, [](const auto& entry) {
+              return entry.path().filename().string().find(kNobody + 3) !=
+                     std::string::npos;
+            });
+      },
+      60s));
+  fmt::print("swept in {} ms\n",
+             std::chrono::duration_cast<std::chrono::milliseconds>(
+                 std::chrono::steady_clock::now() - begin)
+                 .count());
+}
+
 TEST_F(OrphanTest, OnesOwnLeaseIsNotWaitedFor) {
   mount_->ExpectLoggedErrors();
   const stdfs::path lease = "/var/lib/libvirt/sbxfs/lease.background";

@@ -18,7 +18,8 @@ class GuestOpen : public OpenFile {
       : path_(std::move(path)),
         opened_(std::move(opened)),
         flags_(flags),
-        cached_(cached) {}
+        cached_(cached),
+        at_rest_(path_->place()->AtRest()) {}
   ~GuestOpen() override;
   GuestOpen(const GuestOpen&) = delete;
   GuestOpen& operator=(const GuestOpen&) = delete;
@@ -34,8 +35,11 @@ class GuestOpen : public OpenFile {
   // What goes to a place goes there twice, what goes to the end does not.
   [[nodiscard]] bool MayRepeat(const std::string&) override;
 
-  // False once the guest that it was opened in is gone.
-  [[nodiscard]] bool IsCurrent() const { return opened_->IsCurrent(); }
+  // False once the guest that it was opened in is gone. Its connection may not
+  // know that yet; whether files come from the disk now is known at once.
+  [[nodiscard]] bool IsCurrent(bool at_rest) const {
+    return at_rest == at_rest_ && opened_->IsCurrent();
+  }
   // Attributes of the file, whatever its name leads to.
   void Look(Reply<FileFacts> reply);
 
@@ -44,6 +48,7 @@ class GuestOpen : public OpenFile {
   OpenedPtr opened_;
   const int flags_;
   const bool cached_;
+  const bool at_rest_;  // its place was, when it was opened
 };
 
 }  // namespace sbxfs

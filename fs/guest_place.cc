@@ -149,13 +149,14 @@ bool GuestPlace::AtRest() const {
 GuestPathPtr GuestPlace::At(const std::string& path, bool is_dir) {
   GuestPathPtr other;  // both are freed outside the lock
   std::shared_ptr<GuestOpen> open;
+  const bool at_rest = AtRest();
   MutexLock lock(mutex_);
   auto& known = paths_[path];
   if (auto live = known.lock()) {
     // A directory is no other thing of that name, and what was opened in a
     // guest that is gone is not what its disk has.
     open = live->Open();
-    const bool lost = open && !open->IsCurrent();
+    const bool lost = open && !open->IsCurrent(at_rest);
     if (!lost && live->identity.ends_with('/') == is_dir) return live;
     other = std::move(live);
   }

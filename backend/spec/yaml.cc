@@ -210,6 +210,20 @@ std::size_t FindIndentingTab(std::string_view text) {
   return std::string_view::npos;
 }
 
+// A directive that YAML does not have, or npos: they come before all else that
+// says something. yaml-cpp passes over them.
+std::size_t FindUnknownDirective(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const std::string_view line = text.substr(at, text.find('\n', at) - at);
+    const std::size_t first = line.find_first_not_of(" \t\r");
+    const bool known = line.starts_with("%YAML ") || line.starts_with("%TAG ");
+    if (line.starts_with('%') && !known) return at;
+    if (!known && first != std::string_view::npos && line[first] != '#') break;
+    at += line.size() + 1;
+  }
+  return std::string_view::npos;
+}
+
 void CheckCharacters(std::string_view name, std::string_view text) {
   if (text.size() > kMaxYamlSize) {
     throw Error(EINVAL, fmt::format("Cannot accept '{}': it has {} bytes; {} "
@@ -272,6 +286,12 @@ YamlNode ReadYaml(std::string_view name, std::string_view text) {
   const std::size_t skipped =
       text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
   std::istringstream stream{std::string(text.substr(skipped))};
+  if (const auto at = FindUnknownDirective(text.substr(skipped));
+      at != std::string_view::npos) {
+    throw YamlError(Places(name, text).At(at + skipped),
+                    "a line that begins with % is a directive, and YAML has no "
+                    "such one; remove it");
+  }
   Builder builder(name, text, skipped);
   const std::size_t tab = FindIndentingTab(text);
   try {

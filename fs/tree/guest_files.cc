@@ -102,7 +102,7 @@ struct stat GuestThing::Shown(const FileFacts& facts) const {
 
 void GuestThing::Ask(Reply<FileFacts> reply) const {
   const auto open = path_->Open();
-  if (open && !open->IsCurrent()) {
+  if (open && !open->IsCurrent(place().AtRest())) {
     open->Look(std::move(reply));
     return;
   }

@@ -332,6 +332,12 @@ TEST(SpecRefusals, Texts) {
       {"cpus: !x 2", "line 1, column 7: tags (!) are not supported; remove it"},
       {"cpus: 2\ndescription: a\0b"s,
        "line 2, column 15: control character 0x00; remove it"},
+      {"# one\n\n%cpus: 2\n",
+       "line 3, column 1: a line that begins with % is a directive, and YAML "
+       "has no such one; remove it"},
+      {"%YAML 1.2\n%x\n---\ncpus: 2\n",
+       "line 2, column 1: a line that begins with % is a directive, and YAML "
+       "has no such one; remove it"},
       {"# \x1b[31m\n", "line 1, column 3: control character 0x1b; remove it"},
       {"cpus: 2\x7f", "line 1, column 8: control character 0x7f; remove it"},
       {"# \xc3\xa9\xc3\xa9 \xff\n",

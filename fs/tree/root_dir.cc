@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 
@@ -92,8 +93,16 @@ std::vector<Dir::Entry> RootDir::List(const Caller&) {
         {sandbox->name,
          std::make_shared<SandboxDir>(tree_, sandbox->uuid, sandbox->name)});
   }
+  // A clone that took the name of a tool's file meanwhile is what a lookup
+  // finds.
+  const auto is_there = [&entries](const std::string& name) {
+    return std::any_of(entries.begin(), entries.end(),
+                       [&](const Entry& entry) { return entry.name == name; });
+  };
   for (auto& entry : tree_->passing.List(key)) {
-    if (StripYaml(entry.name).empty()) entries.push_back(std::move(entry));
+    if (StripYaml(entry.name).empty() && !is_there(entry.name)) {
+      entries.push_back(std::move(entry));
+    }
   }
   return entries;
 }

@@ -328,6 +328,15 @@ TEST_F(Basic, NothingElseCanBeMade) {
   EXPECT_EQ(fuse_.Rename("box/status", "box/x"), EPERM);
 }
 
+// As a clone does that is made while a tool makes a file of that name.
+TEST_F(Basic, ASandboxThatTakesAToolsNameIsListedOnce) {
+  EXPECT_EQ(fuse_.Close(fuse_.Create("sedXY", O_RDWR | O_CREAT | O_EXCL)), 0);
+  EXPECT_THAT(fuse_.Ls(""), ElementsAre(".host", "sedXY"));
+  backend_.Add("sedXY");
+  EXPECT_THAT(fuse_.Ls(""), ElementsAre(".host", "sedXY"));
+  EXPECT_THAT(fuse_.Ls("sedXY"), Contains("status"));
+}
+
 TEST_F(Basic, ListAndSshConfigShowEverySandbox) {
   backend_.Add("box");
   const std::string uuid = backend_.Add("theirs");

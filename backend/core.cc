@@ -90,12 +90,12 @@ Core::Core(const BackendOptions& options_arg, Connection::Listener listener)
                  {options_arg.ssh_config, options_arg.insecure_tcp, data_dir},
                  options_arg.pool, std::move(listener), timer, workers),
       storage(connection, options_arg.pool),
-      other_pool_(
+      other_pool(
           options_arg.disk_pool.empty() ||
                   options_arg.disk_pool == options_arg.pool
               ? nullptr
               : std::make_unique<Storage>(connection, options_arg.disk_pool)),
-      disk_storage(other_pool_ ? *other_pool_ : storage) {}
+      disk_storage(other_pool ? *other_pool : storage) {}
 
 std::string Core::NameOf(const std::string& uuid) const {
   const SandboxPtr sandbox = catalog.Get(uuid);

@@ -230,12 +230,8 @@ class Core {
   WorkerPool workers{256, &Connection::EndUse};
   Connection connection;
   Storage storage;
-
- private:
-  const std::unique_ptr<Storage> other_pool_;
-
- public:
-  Storage& disk_storage;  // of additional disks; often the same
+  const std::unique_ptr<Storage> other_pool;  // of additional disks, or null
+  Storage& disk_storage;                      // theirs: the one or the other
 
  private:
   [[nodiscard]] Sandbox Describe(const DomainTexts& texts, DomainFacts& facts,

@@ -197,7 +197,7 @@ void Core::LearnHost() {
     arch = accelerator.arch;
     learned.accelerator = accelerator.text;
     storage.Ensure(conn, local ? data_dir : "");
-    if (other_pool_) other_pool_->Find(conn);
+    if (other_pool) other_pool->Find(conn);
     room = LookAtPools();
     pool_uuid = room.pool.uuid;
     learned.notes += MarkPool(storage, pool_uuid);
@@ -240,7 +240,7 @@ void Core::LearnCapacity() {
 PoolRoom Core::LookAtPools() {
   PoolRoom room;
   room.pool = storage.Info();
-  room.disks = other_pool_ ? other_pool_->Info() : room.pool;
+  room.disks = other_pool ? other_pool->Info() : room.pool;
   return room;
 }
 

@@ -10,7 +10,6 @@
 #include <sstream>
 #include <string>
 
-#include "backend/util/text.h"
 #include "backend/util/unique_fd.h"
 #include "tests/support/mounted.h"
 #include "tests/support/wrapper.h"
@@ -28,16 +27,14 @@ struct Taken {
 
 class CyclesTest : public Mounted {
  protected:
-  // Nothing of a sandbox is kept for later.
+  // Hundreds of thousands of lines of what went well are not wanted.
   [[nodiscard]] std::string Options() const override {
     return "loglevel=error";
   }
 
   [[nodiscard]] Taken Now() const {
     // The holder's child is who serves.
-    const std::string server =
-        "/proc/" + std::string(Trim(ReadText(
-                       fmt::format("/proc/{0}/task/{0}/children", Daemon()))));
+    const std::string server = fmt::format("/proc/{}", ChildOf(Daemon()));
     Taken taken;
     for ([[maybe_unused]] const auto& fd :
          stdfs::directory_iterator(server + "/fd")) {

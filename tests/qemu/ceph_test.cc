@@ -1,6 +1,5 @@
 // Additional disks in a Ceph, where its programs are installed: tests/run
 // --long does that.
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -62,10 +61,7 @@ TEST_F(CephTest, ADiskIsMadeGrownUsedAndRemoved) {
   EXPECT_NE(Virsh({"domblkinfo", "box", "vdc"}).find("134217728"),
             std::string::npos);
   EXPECT_EQ(Call([this] { return unlink(Disk("data").c_str()); }).error, EBUSY);
-  EXPECT_EQ(mkdir((Dir() / "box/snapshots/one").c_str(), 0777), 0);
-  EXPECT_EQ(WriteText(Dir() / "box/snapshot", "one!\n"), Verdict{});
-  EXPECT_EQ(Write("box", "save"), Verdict{});
-  Boot("box");
+  UseOwnDisk("box");
   EXPECT_EQ(Write("box", "kill"), Verdict{});
   // What is unchanged is not said to be changed by others.
   EXPECT_EQ(ReadText(Dir() / "box/pending"), "");

@@ -54,6 +54,14 @@ class DiskGuests : public BlankGuests {
                               const std::string& verb) const {
     return WriteText(Dir() / box / "status", verb + "\n");
   }
+  // A snapshot, a way back, saved and started again: none of it is an
+  // additional disk's affair.
+  void UseOwnDisk(const std::string& box) {
+    EXPECT_EQ(mkdir((Dir() / box / "snapshots/one").c_str(), 0777), 0);
+    EXPECT_EQ(WriteText(Dir() / box / "snapshot", "one!\n"), Verdict{});
+    EXPECT_EQ(Write(box, "save"), Verdict{});
+    Boot(box);
+  }
   // Of .host/capacity.
   [[nodiscard]] std::string Capacity(const std::string& key) const {
     const std::string text = ReadText(Host() / "capacity");

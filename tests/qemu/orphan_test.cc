@@ -135,7 +135,6 @@ TEST_F(OrphanTest, VolumesWithoutADomainAreRemovedWhenTheyAreOldEnough) {
   EXPECT_EQ(ReadText(Host() / "defaults.yaml"), defaults);
 }
 
-// A connection that is lost in the middle cannot give the lease back.
 // As of hundreds that were removed by daemons that were killed.
 TEST_F(OrphanTest, AThousandAreRemovedInOneGo) {
   const stdfs::path pool = "/var/lib/libvirt/sbxfs";
@@ -165,6 +164,7 @@ TEST_F(OrphanTest, AThousandAreRemovedInOneGo) {
                  .count());
 }
 
+// A connection that is lost in the middle cannot give the lease back.
 TEST_F(OrphanTest, OnesOwnLeaseIsNotWaitedFor) {
   mount_->ExpectLoggedErrors();
   const stdfs::path lease = "/var/lib/libvirt/sbxfs/lease.background";

@@ -104,8 +104,7 @@ FarLibvirtd::FarLibvirtd(bool apart) {
 
 std::string FarLibvirtd::Inner() const {
   // The shell of its namespaces is the child of unshare.
-  return std::string(
-      Trim(ReadText(fmt::format("/proc/{}/task/{}/children", pid_, pid_))));
+  return std::to_string(ChildOf(pid_));
 }
 
 void FarLibvirtd::SetLink(bool up) const {

@@ -267,12 +267,14 @@ void GuestMount::Crash() {
   EXPECT_EQ(ended.status, 0) << ended.err;
 }
 
-pid_t GuestMount::Server() const {
+pid_t ChildOf(pid_t parent) {
   const std::string children =
-      ReadText(fmt::format("/proc/{0}/task/{0}/children", pid_));
+      ReadText(fmt::format("/proc/{0}/task/{0}/children", parent));
   const auto pid = ParseNumber(children.substr(0, children.find(' ')));
   return pid ? static_cast<pid_t>(*pid) : -1;
 }
+
+pid_t GuestMount::Server() const { return ChildOf(pid_); }
 
 void GuestMount::KillServer() {
   pid_t server = -1;

@@ -41,6 +41,9 @@ std::string Virsh(std::vector<std::string> words);
 // ReadText without the newline at the end.
 [[nodiscard]] std::string ReadLine(const std::filesystem::path& path);
 
+// The first child of a process, or -1.
+[[nodiscard]] pid_t ChildOf(pid_t parent);
+
 // What a system call came to.
 struct Verdict {
   int error = 0;  // errno, or 0

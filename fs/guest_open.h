@@ -35,11 +35,10 @@ class GuestOpen : public OpenFile {
   // What goes to a place goes there twice, what goes to the end does not.
   [[nodiscard]] bool MayRepeat(const std::string&) override;
 
-  // False once the guest that it was opened in is gone. Its connection may not
-  // know that yet; whether files come from the disk now is known at once.
-  [[nodiscard]] bool IsCurrent(bool at_rest) const {
-    return at_rest == at_rest_ && opened_->IsCurrent();
-  }
+  // False once it is known that the guest that it was opened in is gone.
+  [[nodiscard]] bool IsCurrent() const { return opened_->IsCurrent(); }
+  // Whether it is a disk's, with no guest that runs.
+  [[nodiscard]] bool AtRest() const { return at_rest_; }
   // Attributes of the file, whatever its name leads to.
   void Look(Reply<FileFacts> reply);
 
@@ -48,7 +47,7 @@ class GuestOpen : public OpenFile {
   OpenedPtr opened_;
   const int flags_;
   const bool cached_;
-  const bool at_rest_;  // its place was, when it was opened
+  const bool at_rest_;
 };
 
 }  // namespace sbxfs

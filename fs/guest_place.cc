@@ -91,12 +91,12 @@ std::string GuestPath::Path() const {
 }
 
 PathRecord GuestPath::Record() const {
-  return {identity, place_->uuid, place_->snapshot, path_};
+  return {identity, place_->uuid, place_->snapshot, path_, opened_running_};
 }
 
 void GuestPath::Note() {
   MutexLock lock(mutex_);
-  if (noted_ || place_->tree->book == nullptr) return;
+  if (place_->tree->book == nullptr) return;
   noted_ = true;
   place_->tree->book->Add(Record());
 }
@@ -108,13 +108,27 @@ void GuestPath::Move(std::string path) {
 }
 
 void GuestPath::SetOpen(const std::shared_ptr<GuestOpen>& open) {
-  MutexLock lock(mutex_);
-  open_ = open;
+  {
+    MutexLock lock(mutex_);
+    open_ = open;
+    opened_running_ = !open->AtRest();
+  }
+  Note();
 }
 
 std::shared_ptr<GuestOpen> GuestPath::Open() const {
   MutexLock lock(mutex_);
   return open_.lock();
+}
+
+bool GuestPath::Lost() const {
+  const bool at_rest = place_->AtRest();
+  // Its connection may not know yet that the guest is gone.
+  if (const auto open = Open()) {
+    return open->AtRest() != at_rest || !open->IsCurrent();
+  }
+  MutexLock lock(mutex_);
+  return opened_running_ && at_rest;
 }
 
 GuestPlace::GuestPlace(TreePtr tree, std::string uuid, std::string snapshot)
@@ -147,18 +161,21 @@ bool GuestPlace::AtRest() const {
 }
 
 GuestPathPtr GuestPlace::At(const std::string& path, bool is_dir) {
-  GuestPathPtr other;  // both are freed outside the lock
-  std::shared_ptr<GuestOpen> open;
-  const bool at_rest = AtRest();
+  GuestPathPtr before, live;  // freed, and asked, outside the lock
+  {
+    MutexLock lock(mutex_);
+    const auto found = paths_.find(path);
+    if (found != paths_.end()) before = found->second.lock();
+  }
+  const bool lost = before && before->Lost();
   MutexLock lock(mutex_);
   auto& known = paths_[path];
-  if (auto live = known.lock()) {
-    // A directory is no other thing of that name, and what was opened in a
-    // guest that is gone is not what its disk has.
-    open = live->Open();
-    const bool lost = open && !open->IsCurrent(at_rest);
-    if (!lost && live->identity.ends_with('/') == is_dir) return live;
-    other = std::move(live);
+  live = known.lock();
+  // A directory is no other thing of that name, and what was opened in a guest
+  // that is gone is not what its disk has.
+  if (live && live->identity.ends_with('/') == is_dir &&
+      !(lost && live == before)) {
+    return live;
   }
   std::string identity = key + path;
   if (is_dir && !path.empty()) identity += '/';
@@ -181,7 +198,7 @@ GuestPathPtr GuestPlace::Restore(const PathRecord& record) {
     if (live && live->identity == record.identity) return live;
     identities_.insert(record.identity);
     made = std::make_shared<GuestPath>(shared_from_this(), record.identity,
-                                       record.path);
+                                       record.path, record.running);
     known = made;
   }
   made->Note();

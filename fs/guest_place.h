@@ -33,10 +33,11 @@ class GuestOpen;
 class GuestPath {
  public:
   GuestPath(std::shared_ptr<GuestPlace> place, std::string identity,
-            std::string path)
+            std::string path, bool running = false)
       : identity(std::move(identity)),
         place_(std::move(place)),
-        path_(std::move(path)) {}
+        path_(std::move(path)),
+        opened_running_(running) {}
   ~GuestPath();
   GuestPath(const GuestPath&) = delete;
   GuestPath& operator=(const GuestPath&) = delete;
@@ -52,6 +53,9 @@ class GuestPath {
   // One that was opened can be asked when no name leads to it any more.
   void SetOpen(const std::shared_ptr<GuestOpen>& open) EXCLUDES(mutex_);
   [[nodiscard]] std::shared_ptr<GuestOpen> Open() const EXCLUDES(mutex_);
+  // Whether the guest that it was opened in, here or in a daemon before this
+  // one, is gone: what its disk has of it may be older, or nothing.
+  [[nodiscard]] bool Lost() const EXCLUDES(mutex_);
 
  private:
   friend class GuestPlace;
@@ -63,6 +67,7 @@ class GuestPath {
   std::string path_ GUARDED_BY(mutex_);
   bool noted_ GUARDED_BY(mutex_) = false;
   std::weak_ptr<GuestOpen> open_ GUARDED_BY(mutex_);
+  bool opened_running_ GUARDED_BY(mutex_);  // the guest, when it was opened
 };
 using GuestPathPtr = std::shared_ptr<GuestPath>;
 

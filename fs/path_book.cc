@@ -22,7 +22,7 @@ struct RecordHead {
 };
 
 std::string Packed(const PathRecord& record) {
-  std::string bytes;
+  std::string bytes(1, record.running ? '1' : '0');
   for (const auto* part :
        {&record.identity, &record.uuid, &record.snapshot, &record.path}) {
     bytes.append(part->c_str(), part->size() + 1);
@@ -32,6 +32,9 @@ std::string Packed(const PathRecord& record) {
 
 std::optional<PathRecord> Unpacked(std::string_view bytes) {
   PathRecord record;
+  if (bytes.empty()) return std::nullopt;
+  record.running = bytes.front() == '1';
+  bytes.remove_prefix(1);
   for (auto* part :
        {&record.identity, &record.uuid, &record.snapshot, &record.path}) {
     const auto end = bytes.find('\0');

@@ -15,7 +15,8 @@ namespace sbxfs {
 struct PathRecord {
   std::string identity;  // the node's
   std::string uuid, snapshot;
-  std::string path;  // in the guest
+  std::string path;      // in the guest
+  bool running = false;  // the guest was, when it was opened
   bool operator==(const PathRecord&) const = default;
 };
 

@@ -31,7 +31,15 @@ int OpenBeneath(int root, const char* path, int flags, mode_t mode) {
   how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
   how.mode = mode;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-  return static_cast<int>(syscall(SYS_openat2, root, path, &how, sizeof how));
+  // The kernel refuses a ".." beside which anything anywhere on the host was
+  // renamed or mounted, and wants to be asked again (openat2(2), EAGAIN).
+  constexpr int kTries = 1000;
+  long fd = -1;
+  for (int tries = 0; tries < kTries; ++tries) {
+    fd = syscall(SYS_openat2, root, path, &how, sizeof how);
+    if (fd >= 0 || errno != EAGAIN) break;
+  }
+  return static_cast<int>(fd);
 }
 
 // A peer's absolute path is one from the root it is shown.

@@ -63,6 +63,12 @@ FileFacts FactsOfDir() {
   return facts;
 }
 
+Error LostWithItsGuest(const std::string& path) {
+  return {EHOSTDOWN, fmt::format("Cannot go on with '{}': the guest that it "
+                                 "was opened in has stopped; open it again",
+                                 path)};
+}
+
 // Does it, unless another daemon began to, and `did` finds that it was done.
 template <typename Do, typename Did>
 void OnceOnly(FileTree& tree, const Caller& caller, Do&& what, Did&& did) {
@@ -102,8 +108,12 @@ struct stat GuestThing::Shown(const FileFacts& facts) const {
 
 void GuestThing::Ask(Reply<FileFacts> reply) const {
   const auto open = path_->Open();
-  if (open && !open->IsCurrent(place().AtRest())) {
-    open->Look(std::move(reply));
+  if (path_->Lost()) {
+    if (open) {
+      open->Look(std::move(reply));
+    } else {
+      reply.Fail(LostWithItsGuest(path_->Path()));
+    }
     return;
   }
   // By another name, or none, than it was opened by.
@@ -169,6 +179,12 @@ void GuestFile::Open(const Caller&, int flags, Reply<OpenFilePtr> reply) {
   });
 }
 
+void GuestFile::Reopen(const Caller& caller, int flags, bool whole,
+                       Reply<OpenFilePtr> reply) {
+  if (path()->Lost()) throw LostWithItsGuest(path()->Path());
+  File::Reopen(caller, flags, whole, std::move(reply));
+}
+
 OpenFilePtr GuestFile::Opened(std::shared_ptr<FileTree::Opened> opened,
                               int flags) {
   // Some of proc's and sysfs' say that they are empty, and are not: the kernel
@@ -177,7 +193,6 @@ OpenFilePtr GuestFile::Opened(std::shared_ptr<FileTree::Opened> opened,
   const auto open = std::make_shared<GuestOpen>(
       path(), std::move(opened), flags, !reading || facts().size > 0);
   path()->SetOpen(open);
-  path()->Note();
   return open;
 }
 

@@ -81,6 +81,8 @@ class GuestFile : public GuestNode<File> {
  public:
   using GuestNode<File>::GuestNode;
   void Open(const Caller& caller, int flags, Reply<OpenFilePtr> reply) override;
+  void Reopen(const Caller& caller, int flags, bool whole,
+              Reply<OpenFilePtr> reply) override;
   // That was opened just now.
   [[nodiscard]] OpenFilePtr Opened(std::shared_ptr<FileTree::Opened> opened,
                                    int flags);

@@ -297,18 +297,27 @@ TEST_F(GuestFilesTest, WhatIsOpenOutlivesTheDaemon) {
 // A guest that was killed had not written all of it to its disk, and its
 // connection may not know yet that it is gone.
 TEST_F(GuestFilesTest, WhatIsOpenIsNotWhatTheDiskHas) {
-  const auto file = fuse_.Open("box/fs/home/note", O_RDONLY);
+  const auto file = fuse_.Open("box/fs/home/note", O_RDWR);
   backend_.Update(uuid_, [](Sandbox& sandbox) {
     sandbox.state = State::kStopped;
     sandbox.ready = false;
   });
   files_.Put(box_, "home/note", S_IFREG | 0640, "");
-  const auto answer = fuse_.Call(FUSE_GETATTR, file.node,
-                                 std::string(sizeof(fuse_getattr_in), '\0'));
+  const auto look = [&] {
+    return fuse_.Call(FUSE_GETATTR, file.node,
+                      std::string(sizeof(fuse_getattr_in), '\0'));
+  };
+  const auto answer = look();
   ASSERT_EQ(answer.error, 0);
   fuse_attr_out now;
   memcpy(&now, answer.data.data(), sizeof now);
   EXPECT_EQ(now.attr.size, 8U);
+  EXPECT_NE(fuse_.Walk("box/fs/home/note"), file.node);
+  EXPECT_EQ(fuse_.Cat("box/fs/home/note"), "");
+  // Another daemon, which has not opened it, knows so, too.
+  fuse_.Crash();
+  EXPECT_EQ(look().error, EHOSTDOWN);
+  EXPECT_EQ(fuse_.Write(file, "ONE"), EHOSTDOWN);
   EXPECT_NE(fuse_.Walk("box/fs/home/note"), file.node);
   EXPECT_EQ(fuse_.Cat("box/fs/home/note"), "");
 }

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +19,7 @@
 #include <memory>
 #include <set>
 #include <sstream>
+#include <thread>
 
 namespace sbxfs {
 namespace {
@@ -245,6 +247,29 @@ TEST_F(SftpTest, ListsWithoutWhatLiesAbove) {
   }
   EXPECT_EQ(names, (std::set<std::string>{"dir", "file"}));
   EXPECT_EQ(StatusOf(kReaddir, Bytes().String(handle)), kEof);
+}
+
+// The kernel cannot tell then where ".." leads, and wants to be asked again.
+TEST_F(SftpTest, RenamesBesideItFailNothing) {
+  std::atomic<bool> done = false;
+  std::thread renames([&] {
+    const stdfs::path one = top_ / "one";
+    const stdfs::path other = top_ / "other";
+    stdfs::create_directory(one);
+    while (!done) {
+      stdfs::rename(one, other);
+      stdfs::rename(other, one);
+    }
+  });
+  int failed = 0;
+  for (int i = 0; i < 5000; ++i) {
+    failed +=
+        StatusOf(kStat, Bytes().String("dir/../../x")) != kPermissionDenied;
+    failed += Ask(kStat, Bytes().String("dir/../file")) != kAttrs;
+  }
+  done = true;
+  renames.join();
+  EXPECT_EQ(failed, 0);
 }
 
 TEST_F(SftpTest, NoWayLeadsOut) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend/libvirt_error.h"
+#include "backend/network_filter.h"
 #include "backend/run_dir.h"
 #include "backend/spec/keys.h"
 #include "backend/util/log.h"
@@ -380,7 +381,8 @@ std::vector<NetworkNic> Core::NicsOf(std::string_view uuid,
     nics.push_back({interface, network.name,
                     network.mac_address.empty()
                         ? MacForInterface(uuid, interface)
-                        : network.mac_address});
+                        : network.mac_address,
+                    spec.egress.empty() ? "" : FilterName(network.name)});
   }
   return nics;
 }

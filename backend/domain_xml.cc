@@ -215,6 +215,7 @@ xmlNode* AddNic(xmlNode* devices, const NetworkNic& nic) {
   AddXml(node, "model", {{"type", "virtio"}});
   AddXml(node, "alias",
          {{"name", fmt::format("{}{}", kNicAlias, nic.interface)}});
+  if (!nic.filter.empty()) AddXml(node, "filterref", {{"filter", nic.filter}});
   return node;
 }
 
@@ -295,9 +296,10 @@ void ReadDevices(const xmlNode* devices, DomainFacts& facts) {
       if (facts.mac.empty()) facts.mac = mac;
       const std::string alias = XmlAttribute(XmlChild(node, "alias"), "name");
       if (alias.starts_with(kNicAlias)) {
-        facts.nics.push_back({alias.substr(kNicAlias.size()),
-                              XmlAttribute(XmlChild(node, "source"), "network"),
-                              mac});
+        facts.nics.push_back(
+            {alias.substr(kNicAlias.size()),
+             XmlAttribute(XmlChild(node, "source"), "network"), mac,
+             XmlAttribute(XmlChild(node, "filterref"), "filter")});
       }
     }
   }

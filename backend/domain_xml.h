@@ -21,6 +21,7 @@ struct NetworkNic {
   std::string interface;  // its name in the guest
   std::string network;
   std::string mac;
+  std::string filter = {};  // an nwfilter on its tap; empty: none
 };
 
 // All that decides a domain's definition.

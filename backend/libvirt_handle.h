@@ -26,6 +26,7 @@ using PoolPtr =
 using VolumePtr =
     std::unique_ptr<virStorageVol, LibvirtFree<virStorageVolFree>>;
 using NetworkPtr = std::unique_ptr<virNetwork, LibvirtFree<virNetworkFree>>;
+using FilterPtr = std::unique_ptr<virNWFilter, LibvirtFree<virNWFilterFree>>;
 using StreamPtr = std::unique_ptr<virStream, LibvirtFree<virStreamFree>>;
 
 // A string that libvirt allocated, freed; empty for null.

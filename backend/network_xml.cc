@@ -15,6 +15,8 @@ namespace {
 
 // Of the hypervisor's own bridges, which tell the two modes with NAT apart.
 constexpr std::string_view kBridge = "sbx", kUserBridge = "sbu";
+constexpr char kNoResolv[] = "no-resolv";
+constexpr char kDnsmasqUri[] = "http://libvirt.org/schemas/network/dnsmasq/1.0";
 
 void AddGuests(xmlNode* network, const NetworkPlan& plan) {
   // The names of guests are nobody's else to know.
@@ -22,11 +24,27 @@ void AddGuests(xmlNode* network, const NetworkPlan& plan) {
   xmlNode* dns = AddXml(network, "dns");
   AddXml(AddXml(dns, "host", {{"ip", plan.gateway}}), "hostname",
          "host.lima.internal");
+  // Nor are names of others asked for by it: the user-mode network's DNS does
+  // that, and a guest that may reach a few alone is not to tell the rest by the
+  // names that it asks for.
+  xmlNode* options = AddXml(network, "options");
+  AddXml(options, "option", {{"value", kNoResolv}});
+  PutInNamespace(options, network, kDnsmasqUri, "dnsmasq");
   xmlNode* ip = AddXml(network, "ip",
                        {{"address", plan.gateway}, {"netmask", plan.netmask}});
   AddXml(AddXml(ip, "dhcp"), "range",
          {{"start", Ipv4Text(Ipv4Number(plan.gateway) + 1)},
           {"end", plan.dhcp_end}});
+}
+
+// libvirt tells that of one that leads nowhere to its dnsmasq itself.
+bool AsksOthers(const xmlNode* network) {
+  if (XmlChild(network, "forward") == nullptr) return false;
+  if (XmlAttribute(XmlChild(network, "dns"), "enable") == "no") return false;
+  const auto options = XmlChildren(XmlChild(network, "options"));
+  return std::none_of(options.begin(), options.end(), [](const xmlNode* one) {
+    return XmlAttribute(one, "value") == kNoResolv;
+  });
 }
 
 // Lima's word for what libvirt calls a forward's mode.
@@ -123,6 +141,7 @@ NetworkFacts ParseNetwork(std::string_view xml) {
       names.push_back(XmlContent(name));
     }
   }
+  facts.asks_others = AsksOthers(network);
   return facts;
 }
 

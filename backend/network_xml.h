@@ -29,6 +29,8 @@ struct NetworkFacts {
   std::string first;  // the first address that is given; empty: none is
   std::map<std::string, std::string> hosts;  // MAC addresses to their IPs
   std::map<std::string, std::vector<std::string>> names;  // IPs to DNS names
+  // Whether its DNS asks other servers for names that it does not know.
+  bool asks_others = false;
 
   [[nodiscard]] bool Ours() const { return uuid == NetworkUuid(name); }
 };

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "backend/libvirt_error.h"
+#include "backend/network_filter.h"
 #include "backend/util/log.h"
 #include "backend/util/text.h"
 
@@ -236,15 +237,13 @@ void Networks::Remove(const std::string& name, Reply<Done> reply) {
 }
 
 void Networks::Check(const Spec& spec, std::string_view what) {
-  if (spec.networks.empty() || (spec.egress.empty() && !spec.isolated)) return;
+  if (spec.networks.empty() || !spec.isolated) return;
   throw Error(
       EINVAL,
-      fmt::format("{}: {}, and the network '{}' would be another way "
-                  "out; take one of the two out of config.yaml",
-                  what,
-                  spec.isolated ? "'network: none' lets the guest reach nobody"
-                                : "egress lets the guest reach its list alone",
-                  spec.networks.front().name));
+      fmt::format("{}: 'network: none' lets the guest reach nobody, and "
+                  "the network '{}' would be another way out; take one "
+                  "of the two out of config.yaml",
+                  what, spec.networks.front().name));
 }
 
 Turns::Turn Networks::TurnOf(const std::string& name, std::string_view what) {
@@ -297,7 +296,8 @@ std::vector<Turns::Turn> Networks::Hold(const std::string& uuid,
   for (const auto& wanted : names) {
     turns.push_back(TurnOf(wanted, what));
     const NetworkPtr network = Find(wanted, what);
-    const bool ours = FactsOf(network.get()).Ours();
+    NetworkFacts facts = FactsOf(network.get());
+    const bool ours = facts.Ours();
     if (virNetworkIsActive(network.get()) != 1) {
       if (!ours) {
         throw Error(EHOSTDOWN,
@@ -305,7 +305,16 @@ std::vector<Turns::Turn> Networks::Hold(const std::string& uuid,
                                 "not run; virsh net-start {}",
                                 what, wanted, wanted));
       }
+      if (facts.asks_others) {  // of an older sbxfs
+        Define(wanted, facts.plan, what);
+        facts.asks_others = false;
+      }
       if (virNetworkCreate(network.get()) < 0) ThrowLibvirt(what);
+    }
+    if (std::any_of(nics.begin(), nics.end(), [&](const auto& nic) {
+          return nic.network == wanted && !nic.filter.empty();
+        })) {
+      DefineFilter(facts, what);
     }
     if (!ours) continue;
     for (const auto& nic : nics) {
@@ -313,6 +322,41 @@ std::vector<Turns::Turn> Networks::Hold(const std::string& uuid,
     }
   }
   return turns;
+}
+
+void Networks::DefineFilter(const NetworkFacts& network,
+                            std::string_view what) {
+  const ConnPtr conn = core_.connection.Get(what);
+  const FilterPtr filter(
+      virNWFilterDefineXML(conn.get(), FilterXml(network, what).c_str()));
+  if (filter != nullptr) return;
+  const Error error = LibvirtError(what);
+  if (virGetLastErrorCode() != VIR_ERR_NO_SUPPORT) throw error;
+  throw Error(EOPNOTSUPP,
+              fmt::format("{}: egress with the network '{}' needs nwfilters, "
+                          "which this hypervisor's libvirt has none of; "
+                          "install its nwfilter driver there, or take one of "
+                          "the two out of config.yaml",
+                          what, network.name));
+}
+
+void Networks::DropFilters() {
+  constexpr char kWhat[] = "Cannot drop a filter";
+  const ConnPtr conn = core_.connection.Get(kWhat);
+  virNWFilterPtr* all = nullptr;
+  const int count = virConnectListAllNWFilters(conn.get(), &all, 0);
+  // A libvirt without the driver has none.
+  const std::vector<FilterPtr> filters(all, all + std::max(count, 0));
+  std::free(all);
+  for (const auto& filter : filters) {
+    const std::string_view name = virNWFilterGetName(filter.get());
+    if (!name.starts_with(kFilter)) continue;
+    const Turns::Turn turn =
+        TurnOf(std::string(name.substr(kFilter.size())), kWhat);
+    // libvirt refuses that of one that a running guest has.
+    virNWFilterUndefine(filter.get());
+  }
+  virResetLastError();
 }
 
 void Networks::Join(virNetworkPtr network, const std::string& mac,
@@ -383,6 +427,7 @@ void Networks::EndUnused() {
       ThrowLibvirt(kWhat);
     }
   }
+  DropFilters();
 }
 
 }  // namespace sbxfs

@@ -52,8 +52,11 @@ class Networks {
   [[nodiscard]] NetworkPtr Find(const std::string& name, std::string_view what);
   void Join(virNetworkPtr network, const std::string& mac,
             const std::string& name, std::string_view what);
+  // What keeps members of it from going further, as they are to have it.
+  void DefineFilter(const NetworkFacts& network, std::string_view what);
   void LookLater();
   void EndUnused();
+  void DropFilters();  // those that no guest has
   void Define(const std::string& name, const NetworkPlan& plan,
               std::string_view what);
   // Throws Error(ENOENT), or Error(EPERM) when it is of others.

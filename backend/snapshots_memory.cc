@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "backend/libvirt_error.h"
+#include "backend/networks.h"
 #include "backend/save_image.h"
 #include "backend/snapshots.h"
 #include "backend/user_network.h"
@@ -140,10 +141,16 @@ void Snapshots::Resume(const std::string& uuid, const SnapshotFacts& target,
   }
   const std::string wanted = WithOwnMemory(WithForwards(
       DomainOnLayer(xml, meta), ForwardsOf(core_.SpecOf(meta), meta.ssh_port)));
-  if (virDomainRestoreFlags(
-          connection.get(), path.c_str(), wanted.c_str(),
-          paused ? VIR_DOMAIN_SAVE_PAUSED : VIR_DOMAIN_SAVE_RUNNING) < 0) {
-    const Error error = LibvirtError(what);
+  try {
+    // Those that it was in then may have ended since.
+    const auto held =
+        Networks(core_).Hold(uuid, name, ParseDomain(wanted).nics, what);
+    if (virDomainRestoreFlags(
+            connection.get(), path.c_str(), wanted.c_str(),
+            paused ? VIR_DOMAIN_SAVE_PAUSED : VIR_DOMAIN_SAVE_RUNNING) < 0) {
+      ThrowLibvirt(what);
+    }
+  } catch (const Error& error) {
     throw Error(error.Errno(), error.Sentence() +
                                    "; its disk was put back, and start boots "
                                    "it from that");

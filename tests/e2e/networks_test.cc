@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <set>
+#include <thread>
 
 #include "backend/util/text.h"
 #include "tests/support/debian_guests.h"
@@ -43,6 +45,18 @@ class NetworksTest : public DebianGuests {
          "--pid-file=" + (dir / "dnsmasq.pid").string(),
          "--dhcp-leasefile=" + (dir / "leases").string()});
     ASSERT_EQ(dnsmasq.status, 0) << dnsmasq.err;
+  }
+  // A member of a network, by a namespace of its own.
+  static void JoinAs(const std::string& bridge, const std::string& address) {
+    for (const std::string& command :
+         {std::string("ip netns add member"),
+          std::string("ip link add mem0 type veth peer name mem1 netns member"),
+          "ip link set mem0 up master " + bridge,
+          "ip -n member addr add " + address + "/24 dev mem1",
+          std::string("ip -n member link set mem1 up")}) {
+      const Ended ended = RunProgram({"sh", "-c", command});
+      ASSERT_EQ(ended.status, 0) << command << '\n' << ended.err;
+    }
   }
   static bool Runs(const std::string& network) {
     return ("\n" + Virsh({"net-list", "--name"}) + "\n")
@@ -197,10 +211,105 @@ TEST_F(NetworksTest, MembersFindEachOtherByName) {
   }
 }
 
+// Tells which of the frames of kFrames come by which interface, "mem0 member",
+// up to the last of them.
+constexpr char kWatch[] = R"py(
+import re, select, socket, sys, time
+ears = {}
+for name in sys.argv[1:]:
+    one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    one.bind((name, 0))
+    ears[one] = name
+seen = set()
+end = time.monotonic() + 60
+while (left := end - time.monotonic()) > 0:
+    for one in select.select(list(ears), [], [], left)[0]:
+        for tag in re.findall(rb'probe-([a-z0-9]+)', one.recv(4096)):
+            if tag == b'end':
+                end = min(end, time.monotonic() + 1)
+            seen.add(ears[one] + ' ' + tag.decode())
+print(*sorted(seen), sep='\n')
+)py";
+
+// What root in a guest can put on its tap, by itself and past its own kernel.
+constexpr char kFrames[] = R"py(
+import socket, struct, subprocess, sys, time
+member, beyond = sys.argv[1:]
+def out(*words):
+    return subprocess.run(words, capture_output=True, text=True).stdout
+mine = bytes.fromhex(open('/sys/class/net/lima0/address').read().strip().replace(':', ''))
+here = out('ip', '-4', '-br', 'addr', 'show', 'lima0').split()[2].split('/')[0]
+gate = here.rsplit('.', 1)[0] + '.1'
+def mac(address):
+    out('ping', '-c', '1', '-W', '1', address)
+    near = out('ip', 'neigh', 'show', address, 'dev', 'lima0').split()
+    return bytes.fromhex(near[near.index('lladdr') + 1].replace(':', ''))
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(('lima0', 0))
+def checksum(data):
+    total = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    total = (total & 0xffff) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xffff
+def ipv4(to, tag, source=here, port=9999):
+    text = b'probe-' + tag + b'.'
+    udp = struct.pack('!HHHH', 5353, port, 8 + len(text), 0) + text
+    head = struct.pack('!BBHHHBBH4s4s', 69, 0, 20 + len(udp), 1, 0, 64, 17, 0,
+                       socket.inet_aton(source), socket.inet_aton(to))
+    return head[:10] + struct.pack('!H', checksum(head)) + head[12:] + udp
+IP, IP6 = b'\x08\x00', b'\x86\xdd'
+all = b'\xff' * 6
+gate_mac, member_mac = mac(gate), mac(member)
+frames = [
+    gate_mac + mine + IP + ipv4(beyond, b'beyond'),
+    gate_mac + member_mac + IP + ipv4(beyond, b'spoofedmac'),
+    gate_mac + mine + IP + ipv4(beyond, b'spoofedip', source=member),
+    gate_mac + mine + IP + ipv4(gate, b'host'),
+    gate_mac + mine + IP + ipv4('127.0.0.1', b'loopback'),
+    all + mine + IP + ipv4('255.255.255.255', b'everybody'),
+    all + mine + IP + ipv4(here.rsplit('.', 1)[0] + '.255', b'broadcast'),
+    all + mine + IP + ipv4('224.0.0.251', b'multicast'),
+    gate_mac + mine + b'\x81\x00\x00\x05' + IP + ipv4(beyond, b'vlan'),
+    all + mine + b'\x88\xb5' + b'probe-ethertype.' * 4,
+    b'\x33\x33' + bytes(3) + b'\x01' + mine + IP6 + struct.pack(
+        '!IHBB16s16s', 6 << 28, 16, 59, 255,
+        socket.inet_pton(socket.AF_INET6, 'fe80::1'),
+        socket.inet_pton(socket.AF_INET6, 'ff02::1')) + b'probe-ipv6......',
+    member_mac + mine + IP + ipv4(member, b'member'),
+]
+for _ in range(3):
+    for frame in frames:
+        wire.send(frame)
+    time.sleep(0.2)
+def ask(name):
+    query = struct.pack('!6H', 7, 0x100, 1, 0, 0, 0)
+    for label in name.split('.'):
+        query += bytes([len(label)]) + label.encode()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(5)
+        s.sendto(query + b'\0' + struct.pack('!HH', 1, 1), (gate, 53))
+        answer = s.recv(512)
+        return answer[3] & 15, struct.unpack('!H', answer[6:8])[0]
+# "No error" and an address; refused, and none.
+print(ask('sbx-box.internal'), ask('probe-dns.tunnel.example'))
+wire.send(all + mine + b'\x88\xb5' + b'probe-end.' * 6)
+)py";
+
 // From its first script on, where it goes on from the template too.
 TEST_F(NetworksTest, AnEgressListIsTheOnlyWayOut) {
+  const char* state = std::getenv("SBXFS_INSIDE");
+  ASSERT_NE(state, nullptr);
+  ASSERT_NO_FATAL_FAILURE(MakeLan(state));
+  // Whom a DNS that asked others would ask.
+  const std::filesystem::path resolv = std::filesystem::path(state) / "resolv";
+  ASSERT_EQ(WriteText(resolv, "nameserver 10.80.0.2\n", O_CREAT), Verdict{});
+  ASSERT_EQ(
+      RunProgram({"mount", "--bind", resolv.string(),
+                  std::filesystem::canonical("/etc/resolv.conf").string()})
+          .status,
+      0);
   const Answering here;
   Make("box", fmt::format(R"yaml({}egress: ['host.lima.internal:{}']
+networks: [{{lima: shared}}]
 provision:
 - script: |
     #!/bin/bash
@@ -223,6 +332,38 @@ provision:
   EXPECT_EQ(In("box", "cat /told"), "http://127.0.0.1:3128 here");
   EXPECT_TRUE(In("box", here.Probe()).starts_with("reached:\n"));
   EXPECT_EQ(ReadText(Dir() / "box/pending"), "");
+
+  // On its tap there is the network alone.
+  (void)AddressesOf("box", 2);
+  const std::string bridge(Trim(RunProgram({"sh", "-c",
+                                            "virsh net-dumpxml shared | sed -n "
+                                            "\"s/.*bridge name='\\([^']*\\)'.*/"
+                                            "\\1/p\""})
+                                    .out));
+  const std::string tap(Trim(
+      RunProgram({"sh", "-c",
+                  "virsh domiflist box | awk '$3 == \"shared\" {print $1}'"})
+          .out));
+  constexpr char kMember[] = "192.168.105.250";
+  ASSERT_NO_FATAL_FAILURE(JoinAs(bridge, kMember));
+  std::string seen;
+  std::thread watch([&] {
+    seen =
+        RunProgram({"python3", "-c", kWatch, tap, bridge, "mem0", "out0", "lo"},
+                   90s)
+            .out;
+  });
+  EXPECT_EQ(Trim(In("box", fmt::format("sudo python3 - {} 10.80.0.2 <<'END'\n"
+                                       "{}\nEND\n",
+                                       kMember, kFrames))),
+            "(0, 1) (5, 0)");
+  watch.join();
+  std::set<std::string> came, sent;
+  for (const std::string_view line : Split(Trim(seen), '\n')) {
+    (line.starts_with(tap + ' ') ? sent : came).emplace(line);
+  }
+  EXPECT_EQ(sent.size(), 14U) << seen;
+  EXPECT_EQ(came, (std::set<std::string>{"mem0 member", bridge + " dns"}));
 }
 
 }  // namespace

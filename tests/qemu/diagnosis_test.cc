@@ -1,4 +1,5 @@
 // Why a hypervisor cannot be reached: each failure provoked for real.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/stat.h>
@@ -277,6 +278,50 @@ TEST_F(DiagnosisTest, TheTreeTellsThem) {
     return ReadText(host / "connection").starts_with("connected");
   })) << ReadText(host / "connection");
   mount.Stop();
+}
+
+// That the node is there and opens, and that libvirt offers kvm, says nothing
+// of guests: a processor, or a machine around this one, may have kept its
+// virtualisation to itself.
+TEST_F(DiagnosisTest, AKvmIsTakenWhereItWorks) {
+  ASSERT_EQ(far_->Run("mknod -m 666 /dev/kvm c 10 232").status, 0);
+  if (far_->Run(": <>/dev/kvm").status != 0) {
+    EXPECT_EQ(far_->Run("rm /dev/kvm").status, 0);
+    GTEST_SKIP() << "this machine's kernel has no KVM";
+  }
+  const bool works = far_->Run("grep -Eqw 'vmx|svm' /proc/cpuinfo").status == 0;
+  far_->KillLibvirtd();
+  far_->StartLibvirtd();
+  EXPECT_THAT(far_->Virsh("capabilities"), HasSubstr("<domain type='kvm'"));
+  {
+    GuestMount mount("trash=0", far_->Uri("unix"));
+    const stdfs::path host = mount.Dir() / ".host";
+    MakeBlank(host);
+    const std::string told =
+        works ? "kvm"
+              : "tcg: /dev/kvm is there, but the processor offers neither vmx "
+                "nor svm, so that guests under KVM would hang";
+    EXPECT_THAT(ReadText(host / "capacity"),
+                HasSubstr("\naccelerator " + told + "\n"));
+    EXPECT_THAT(ReadText(host / "connection"),
+                HasSubstr(works ? "connected" : "\nnote: " + told + "\n"));
+    ASSERT_EQ(mkdir((mount.Dir() / "box").c_str(), 0755), 0);
+    EXPECT_THAT(ReadText(mount.Dir() / "box/effective.yaml"),
+                HasSubstr("accelerator: " + told));
+    ASSERT_EQ(WriteText(mount.Dir() / "box/status", "start\n", O_NONBLOCK),
+              Verdict{});
+    EXPECT_TRUE(Eventually([&] {
+      return ReadLine(mount.Dir() / "box/status") == "running";
+    })) << ReadText(mount.Dir() / "box/error");
+    EXPECT_EQ(far_->Virsh("domstate box"), "running");
+    EXPECT_THAT(
+        far_->Virsh("dumpxml box"),
+        HasSubstr(works ? "<domain type='kvm'" : "<domain type='qemu'"));
+    ASSERT_EQ(WriteText(mount.Dir() / "box/status", "kill\n"), Verdict{});
+    ASSERT_EQ(rmdir((mount.Dir() / "box").c_str()), 0);
+    mount.Stop();
+  }
+  EXPECT_EQ(far_->Run("rm /dev/kvm").status, 0);
 }
 
 TEST_F(DiagnosisTest, APoolThatKeepsNoFiles) {

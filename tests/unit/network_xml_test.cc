@@ -1,6 +1,7 @@
 // libvirt networks: their XML, and who has which address in them.
 #include "backend/network_xml.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,10 +9,13 @@
 
 #include "backend/domain_xml.h"
 #include "backend/guest/seed.h"
+#include "backend/network_filter.h"
+#include "backend/util/error.h"
 
 namespace sbxfs {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -39,6 +43,44 @@ TEST(NetworkXmlTest, LimasNetworksNeedNotBeMade) {
                             "</network>")
                    .Ours());
   EXPECT_NE(NetworkUuid("shared"), NetworkUuid("host"));
+}
+
+TEST(NetworkXmlTest, ItsDnsAsksNobody) {
+  EXPECT_FALSE(ParseNetwork(NetworkXml("shared", *BuiltInNetwork("shared")))
+                   .asks_others);
+  const auto asks = [](const char* inside) {
+    return ParseNetwork(
+               fmt::format("<network><name>n</name>{}</network>", inside))
+        .asks_others;
+  };
+  EXPECT_TRUE(asks("<forward mode='nat'/>"));
+  EXPECT_TRUE(
+      asks("<forward/><options xmlns='http://libvirt.org/schemas/"
+           "network/dnsmasq/1.0'><option value='no-hosts'/></options>"));
+  EXPECT_FALSE(asks(""));  // libvirt has it so
+  EXPECT_FALSE(asks("<forward mode='nat'/><dns enable='no'/>"));
+}
+
+TEST(NetworkFilterTest, LetsNothingOutOfTheNetwork) {
+  NetworkPlan plan = *BuiltInNetwork("shared");
+  plan.netmask = "255.255.255.192";
+  NetworkFacts facts = ParseNetwork(NetworkXml("shared", plan));
+  const std::string filter = FilterXml(facts, "Cannot start 'box'");
+  EXPECT_THAT(filter, HasSubstr("name=\"sbxfs-egress-shared\""));
+  EXPECT_THAT(filter, HasSubstr("dstipaddr=\"192.168.105.0\" "
+                                "dstipmask=\"255.255.255.192\""));
+  // The last address is everybody's, the hypervisor's own services included.
+  EXPECT_THAT(filter, HasSubstr("<ip dstipaddr=\"192.168.105.63\"/>"));
+  EXPECT_THAT(filter, HasSubstr("dstportstart=\"53\""));
+  const auto last = filter.rfind("<rule");
+  EXPECT_THAT(filter.substr(last),
+              AllOf(HasSubstr("action=\"drop\" direction=\"inout\""),
+                    HasSubstr("/>\n</filter>")));
+  // One that asks others for names would be a way to tell them anything.
+  facts.asks_others = true;
+  EXPECT_THAT(FilterXml(facts, "x"), Not(HasSubstr("dstportstart=\"53\"")));
+  facts.plan.gateway.clear();
+  EXPECT_THROW((void)FilterXml(facts, "x"), Error);
 }
 
 TEST(NetworkXmlTest, ABridgedOneHasTheHypervisorsInterface) {
@@ -134,13 +176,18 @@ TEST(NetworkXmlTest, ADomainHasItsNics) {
   DomainInput input;
   input.name = "box";
   input.uuid = "c0ffee00-0000-4000-8000-000000000001";
-  input.nics = {{"lima0", "shared", MacForInterface(input.uuid, "lima0")}};
+  input.nics = {{"lima0", "shared", MacForInterface(input.uuid, "lima0")},
+                {"lima1", "lab", kMac, "sbxfs-egress-lab"}};
   const std::string xml = DomainXml(input);
   const DomainFacts facts = ParseDomain(xml);
-  ASSERT_EQ(facts.nics.size(), 1U);
+  ASSERT_EQ(facts.nics.size(), 2U);
   EXPECT_EQ(facts.nics[0].interface, "lima0");
   EXPECT_EQ(facts.nics[0].network, "shared");
   EXPECT_EQ(facts.nics[0].mac, input.nics[0].mac);
+  EXPECT_EQ(facts.nics[0].filter, "");
+  EXPECT_EQ(facts.nics[1].filter, "sbxfs-egress-lab");
+  EXPECT_THAT(NicXml(input.nics[1]),
+              HasSubstr("<filterref filter=\"sbxfs-egress-lab\"/>"));
   EXPECT_NE(MacForInterface(input.uuid, "lima1"), input.nics[0].mac);
 }
 

@@ -24,17 +24,21 @@ std::string FormatEvent(const Event& event) {
   return line + '\n';
 }
 
-void LineLog::Add(LogLine line) {
+void LineLog::Add(LogLinePtr line) {
+  std::vector<LogLinePtr> gone;  // freed outside the lock
   MutexLock lock(mutex_);
-  last_ = line.time;
-  bytes_ += line.text.size();
-  lines_.push_back(std::make_shared<const LogLine>(std::move(line)));
+  last_ = line->time;
+  bytes_ += line->text.size();
+  lines_.push_back(std::move(line));
   if (bytes_ <= kLongest) return;
-  while (bytes_ > kLongest / 2 && lines_.size() > 1) {
-    bytes_ -= lines_.front()->text.size();
-    lines_.pop_front();
-    ++begin_;
+  std::ptrdiff_t count = 0;
+  while (bytes_ > kLongest / 2 &&
+         count + 1 < static_cast<std::ptrdiff_t>(lines_.size())) {
+    bytes_ -= lines_[static_cast<size_t>(count++)]->text.size();
   }
+  gone.assign(lines_.begin(), lines_.begin() + count);
+  lines_.erase(lines_.begin(), lines_.begin() + count);
+  begin_ += static_cast<uint64_t>(count);
 }
 
 LineLog::Part LineLog::Since(uint64_t first) const {
@@ -54,8 +58,9 @@ void EventLog::Add(const Event& event, const LogLine& rights) {
   LogLine line = rights;
   line.text = FormatEvent(event);
   line.time = event.time;
-  if (!event.uuid.empty()) Stream(event.uuid)->Add(line);
-  Stream("")->Add(std::move(line));
+  const auto kept = std::make_shared<const LogLine>(std::move(line));
+  if (!event.uuid.empty()) Stream(event.uuid)->Add(kept);
+  Stream("")->Add(kept);
 }
 
 void EventLog::Drop(const std::string& uuid) {

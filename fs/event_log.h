@@ -2,7 +2,6 @@
 #define SBXFS_FS_EVENT_LOG_H_
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -41,7 +40,7 @@ class LineLog {
  public:
   static constexpr std::size_t kLongest = 1 << 20;
 
-  void Add(LogLine line) EXCLUDES(mutex_);
+  void Add(LogLinePtr line) EXCLUDES(mutex_);
 
   struct Part {
     std::vector<LogLinePtr> lines;
@@ -53,7 +52,9 @@ class LineLog {
 
  private:
   mutable Mutex mutex_;
-  std::deque<LogLinePtr> lines_ GUARDED_BY(mutex_);
+  // No deque, which takes half a KiB for its first line: there is one of these
+  // for each sandbox.
+  std::vector<LogLinePtr> lines_ GUARDED_BY(mutex_);
   uint64_t begin_ GUARDED_BY(mutex_) = 0;
   std::size_t bytes_ GUARDED_BY(mutex_) = 0;
   Time last_ GUARDED_BY(mutex_);

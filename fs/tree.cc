@@ -196,7 +196,7 @@ void Tree::Retire(const std::string& key) {
 }
 
 void Tree::Audit(LogLine line) {
-  audit->Add(std::move(line));
+  audit->Add(std::make_shared<const LogLine>(std::move(line)));
   Tell();
 }
 

@@ -29,6 +29,7 @@ class NetworksTest : public DebianGuests {
   // A LAN behind a bridge, with a DHCP server, and 10.80.0.2, which is beyond
   // this machine.
   static void MakeLan(const std::filesystem::path& dir) {
+    if (RunProgram({"ip", "link", "show", "lan0"}).status == 0) return;
     for (const char* command :
          {"ip link add lan0 type bridge", "ip addr add 10.79.0.1/24 dev lan0",
           "ip link set lan0 up", "ip netns add beyond",

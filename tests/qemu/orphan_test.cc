@@ -225,9 +225,11 @@ TEST_F(OrphanTest, WhatAnotherStandsOnStays) {
   }
 }
 
-// As a daemon leaves it that is killed between the volume and what it says.
+// As a daemon leaves it that is killed between the volume and what it says: it
+// has the size of that, and nothing in it.
 TEST_F(OrphanTest, ALeaseWithoutAWordKeepsNobodyFromSweeping) {
-  Virsh({"vol-create-as", "sbxfs", "lease.background", "0", "--format", "raw"});
+  Virsh(
+      {"vol-create-as", "sbxfs", "lease.background", "102", "--format", "raw"});
   const std::string orphan = std::string(kNobody) + ".disk";
   MakeVolume(orphan);
   Sweeper sweeper(0s);

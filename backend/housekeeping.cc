@@ -119,10 +119,8 @@ bool Housekeeping::TakeLease() {
       // Our own could not be given back on a connection that was lost.
       dead = holder == holder_ ||
              IsMarkOfTheDead(holder.substr(0, holder.find('\n')));
-      // As it was made, before anything was written to it.
-      if (holder.find_first_not_of('\0') == holder.npos) {
-        patience = kHalfWritten;
-      }
+      // It is made with its size, of zeros, and written after that.
+      if (!holder.ends_with('\n')) patience = kHalfWritten;
     } catch (const Error& error) {
       if (error.Errno() != ENOENT) throw;
       // Its holder is done just now, or took it away without telling libvirt,

@@ -128,7 +128,7 @@ bool GuestPath::Lost() const {
     return open->AtRest() != at_rest || !open->IsCurrent();
   }
   MutexLock lock(mutex_);
-  return opened_running_ && at_rest;
+  return restored_ && opened_running_ && at_rest;
 }
 
 GuestPlace::GuestPlace(TreePtr tree, std::string uuid, std::string snapshot)
@@ -198,7 +198,7 @@ GuestPathPtr GuestPlace::Restore(const PathRecord& record) {
     if (live && live->identity == record.identity) return live;
     identities_.insert(record.identity);
     made = std::make_shared<GuestPath>(shared_from_this(), record.identity,
-                                       record.path, record.running);
+                                       record.path, &record);
     known = made;
   }
   made->Note();

@@ -33,11 +33,12 @@ class GuestOpen;
 class GuestPath {
  public:
   GuestPath(std::shared_ptr<GuestPlace> place, std::string identity,
-            std::string path, bool running = false)
+            std::string path, const PathRecord* restored = nullptr)
       : identity(std::move(identity)),
         place_(std::move(place)),
+        restored_(restored != nullptr),
         path_(std::move(path)),
-        opened_running_(running) {}
+        opened_running_(restored != nullptr && restored->running) {}
   ~GuestPath();
   GuestPath(const GuestPath&) = delete;
   GuestPath& operator=(const GuestPath&) = delete;
@@ -63,6 +64,7 @@ class GuestPath {
   [[nodiscard]] PathRecord Record() const REQUIRES(mutex_);
 
   const std::shared_ptr<GuestPlace> place_;
+  const bool restored_;  // it may be open, though not here
   mutable Mutex mutex_;
   std::string path_ GUARDED_BY(mutex_);
   bool noted_ GUARDED_BY(mutex_) = false;

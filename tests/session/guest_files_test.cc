@@ -294,6 +294,20 @@ TEST_F(GuestFilesTest, WhatIsOpenOutlivesTheDaemon) {
   EXPECT_EQ(fuse_.Close(file), 0);
 }
 
+TEST_F(GuestFilesTest, WhatWasClosedIsTheDisksOnceTheGuestStops) {
+  const auto file = fuse_.Open("box/fs/home/note", O_RDWR);
+  EXPECT_EQ(fuse_.Close(file), 0);
+  backend_.Update(uuid_, [](Sandbox& sandbox) {
+    sandbox.state = State::kStopped;
+    sandbox.ready = false;
+  });
+  // By its number too, which the kernel comes with while it keeps the name.
+  const auto look = fuse_.Call(FUSE_GETATTR, file.node,
+                               std::string(sizeof(fuse_getattr_in), '\0'));
+  EXPECT_EQ(look.error, 0);
+  EXPECT_EQ(fuse_.Walk("box/fs/home/note"), file.node);
+}
+
 // A guest that was killed had not written all of it to its disk, and its
 // connection may not know yet that it is gone.
 TEST_F(GuestFilesTest, WhatIsOpenIsNotWhatTheDiskHas) {

@@ -21,12 +21,12 @@ class Rules {
         AddXml(filter_, "rule",
                {{"action", action},
                 {"direction", direction},
-                {"priority", fmt::format("{}", first_ + 10 * count_++)}});
+                {"priority", fmt::to_string(kFirst + 10 * count_++)}});
     if (*protocol != '\0') AddXml(rule, protocol, match);
   }
 
  private:
-  static constexpr int first_ = -900;  // libvirt's are from -1000 to 1000
+  static constexpr int kFirst = -900;  // libvirt's are from -1000 to 1000
   xmlNode* filter_;
   int count_ = 0;
 };

@@ -96,6 +96,10 @@ PathRecord GuestPath::Record() const {
 
 void GuestPath::Note() {
   MutexLock lock(mutex_);
+  if (!noted_) Write();
+}
+
+void GuestPath::Write() {
   if (place_->tree->book == nullptr) return;
   noted_ = true;
   place_->tree->book->Add(Record());
@@ -104,16 +108,14 @@ void GuestPath::Note() {
 void GuestPath::Move(std::string path) {
   MutexLock lock(mutex_);
   path_ = std::move(path);
-  if (noted_) place_->tree->book->Add(Record());
+  if (noted_) Write();
 }
 
 void GuestPath::SetOpen(const std::shared_ptr<GuestOpen>& open) {
-  {
-    MutexLock lock(mutex_);
-    open_ = open;
-    opened_running_ = !open->AtRest();
-  }
-  Note();
+  MutexLock lock(mutex_);
+  open_ = open;
+  opened_running_ = !open->AtRest();
+  Write();
 }
 
 std::shared_ptr<GuestOpen> GuestPath::Open() const {

@@ -62,6 +62,7 @@ class GuestPath {
   friend class GuestPlace;
   void Move(std::string path) EXCLUDES(mutex_);
   [[nodiscard]] PathRecord Record() const REQUIRES(mutex_);
+  void Write() REQUIRES(mutex_);  // into the book
 
   const std::shared_ptr<GuestPlace> place_;
   const bool restored_;  // it may be open, though not here
